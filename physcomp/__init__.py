@@ -1,0 +1,45 @@
+"""physcomp: a trained network on noisy analog memory cells, in as few of them as can be.
+
+From a network to its chip:
+
+    network = physcomp.load_network("data/fashion-cnn.toml")        # or physcomp.wrap(your_torch_module)
+    images = physcomp.load_images(Path("data/fashion-mnist"), "calibration")
+    model = physcomp.build_model(network, images, card="pcm-zarcone")
+    choices = physcomp.choose(model, heldout, [1.0])
+    plan = choices.best(1.0)
+    chip = physcomp.store(network, plan, seed=0)
+    parameters = chip.read_back()
+"""
+
+from physcomp.chip import Chip, load_chip, store
+from physcomp.groups import layers_of
+from physcomp.images import Images, load_images
+from physcomp.joint import Choices, Search, choose
+from physcomp.model import LossModel, build_model, build_models, wrap
+from physcomp.network import Network, Score, evaluate, evaluate_state, load_network, prepare
+from physcomp.plan import Plan, plan_of, uniform_plan
+
+__all__ = [
+    "Chip",
+    "Choices",
+    "Images",
+    "LossModel",
+    "Network",
+    "Plan",
+    "Score",
+    "Search",
+    "build_model",
+    "build_models",
+    "choose",
+    "evaluate",
+    "evaluate_state",
+    "layers_of",
+    "load_chip",
+    "load_images",
+    "load_network",
+    "plan_of",
+    "prepare",
+    "store",
+    "uniform_plan",
+    "wrap",
+]

@@ -1,0 +1,87 @@
+"""Groups of weights: the layers of a network as rows, one group a row, and the parameters stored beside them."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from physcomp.codes.base import Rows
+
+Granularity = Literal["layer", "filter", "kernel"]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One Conv2d or Linear layer, its weights as rows.
+
+    Args:
+        name: the module's name in the network.
+        rows: float32 (groups, weights): with granularity `layer` one row, with `filter` a row for each output
+            channel, with `kernel` one for each pair of output and input channel.
+        shape: the shape of the layer's weight tensor.
+        bias: float32 (outputs,), or None.
+    """
+
+    name: str
+    rows: Rows
+    shape: tuple[int, ...]
+    bias: Rows | None
+
+    @property
+    def groups(self) -> int:
+        """Number of groups."""
+        return len(self.rows)
+
+    @property
+    def weights(self) -> int:
+        """Number of weights of one group."""
+        return int(self.rows.shape[1])
+
+    @property
+    def bias_of_group(self) -> bool:
+        """Whether each group has one bias of its own (granularity `filter` of a layer with biases)."""
+        return self.bias is not None and len(self.bias) == self.groups
+
+
+def layers_of(module: nn.Module, granularity: Granularity = "filter") -> tuple[Layer, ...]:
+    """The Conv2d and Linear layers of a network, in the order of its modules.
+
+    Raises:
+        ValueError: there is none, or the granularity is unknown.
+    """
+    if granularity not in get_args(Granularity):
+        raise ValueError(f"granularity: one of {', '.join(get_args(Granularity))}, got '{granularity}'")
+    layers = []
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            weight = part.weight.detach().float()
+            bias = None if part.bias is None else part.bias.detach().float().cpu().numpy().copy()
+            rows = weight.reshape(_groups(weight, granularity), -1).cpu().numpy().copy()
+            layers.append(Layer(name, rows, tuple(weight.shape), bias))
+    if not layers:
+        raise ValueError("network: it has no Conv2d or Linear layer, so there is nothing to store on cells")
+    return tuple(layers)
+
+
+def _groups(weight: torch.Tensor, granularity: Granularity) -> int:
+    match granularity:
+        case "layer":
+            return 1
+        case "filter":
+            return weight.shape[0]
+        case "kernel":
+            return weight.shape[0] * weight.shape[1]
+
+
+def other_tensors(module: nn.Module, layers: tuple[Layer, ...]) -> dict[str, torch.Tensor]:
+    """Parameters and buffers that are neither grouped weights nor their biases, such as those of unfolded norms.
+
+    They are stored as bfloat16. Integer buffers (batch counters) do not act in evaluation and are not stored.
+    """
+    grouped = {f"{layer.name}.{part}" for layer in layers for part in ("weight", "bias")}
+    return {
+        name: tensor.detach()
+        for name, tensor in module.state_dict().items()
+        if name not in grouped and tensor.is_floating_point()
+    }

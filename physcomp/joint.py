@@ -1,0 +1,142 @@
+"""The joint choice: pruning, bits and cells compete for one budget, and measured held-out loss has the last word.
+
+The loss model is an estimate from few images, and a better solution of a worse model is a worse plan. So the problem
+is solved for several shrinkages of its couplings and several parts of the menu, each plan is written to a few chips
+and read back, and the plan of least measured loss on the held-out images is kept. The held-out images serve for
+nothing else, and neither the chips nor the images are those on which results are reported.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+import qubo
+from physcomp.chip import store
+from physcomp.images import Images
+from physcomp.model import LossModel
+from physcomp.network import Network, Score, evaluate_state
+from physcomp.plan import Plan, plan_of
+from physcomp.threads import in_threads
+
+# Chips of the held-out measurement have seeds from here on, so that they are none of those that results come from.
+HELDOUT_SEED = 1 << 40
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the joint choice tries.
+
+    Args:
+        shrinkages: factors on the couplings between groups of a layer; 0 ignores them.
+        parts: parts of the menu, see `physcomp.menu.part_of`.
+        solver: of `qubo.solve`.
+        chips: chips on which the held-out loss of a plan with analog cells is measured.
+        seed: of solver and chips.
+    """
+
+    shrinkages: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
+    parts: tuple[str, ...] = ("all", "digital", "analog")
+    solver: str = "annealer"
+    chips: int = 2
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """The plans of every budget, shrinkage and part of the menu, with their measured held-out loss.
+
+    Args:
+        plans: all of them; `proof` says of each what it was offered and what it lost.
+        shrinkage: the one whose plans of the whole menu lost least, by the geometric mean over budgets; all
+            predictions are made with it.
+    """
+
+    plans: tuple[Plan, ...]
+    shrinkage: float
+
+    def best(self, budget: float, *, part: str | None = None, shrinkage: float | None = None) -> Plan:
+        """The plan of least held-out loss at a budget, of all or of one part of the menu and one shrinkage."""
+        offered = [
+            plan
+            for plan in self.plans
+            if plan.budget == budget and part in (None, plan.proof.part) and shrinkage in (None, plan.proof.shrinkage)
+        ]
+        return min(offered, key=_heldout)
+
+
+def _heldout(plan: Plan) -> float:
+    loss = plan.proof.heldout_loss
+    return math.inf if loss is None else loss
+
+
+def choose(
+    model: LossModel,
+    heldout: Images,
+    budgets: Iterable[float],
+    *,
+    search: Search | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Choices:
+    """Solve the selection problem for every budget, shrinkage and part of the menu, and measure each plan.
+
+    Args:
+        model: of the network on the card.
+        heldout: images that served neither training nor the model.
+        budgets: cells per weight, everything stored counted.
+        search: what to try.
+        progress: called with the share done.
+
+    Raises:
+        ValueError: a budget is infeasible; the error names the smallest.
+    """
+    search = search or Search()
+    tasks = [(b, part, rho) for b in budgets for part in search.parts for rho in search.shrinkages]
+
+    def attempt(task: tuple[float, str, float]) -> Plan:
+        budget, part, shrinkage = task
+        selection = model.selection(budget, shrinkage=shrinkage, part=part)
+        solution = qubo.solve(selection, search.solver, seed=search.seed)
+        plan = plan_of(
+            model,
+            solution.choice,
+            method=part,
+            shrinkage=shrinkage,
+            part=part,
+            budget=budget,
+            solution=solution,
+        )
+        chips = 1 if plan.noiseless else search.chips
+        scores = [measure(model.network, plan, heldout, seed=HELDOUT_SEED + chip) for chip in range(chips)]
+        loss = sum(score.loss for score in scores) / chips
+        return _with_proof(plan, heldout_loss=loss)
+
+    plans = []
+    for done, plan in enumerate(in_threads(attempt, tasks), start=1):
+        plans.append(plan)
+        if progress:
+            progress(done / len(tasks))
+    shrinkage = min(search.shrinkages, key=lambda rho: _badness(plans, rho, search.parts[0]))
+    return Choices(tuple(_with_prediction(model, plan, shrinkage) for plan in plans), shrinkage)
+
+
+def _badness(plans: list[Plan], shrinkage: float, part: str) -> float:
+    losses = [_heldout(p) for p in plans if p.proof.shrinkage == shrinkage and p.proof.part == part]
+    return sum(math.log(max(loss, 1e-12)) for loss in losses)
+
+
+def _with_prediction(model: LossModel, plan: Plan, shrinkage: float) -> Plan:
+    choice = [code for layer in plan.layers for code in layer.codes]
+    return _with_proof(plan, predicted_loss_increase=model.predict(np.array(choice), shrinkage))
+
+
+def _with_proof(plan: Plan, **changes: float) -> Plan:
+    return dataclasses.replace(plan, proof=dataclasses.replace(plan.proof, **changes))  # type: ignore[arg-type]
+
+
+def measure(network: Network, plan: Plan, images: Images, *, seed: int) -> Score:
+    """Store a network by a plan on one chip, read it back, and score it on images."""
+    state = store(network, plan, seed=seed).read_back()
+    return evaluate_state(network, state, images)

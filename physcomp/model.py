@@ -1,0 +1,254 @@
+"""The loss model of a network on a card: what every code would cost each group, in cells and in expected loss."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+import devices
+import qubo
+from physcomp.codes import Code, Digital, Medium, fit_scales
+from physcomp.codes.base import SCALE_BITS, Rows
+from physcomp.groups import Granularity, Layer, layers_of, other_tensors
+from physcomp.images import Images
+from physcomp.menu import DEFAULT, part_of, read_menu
+from physcomp.network import Network, prepare
+from physcomp.rounding import round_rows
+from physcomp.sensitivity import Coupling, Curvature, Progress, couplings, curvatures
+
+
+@dataclass(frozen=True, eq=False)
+class LossModel:
+    """Expected loss increase and cost of every code for every group.
+
+    Args:
+        network: what is to be stored.
+        medium: the cells and the time for which the plan is made.
+        granularity: what one decision is for.
+        layers: the groups, by layer; groups are numbered through in this order.
+        menu: the codes offered.
+        scales: for each layer float32 (groups, codes), the scale each group would have with each code.
+        rounded: for each layer float32 (groups, weights, counts): the rows rounded to each of `counts` levels.
+        counts: the numbers of levels of the digital codes.
+        couplings: for each layer what the codes' mean errors do to the loss.
+        loss: float64 (groups, codes): expected loss increase of one code alone, mean error and spread.
+        cost: float64 (groups, codes): cells, scales included.
+    """
+
+    network: Network
+    medium: Medium
+    granularity: Granularity
+    layers: tuple[Layer, ...]
+    menu: tuple[Code, ...]
+    scales: tuple[Rows, ...]
+    rounded: tuple[Rows, ...]
+    counts: tuple[int, ...]
+    couplings: tuple[Coupling, ...]
+    loss: NDArray[np.float64]
+    cost: NDArray[np.float64]
+
+    @property
+    def weights(self) -> int:
+        """Number of weights in all groups."""
+        return sum(layer.rows.size for layer in self.layers)
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Number of each layer's first group."""
+        return tuple(int(n) for n in np.cumsum([0] + [layer.groups for layer in self.layers[:-1]]))
+
+    def target(self, number: int, code: Code) -> Rows:
+        """The rows of a layer that a code is given to write: rounded ones for digital codes, else the trained ones."""
+        if isinstance(code, Digital):
+            return self.rounded[number][:, :, self.counts.index(code.count)]
+        return self.layers[number].rows
+
+    def overhead(self, codes: int) -> dict[str, float]:
+        """Cells that are taken whatever is chosen, by what they hold, when so many codes are offered."""
+        per_cell = self.medium.bits_per_cell
+        others = sum(tensor.numel() for tensor in other_tensors(self.network.module, self.layers).values())
+        biases = sum(0 if layer.bias is None else layer.bias.size for layer in self.layers)
+        return {
+            "biases": biases * SCALE_BITS / per_cell,
+            "norms": others * SCALE_BITS / per_cell,
+            "plan": len(self.loss) * (codes - 1).bit_length() / per_cell,
+        }
+
+    def selection(self, cells_per_weight: float, *, shrinkage: float = 1.0, part: str = "all") -> qubo.Selection:
+        """The problem: one code a group, least expected loss increase, within the budget.
+
+        Args:
+            cells_per_weight: budget for everything stored; what is taken in any case is subtracted first.
+            shrinkage: factor, 0 to 1, on the couplings between groups of one layer. Estimated from few images they
+                are too large, and a solver exploits the error.
+            part: the part of the menu offered, see `physcomp.menu.part_of`.
+
+        Raises:
+            ValueError: the budget is below the smallest feasible one, which the error names.
+        """
+        allowed = np.array(part_of(self.menu, part))
+        fixed = sum(self.overhead(int(allowed.sum())).values())
+        smallest = (self.cost[:, allowed].min(axis=1).sum() + fixed) / self.weights
+        if not cells_per_weight >= smallest:
+            raise ValueError(
+                f"budget: {self.network.name} on {self.medium.card.name} with the menu '{part}' takes at least "
+                f"{smallest:.4f} cells/weight, got {cells_per_weight:g}; raise it"
+            )
+        blocks = tuple(
+            qubo.Block.from_gram(start + np.arange(layer.groups), coupling.gram)
+            for start, layer, coupling in zip(self.starts, self.layers, self.couplings, strict=True)
+            if layer.groups > 1
+        )
+        whole = qubo.Selection(
+            loss=self.loss, cost=self.cost, budget=cells_per_weight * self.weights - fixed, blocks=blocks
+        )
+        return whole.with_couplings(shrinkage).restrict(allowed)
+
+    def predict(self, choice: NDArray[np.int64], shrinkage: float) -> float:
+        """Expected loss increase, in nats, of a choice of one code a group."""
+        total = float(self.loss[np.arange(len(choice)), choice].sum())
+        for start, layer, coupling in zip(self.starts, self.layers, self.couplings, strict=True):
+            picked = choice[start : start + layer.groups]
+            index = np.arange(layer.groups)
+            products = coupling.gram[index[:, None], picked[:, None], index[None, :], picked[None, :]]
+            total += shrinkage * 0.5 * float(products.sum() - np.trace(products))
+        return total
+
+
+def build_models(
+    network: Network,
+    images: Images,
+    media: Iterable[tuple[devices.Card | str, float]],
+    *,
+    menu: tuple[str, ...] = DEFAULT,
+    granularity: Granularity = "filter",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[LossModel]:
+    """Measure on calibration images what every code of the menu would do to every group, on several cards.
+
+    Args:
+        network: as `physcomp.load_network` or `physcomp.wrap` give it.
+        images: calibration images; two thousand do for a small network.
+        media: for each model the card, or its name, and when the cells will be read, in seconds since programming.
+        menu: names of the codes offered.
+        granularity: what one decision is for.
+        seed: of the random probes.
+        progress: called with the share done.
+
+    Raises:
+        ValueError: a card is outside its range at its time, or the menu or granularity is unknown.
+    """
+    cells = [Medium(devices.load_card(card) if isinstance(card, str) else card, time) for card, time in media]
+    codes = read_menu(menu)
+    layers = layers_of(network.module, granularity)
+    steps = 1 + len(cells)
+
+    def share(step: int) -> Progress:
+        return lambda done: progress((step + done) / steps) if progress else None
+
+    curved = curvatures(network.module, layers, images, seed=seed, progress=share(0))
+    counts = tuple(sorted({code.count for code in codes if isinstance(code, Digital)}))
+    rounded = [round_rows(layer.rows, curve, counts) for layer, curve in zip(layers, curved, strict=True)]
+    models = []
+    for step, medium in enumerate(cells, start=1):
+        fitted = [
+            _fit(layer, curve, pair, counts, codes, medium)
+            for layer, curve, pair in zip(layers, curved, rounded, strict=True)
+        ]
+        means = [fit.mean for fit in fitted]
+        measured = couplings(network.module, layers, images, means, seed=seed, progress=share(step))
+        losses = [_loss(m, fit.spread) for m, fit in zip(measured, fitted, strict=True)]
+        models.append(
+            LossModel(
+                network=network,
+                medium=medium,
+                granularity=granularity,
+                layers=layers,
+                menu=codes,
+                scales=tuple(fit.scales for fit in fitted),
+                rounded=tuple(rows for rows, _ in rounded),
+                counts=counts,
+                couplings=tuple(measured),
+                loss=np.concatenate(losses),
+                cost=np.concatenate([_cost(layer, codes, medium) for layer in layers]),
+            )
+        )
+    return models
+
+
+def build_model(
+    network: Network,
+    images: Images,
+    *,
+    card: devices.Card | str,
+    read_time_s: float = 0.0,
+    menu: tuple[str, ...] = DEFAULT,
+    granularity: Granularity = "filter",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> LossModel:
+    """`build_models` for one card and time."""
+    (model,) = build_models(
+        network,
+        images,
+        [(card, read_time_s)],
+        menu=menu,
+        granularity=granularity,
+        seed=seed,
+        progress=progress,
+    )
+    return model
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """Scales (groups, codes), and mean and variance of the errors (groups, weights, codes), of one layer."""
+
+    scales: Rows
+    mean: Rows
+    spread: Rows
+
+
+def _fit(
+    layer: Layer,
+    curvature: Curvature,
+    rounded: tuple[Rows, Rows],
+    counts: tuple[int, ...],
+    codes: tuple[Code, ...],
+    medium: Medium,
+) -> _Fit:
+    scales = np.empty((layer.groups, len(codes)), np.float32)
+    mean = np.empty((*layer.rows.shape, len(codes)), np.float32)
+    spread = np.empty_like(mean)
+    for index, code in enumerate(codes):
+        if isinstance(code, Digital):
+            target = rounded[0][:, :, counts.index(code.count)]
+            scale = rounded[1][:, counts.index(code.count)]
+        else:
+            target, scale = layer.rows, fit_scales(code, layer.rows, curvature.importance, medium)
+        error, variance = code.error(target, scale, medium)
+        scales[:, index], mean[:, :, index], spread[:, :, index] = (
+            scale,
+            error + target - layer.rows,
+            variance,
+        )
+    return _Fit(scales, mean, spread)
+
+
+def _loss(coupling: Coupling, spread: Rows) -> NDArray[np.float64]:
+    """½ of each column's square and ½ Σ h Var: (groups, codes)."""
+    alone = np.einsum("gkgk->gk", coupling.gram)
+    return np.asarray(alone / 2 + np.einsum("gw,gwk->gk", coupling.importance, spread) / 2)
+
+
+def _cost(layer: Layer, codes: tuple[Code, ...], medium: Medium) -> NDArray[np.float64]:
+    return np.tile([code.cost(layer.weights, medium) for code in codes], (layer.groups, 1))
+
+
+def wrap(module: nn.Module, name: str = "network") -> Network:
+    """A network of one's own: prepared for storage, under a name, its classes unnamed."""
+    return Network(name, prepare(module), ())

@@ -1,0 +1,348 @@
+"""The plan: the code of every group, with scales and biases, its ledger of cells, and its proof. Saved as JSON."""
+
+import base64
+import dataclasses
+import hashlib
+import json
+import os
+import zlib
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import qubo
+from physcomp.codes import Code, Digital
+from physcomp.codes.base import Rows, to_bfloat16
+from physcomp.groups import Granularity, other_tensors
+from physcomp.menu import part_of, read_menu
+from physcomp.model import LossModel
+
+FORMAT = "physcomp-plan"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """How one layer is stored.
+
+    Args:
+        name: the layer's name in the network.
+        shape: the shape of its weight tensor.
+        codes: for each group the index of its code in the menu.
+        scales: for each group its scale, a bfloat16 number, 0 where the code has none.
+        written: the rows that differ from the trained ones, those of digital codes (rounding makes up for its own
+            errors): float32, in the order of the groups, zlib, base64.
+        biases: for each output its bias as stored, a bfloat16 number; empty where the layer has none. Includes the
+            shift that makes up for the mean error of the code.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    codes: tuple[int, ...]
+    scales: tuple[float, ...]
+    written: str
+    biases: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How a plan was found, and how good it is.
+
+    Args:
+        solver: the solver's name; `fixed` for a plan that nobody chose.
+        kind: classical, quantum-inspired or quantum; `none` for a fixed plan.
+        energy: expected loss increase by the solver's own model, nats.
+        lower_bound: no choice within the budget has less energy than this, in the same model; None if fixed.
+        gap: (energy - lower_bound) / energy; None if fixed.
+        seconds: time the solver took.
+        shrinkage: factor on the couplings in the solver's model.
+        part: the part of the menu that was offered.
+        predicted_loss_increase: expected loss increase, nats, by the model with the shrinkage that proved best.
+        heldout_loss: measured mean loss on the held-out images, by which the plan was picked; None if not measured.
+    """
+
+    solver: str
+    kind: str
+    energy: float
+    lower_bound: float | None
+    gap: float | None
+    seconds: float
+    shrinkage: float
+    part: str
+    predicted_loss_increase: float
+    heldout_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network is stored on cells of a card.
+
+    Args:
+        method: what made it, such as `joint` or `digital(4)`.
+        network: the network's name.
+        network_sha256: its fingerprint; a plan stores no other network.
+        card: the card's name with its variant.
+        card_sha256: its fingerprint; a plan writes no other card.
+        read_time_s: the time since programming it is made for, in seconds.
+        granularity: what one decision is for.
+        budget: cells per weight it was allowed; None for a fixed plan.
+        bits_per_cell: bits a cell holds reliably.
+        menu: names of the codes.
+        layers: the layers.
+        others: name and shape of each further tensor, stored as bfloat16.
+        ledger: cells by what they hold.
+        proof: how it was found.
+    """
+
+    method: str
+    network: str
+    network_sha256: str
+    card: str
+    card_sha256: str
+    read_time_s: float
+    granularity: Granularity
+    budget: float | None
+    bits_per_cell: float
+    menu: tuple[str, ...]
+    layers: tuple[LayerPlan, ...]
+    others: tuple[tuple[str, tuple[int, ...]], ...]
+    ledger: dict[str, float]
+    proof: Proof
+
+    @property
+    def weights(self) -> int:
+        """Number of weights in all groups."""
+        return sum(int(np.prod(layer.shape)) for layer in self.layers)
+
+    @property
+    def cells(self) -> float:
+        """Everything stored, in cells."""
+        return sum(self.ledger.values())
+
+    @property
+    def cells_per_weight(self) -> float:
+        """Everything stored, in cells per weight."""
+        return self.cells / self.weights
+
+    @property
+    def noiseless(self) -> bool:
+        """Whether it stores everything digitally, so that every chip reads back the same."""
+        return self.ledger["analog"] == 0
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of what determines the chip: everything but its method's name and the solver's seconds."""
+        fields = self._fields()
+        del fields["method"], fields["proof"]["seconds"]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    def named(self, method: str) -> "Plan":
+        """The same plan under another method's name."""
+        return dataclasses.replace(self, method=method)
+
+    def share_of_codes(self) -> dict[str, float]:
+        """Share of the weights stored with each code that is used."""
+        count: dict[str, float] = {}
+        for layer in self.layers:
+            size = int(np.prod(layer.shape)) / len(layer.codes) / self.weights
+            for code in layer.codes:
+                count[self.menu[code]] = count.get(self.menu[code], 0.0) + size
+        return dict(sorted(count.items(), key=lambda item: -item[1]))
+
+    def _fields(self) -> dict[str, Any]:
+        return {"format": FORMAT, "version": FORMAT_VERSION, **dataclasses.asdict(self)}
+
+    def to_json(self) -> str:
+        """The plan as JSON text, with its fingerprint and the version that made it."""
+        extra = {
+            "sha256": self.sha256,
+            "physcomp": version("physcomp"),
+            "cells_per_weight": self.cells_per_weight,
+        }
+        return json.dumps({**self._fields(), **extra}, indent=1)
+
+    def save(self, path: Path | str) -> None:
+        """Write the JSON file, under a temporary name first."""
+        temporary = Path(f"{path}.tmp")
+        temporary.write_text(self.to_json() + "\n")
+        os.replace(temporary, path)
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "plan") -> "Plan":
+        """Read a plan's JSON text; `source` names it in errors.
+
+        Raises:
+            ValueError: not a plan, of another version, incomplete, or changed since it was written.
+        """
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{source}: not valid JSON ({error}); make the plan again") from None
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            raise ValueError(f"{source}: not a plan of physcomp; name a file that 'physcomp choose' wrote")
+        if fields.get("version") != FORMAT_VERSION:
+            raise ValueError(f"{source}: plan version {fields.get('version')}, this physcomp reads {FORMAT_VERSION}")
+        try:
+            names = [field.name for field in dataclasses.fields(cls)]
+            values: dict[str, Any] = {name: fields[name] for name in names}
+            values["layers"] = tuple(_read_layer(layer) for layer in fields["layers"])
+            values["proof"] = Proof(**fields["proof"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{source}: the plan is incomplete ({error}); make it again") from None
+        values["menu"] = tuple(values["menu"])
+        values["others"] = tuple((name, tuple(shape)) for name, shape in values["others"])
+        plan = cls(**values)
+        if plan.sha256 != fields.get("sha256"):
+            raise ValueError(f"{source}: its content does not match its sha256; make the plan again")
+        return plan
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Plan":
+        """Read a plan file.
+
+        Raises:
+            ValueError: no such file, or as `from_json` says.
+        """
+        try:
+            return cls.from_json(Path(path).read_text(), str(path))
+        except FileNotFoundError:
+            raise ValueError(f"{path}: no such plan; make one with 'physcomp choose'") from None
+
+
+def _read_layer(fields: dict[str, Any]) -> LayerPlan:
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    return LayerPlan(**values)
+
+
+def plan_of(
+    model: LossModel,
+    choice: NDArray[np.int64],
+    *,
+    method: str,
+    shrinkage: float,
+    part: str = "all",
+    budget: float | None = None,
+    solution: qubo.Solution | None = None,
+) -> Plan:
+    """Make the plan of a choice.
+
+    Args:
+        model: the loss model the choice was made with.
+        choice: (groups,) index of each group's code in the model's menu.
+        method: what reports call it.
+        shrinkage: factor on the couplings by which its loss increase is predicted.
+        part: the part of the menu that was offered; naming a code in the plan costs as many bits as it needs.
+        budget: cells per weight that were allowed.
+        solution: the solver's, if one chose.
+    """
+    layers = tuple(_layer_plan(model, number, choice) for number in range(len(model.layers)))
+    others = other_tensors(model.network.module, model.layers)
+    predicted = model.predict(choice, shrinkage)
+    return Plan(
+        method=method,
+        network=model.network.name,
+        network_sha256=model.network.sha256,
+        card=model.medium.card.name,
+        card_sha256=model.medium.card.sha256,
+        read_time_s=model.medium.written_for_s,
+        granularity=model.granularity,
+        budget=budget,
+        bits_per_cell=model.medium.bits_per_cell,
+        menu=tuple(code.name for code in model.menu),
+        layers=layers,
+        others=tuple((name, tuple(tensor.shape)) for name, tensor in others.items()),
+        ledger=_ledger(model, choice, sum(part_of(model.menu, part))),
+        proof=Proof(
+            solver=solution.solver if solution else "fixed",
+            kind=solution.kind if solution else "none",
+            energy=solution.energy if solution else predicted,
+            lower_bound=solution.lower_bound if solution else None,
+            gap=solution.gap if solution else None,
+            seconds=solution.seconds if solution else 0.0,
+            shrinkage=shrinkage,
+            part=part,
+            predicted_loss_increase=predicted,
+        ),
+    )
+
+
+def uniform_plan(model: LossModel, code: str, *, shrinkage: float) -> Plan:
+    """The plan that stores every group with the same code.
+
+    Raises:
+        ValueError: the code is not in the model's menu.
+    """
+    index = part_of(model.menu, code).index(True)
+    choice = np.full(len(model.loss), index, np.int64)
+    return plan_of(model, choice, method=code, shrinkage=shrinkage, part=code)
+
+
+def _layer_plan(model: LossModel, number: int, choice: NDArray[np.int64]) -> LayerPlan:
+    layer, coupling = model.layers[number], model.couplings[number]
+    start = model.starts[number]
+    picked = choice[start : start + layer.groups]
+    index = np.arange(layer.groups)
+    biases = np.zeros(0) if layer.bias is None else layer.bias.astype(np.float64)
+    if coupling.shift is not None:
+        biases = biases + coupling.shift[index, picked]
+    return LayerPlan(
+        name=layer.name,
+        shape=layer.shape,
+        codes=tuple(int(code) for code in picked),
+        scales=tuple(float(scale) for scale in model.scales[number][index, picked]),
+        written=_pack(_rounded_rows(model, number, picked)),
+        biases=tuple(float(bias) for bias in to_bfloat16(biases)),
+    )
+
+
+def _rounded_rows(model: LossModel, number: int, picked: NDArray[np.int64]) -> Rows:
+    rows = [
+        model.target(number, model.menu[code])[group]
+        for group, code in enumerate(picked)
+        if isinstance(model.menu[code], Digital)
+    ]
+    return np.array(rows, np.float32)
+
+
+def _pack(rows: Rows) -> str:
+    return base64.b64encode(zlib.compress(rows.tobytes(), 9)).decode()
+
+
+def rows_to_write(plan: LayerPlan, menu: tuple[Code, ...], trained: Rows) -> Rows:
+    """The rows of a layer as they are to be written: the plan's for digital codes, else the trained ones."""
+    rounded = [group for group, code in enumerate(plan.codes) if isinstance(menu[code], Digital)]
+    rows = trained.copy()
+    packed = np.frombuffer(zlib.decompress(base64.b64decode(plan.written)), np.float32)
+    rows[rounded] = packed.reshape(len(rounded), trained.shape[1])
+    return rows
+
+
+def _ledger(model: LossModel, choice: NDArray[np.int64], offered: int) -> dict[str, float]:
+    """Cells by what they hold; bits are divided by the bits a cell holds."""
+    bits = {"digits": 0, "signs": 0, "scales": 0}
+    analog = 0
+    for start, layer in zip(model.starts, model.layers, strict=True):
+        for index in choice[start : start + layer.groups]:
+            code: Code = model.menu[index]
+            signs = code.sign_bits(layer.weights)
+            bits["digits"] += code.digital_bits(layer.weights) - signs
+            bits["signs"] += signs
+            bits["scales"] += code.scale_bits
+            analog += code.analog_cells(layer.weights)
+    digital = {name: count / model.medium.bits_per_cell for name, count in bits.items()}
+    return {"analog": float(analog), **digital, **model.overhead(offered)}
+
+
+def menu_of(plan: Plan) -> tuple[Code, ...]:
+    """The codes of a plan's menu."""
+    return read_menu(plan.menu)
+
+
+def bias_tensor(layer: LayerPlan) -> torch.Tensor:
+    """The biases of a layer as float32."""
+    return torch.tensor(layer.biases, dtype=torch.float32)

@@ -1,0 +1,302 @@
+"""The loss model: generalised Gauss-Newton columns of a network on calibration images.
+
+With J the logits' Jacobian and G = diag(p) - p pᵀ the softmax Hessian, G = L Lᵀ with L = diag(√p) - p √pᵀ, so the
+columns a = Lᵀ J δ̄ satisfy ½‖a‖² = ½ (Jδ̄)ᵀ G (Jδ̄). One backward pass a column of L, with the gradients of every
+image kept apart and at once contracted with the perturbations, gives all of them: J is never stored.
+(Martens, "New insights and perspectives on the natural gradient method", JMLR 21:146, 2020, for G and L.)
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from physcomp.groups import Layer
+from physcomp.images import Images
+
+# Up to so many classes every column of L is used; beyond, random signs mix them into PROBES columns (our choice).
+EXACT_CLASSES = 16
+PROBES = 8
+
+Progress = Callable[[float], None]
+Rows64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Coupling:
+    """What perturbations of one layer's groups do to the loss, as means over the images.
+
+    Args:
+        gram: float64 (groups, codes, groups, codes): products of columns, so that ½ of a diagonal entry is the
+            expected loss increase of one perturbation and an off-diagonal entry the coupling of two.
+        importance: float64 (groups, weights): the diagonal h of the Gauss-Newton matrix.
+        shift: float64 (groups, codes): the change of each group's bias that makes its column shortest; None where
+            groups have no bias of their own. `gram` is what is left after it.
+    """
+
+    gram: NDArray[np.float64]
+    importance: NDArray[np.float64]
+    shift: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Curvature:
+    """The Gauss-Newton matrix inside each group of one layer, what the group's bias can mend taken out.
+
+    Args:
+        importance: float64 (groups, weights): its diagonal before that, the cost of an error of one weight alone.
+        blocks: float32 (groups, blocks, size, size): its diagonal blocks over runs of `size` consecutive weights,
+            the last padded with zeros. One block where that fits into `CURVATURE_BYTES`.
+    """
+
+    importance: NDArray[np.float64]
+    blocks: NDArray[np.float32]
+
+
+def curvatures(
+    module: nn.Module,
+    layers: tuple[Layer, ...],
+    images: Images,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[Curvature]:
+    """Estimate the Gauss-Newton matrix inside each group, with one random probe an image.
+
+    A column L r with random signs r has mean outer product L Lᵀ, so the estimate is unbiased; it serves to pick
+    scales and to round, and costs one backward pass where the exact matrix costs one a class.
+
+    Args:
+        module: in evaluation mode.
+        layers: as `physcomp.groups.layers_of` gives them.
+        images: calibration images.
+        seed: of the random signs.
+        progress: called with the share done.
+
+    Returns:
+        One `Curvature` a layer.
+    """
+    sizes = [_block_size(layer) for layer in layers]
+    counts = [-(-layer.weights // size) for layer, size in zip(layers, sizes, strict=True)]
+    blocks = [
+        torch.zeros(layer.groups, count, size, size) for layer, count, size in zip(layers, counts, sizes, strict=True)
+    ]
+    crossed = [torch.zeros(layer.rows.shape) for layer in layers]
+    powers = [torch.zeros(layer.groups) for layer in layers]
+    for done, (gradients, _) in enumerate(_gradients(module, layers, images, probes=1, seed=seed), start=1):
+        for block, cross, power, (weights, biases) in zip(blocks, crossed, powers, gradients, strict=True):
+            rows = _in_blocks(weights.transpose(0, 1), block.shape[1], block.shape[2])
+            block += rows.transpose(2, 3) @ rows
+            cross += (biases.unsqueeze(2) * weights).sum(0)
+            power += biases.square().sum(0)
+        if progress:
+            progress(min(1.0, done * CHUNK / len(images)))
+    found = []
+    for layer, block, cross, power in zip(layers, blocks, crossed, powers, strict=True):
+        padded = block.diagonal(dim1=2, dim2=3).reshape(layer.groups, -1)[:, : layer.weights]
+        importance = padded.double().numpy() / len(images)
+        bias = _in_blocks(cross.unsqueeze(1), block.shape[1], block.shape[2]).transpose(2, 3)
+        mended = bias @ bias.transpose(2, 3) / power.clamp(min=1e-30)[:, None, None, None]
+        found.append(Curvature(importance, ((block - mended) / len(images)).numpy()))
+    return found
+
+
+CURVATURE_BYTES = 1 << 28  # for one layer's blocks, our choice
+
+
+def _block_size(layer: Layer) -> int:
+    return max(1, min(layer.weights, CURVATURE_BYTES // (4 * layer.rows.size)))
+
+
+def _in_blocks(rows: torch.Tensor, blocks: int, size: int) -> torch.Tensor:
+    """(groups, n, weights) to (groups, blocks, n, size), padded with zeros."""
+    padded = functional.pad(rows, (0, blocks * size - rows.shape[2]))
+    return padded.reshape(rows.shape[0], rows.shape[1], blocks, size).transpose(1, 2)
+
+
+def couplings(
+    module: nn.Module,
+    layers: tuple[Layer, ...],
+    images: Images,
+    perturbations: list[NDArray[np.float32]],
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[Coupling]:
+    """Measure what given mean perturbations do, alone and in pairs inside a layer.
+
+    Args:
+        module: in evaluation mode.
+        layers: as `physcomp.groups.layers_of` gives them.
+        images: calibration images.
+        perturbations: for each layer float32 (groups, weights, codes): the mean error of each code.
+        seed: of the random signs, used only beyond `EXACT_CLASSES` classes.
+        progress: called with the share done.
+
+    Returns:
+        One `Coupling` a layer.
+    """
+    deltas = [torch.from_numpy(np.ascontiguousarray(part)) for part in perturbations]
+    grams = [torch.zeros((d.shape[0] * (d.shape[2] + 1),) * 2, dtype=torch.float64) for d in deltas]
+    totals = [torch.zeros(layer.rows.shape, dtype=torch.float64) for layer in layers]
+    probes = None if _classes(module, images) <= EXACT_CLASSES else PROBES
+    kept: list[list[torch.Tensor]] = [[] for _ in layers]
+    done = 0
+    for gradients, last in _gradients(module, layers, images, probes=probes, seed=seed):
+        for part, total, delta, (weights, biases) in zip(kept, totals, deltas, gradients, strict=True):
+            total += weights.square().sum(0)
+            columns = torch.bmm(weights.transpose(0, 1), delta)  # (groups, images, codes)
+            columns = torch.cat([columns, biases.T.unsqueeze(2)], dim=2)
+            part.append(columns.transpose(1, 2).reshape(-1, columns.shape[1]))
+        if last:  # one product a chunk, not one a column of L: the sums over the large matrix are what takes time
+            for gram, part in zip(grams, kept, strict=True):
+                flat = torch.cat(part, dim=1)
+                gram += flat @ flat.T
+                part.clear()
+            done += CHUNK
+            if progress:
+                progress(min(1.0, done / len(images)))
+    return [
+        _project(gram / len(images), total / len(images), layer)
+        for gram, total, layer in zip(grams, totals, layers, strict=True)
+    ]
+
+
+def _project(gram: torch.Tensor, importance: torch.Tensor, layer: Layer) -> Coupling:
+    """Take out of each group's columns their share along the group's bias column, which is stored last."""
+    groups = layer.groups
+    full = gram.numpy().reshape(groups, len(gram) // groups, groups, -1)
+    kept = np.ascontiguousarray(full[:, :-1, :, :-1])
+    if not layer.bias_of_group:
+        return Coupling(kept, importance.numpy(), None)
+    index = np.arange(groups)
+    power = full[index, -1, index, -1]
+    shift = -full[index, :-1, index, -1] / np.where(power > 0, power, 1)[:, None] * (power > 0)[:, None]
+    # Columns a + shift b, with b the group's bias column: expand the products of (a_g + s_g b_g) and (a_h + s_h b_h).
+    crossed = full[:, :-1, :, -1]  # a_gk · b_h
+    kept += crossed[:, :, :, None] * shift[None, None, :, :]
+    kept += crossed.transpose(2, 0, 1)[:, None, :, :] * shift[:, :, None, None]
+    kept += full[:, -1, :, -1][:, None, :, None] * shift[:, :, None, None] * shift[None, None, :, :]
+    return Coupling(kept, importance.numpy(), shift)
+
+
+def _classes(module: nn.Module, images: Images) -> int:
+    with torch.no_grad():
+        return int(module(images.pixels[:1]).shape[1])
+
+
+CHUNK = 100  # images of one pass: bounds memory at CHUNK × weights × 4 bytes, our choice
+
+Gradients = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+def _gradients(
+    module: nn.Module, layers: tuple[Layer, ...], images: Images, *, probes: int | None, seed: int
+) -> Iterator[tuple[Gradients, bool]]:
+    """For each chunk of images and each column of L: gradients of every image, as rows, and of the biases.
+
+    Yields:
+        For each layer the pair (images, groups, weights) and (images, groups), the latter 0 without own biases;
+        and whether it was the chunk's last column.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for start in range(0, len(images), CHUNK):
+        pixels = images.pixels[start : start + CHUNK]
+        with _Recorder(module, layers) as recorder:
+            logits = module(pixels)
+        probabilities = logits.detach().softmax(1)
+        columns = _hessian_columns(probabilities)  # (images, classes, columns)
+        if probes is not None:
+            signs = torch.randint(0, 2, (len(pixels), columns.shape[2], probes), generator=generator) * 2.0 - 1
+            columns = torch.bmm(columns, signs) / probes**0.5
+        for index in range(columns.shape[2]):
+            last = index == columns.shape[2] - 1
+            yield recorder.gradients(logits, columns[:, :, index], last=last), last
+
+
+def _hessian_columns(probabilities: torch.Tensor) -> torch.Tensor:
+    """L = diag(√p) - p √pᵀ of each image: (images, classes, classes), L Lᵀ = diag(p) - p pᵀ."""
+    root = probabilities.sqrt()
+    return torch.diag_embed(root) - probabilities.unsqueeze(2) * root.unsqueeze(1)
+
+
+class _Recorder:
+    """Keeps inputs and outputs of the grouped layers during a forward pass; a layer may be called several times."""
+
+    def __init__(self, module: nn.Module, layers: tuple[Layer, ...]) -> None:
+        self.layers = layers
+        self.parts = [module.get_submodule(layer.name) for layer in layers]
+        self.calls: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+        self.unfolded: list[torch.Tensor] = []
+
+    def __enter__(self) -> "_Recorder":
+        self.hooks = [
+            part.register_forward_hook(lambda _, inputs, output, index=index: self._keep(index, inputs[0], output))
+            for index, part in enumerate(self.parts)
+        ]
+        return self
+
+    def _keep(self, index: int, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        # An output that hangs on no parameter that needs a gradient still needs one itself.
+        if not output.requires_grad:
+            output = output.detach().requires_grad_()
+        self.calls.append((index, given.detach(), output))
+        return output.clone()  # what follows may work in place
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+        self.unfolded = [_positions(self.parts[index], given) for index, given, _ in self.calls]
+
+    def gradients(self, logits: torch.Tensor, cotangent: torch.Tensor, *, last: bool) -> Gradients:
+        """Per-image gradients of ⟨logits, cotangent⟩ with respect to each layer's rows and biases."""
+        outputs = [output for _, _, output in self.calls]
+        back = torch.autograd.grad(
+            logits, outputs, cotangent, retain_graph=not last, allow_unused=True, materialize_grads=True
+        )
+        found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        for (index, _, _), positions, gradient in zip(self.calls, self.unfolded, back, strict=True):
+            pair = _per_image(self.parts[index], self.layers[index], positions, gradient)
+            if index in found:
+                pair = (found[index][0] + pair[0], found[index][1] + pair[1])
+            found[index] = pair
+        count = len(logits)
+        return [
+            found.get(i, (torch.zeros(count, *layer.rows.shape), torch.zeros(count, layer.groups)))
+            for i, layer in enumerate(self.layers)
+        ]
+
+
+def _positions(part: nn.Module, given: torch.Tensor) -> torch.Tensor:
+    """Inputs of a layer, one column for each position its filter is applied at: (images, blocks, fan-in, places)."""
+    if isinstance(part, nn.Conv2d):
+        if part.padding_mode != "zeros":
+            raise ValueError(f"network: Conv2d with padding_mode '{part.padding_mode}' is not supported, use 'zeros'")
+        padding = part.padding
+        if isinstance(padding, str):
+            spans = zip(part.dilation, part.kernel_size, strict=True)
+            padding = tuple(d * (k - 1) // 2 if padding == "same" else 0 for d, k in spans)
+        columns = functional.unfold(
+            given, part.kernel_size, dilation=part.dilation, padding=padding, stride=part.stride
+        )
+        return columns.reshape(len(given), part.groups, -1, columns.shape[2])
+    return given.reshape(len(given), -1, given.shape[-1]).transpose(1, 2).unsqueeze(1)
+
+
+def _per_image(
+    part: nn.Module, layer: Layer, positions: torch.Tensor, gradient: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradient of each image with respect to the layer's rows, and to its groups' biases."""
+    count, blocks = positions.shape[:2]
+    if isinstance(part, nn.Conv2d):
+        outputs = gradient.reshape(count, blocks, -1, positions.shape[3])
+    else:
+        outputs = gradient.reshape(count, positions.shape[3], -1).transpose(1, 2).unsqueeze(1)
+    weights = torch.matmul(outputs, positions.transpose(2, 3)).reshape(count, *layer.rows.shape)
+    if layer.bias_of_group:
+        return weights, outputs.sum(3).reshape(count, layer.groups)
+    return weights, torch.zeros(count, layer.groups)

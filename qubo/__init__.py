@@ -1,0 +1,16 @@
+"""Choose one code per group within a budget of cells, and prove how good the choice is.
+
+>>> import qubo
+>>> problem = qubo.generate("Q", groups=40)
+>>> solution = qubo.solve(problem, "annealer", seed=0)
+>>> solution.feasible, solution.lower_bound <= solution.energy
+(True, True)
+"""
+
+from qubo.certificate import Certificate, lower_bound
+from qubo.families import generate
+from qubo.selection import Block, Selection
+from qubo.solution import Solution
+from qubo.solvers import SOLVERS, solve
+
+__all__ = ["SOLVERS", "Block", "Certificate", "Selection", "Solution", "generate", "lower_bound", "solve"]

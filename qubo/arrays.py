@@ -1,0 +1,155 @@
+"""A selection laid out for the kernels: only usable codes, couplings in one flat array, energies scaled to order 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qubo.selection import Block, Selection
+
+GRAM_ENTRIES = 2**25
+"""Gram blocks are laid out dense up to this many entries in all (256 MB); beyond, factors stay factors (our choice)."""
+
+
+class Arrays(NamedTuple):
+    """What the kernels read. C is the largest number of usable codes of a group.
+
+    A block's couplings are a dense Gram matrix (width 0), rows g·C + k, or factors of that width.
+    """
+
+    loss: NDArray[np.float64]  # (G, C), scaled; unused places +inf
+    cost: NDArray[np.float64]  # (G, C)
+    count: NDArray[np.int64]  # (G,) usable codes
+    block: NDArray[np.int64]  # (G,) block of the group, or -1
+    place: NDArray[np.int64]  # (G,) place of the group in its block
+    members: NDArray[np.int64]  # groups, block after block
+    start: NDArray[np.int64]  # (B + 1,) where a block's members begin
+    width: NDArray[np.int64]  # (B,) 0 for a Gram matrix, else D
+    offset: NDArray[np.int64]  # (B,) where a block's couplings begin in data
+    sums: NDArray[np.int64]  # (B + 1,) where a factor block's running sum begins
+    data: NDArray[np.float64]  # couplings, flat
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`Arrays` with the way back to the selection.
+
+    Attributes:
+        arrays: the kernels' view.
+        code: (G, C) the menu's index of each usable code.
+        scale: energies in `arrays` are the selection's divided by this.
+        limit: the largest feasible total cost.
+    """
+
+    arrays: Arrays
+    code: NDArray[np.int64]
+    scale: float
+    limit: float
+
+    def decode(self, inner: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Menu indices (G,) of a choice among usable codes (G,)."""
+        return self.code[np.arange(inner.size), inner]
+
+    def encode(self, choice: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Usable-code indices (G,) of a choice of menu indices; an unusable code becomes the cheapest usable one."""
+        match = (self.code == choice[:, None]) & np.isfinite(self.arrays.loss)
+        return np.where(match.any(axis=1), match.argmax(axis=1), self.arrays.cost.argmin(axis=1))
+
+
+def usable(selection: Selection) -> NDArray[np.bool_]:
+    """(G, K) codes that some feasible choice uses: offered, and affordable when all others take their cheapest.
+
+    >>> usable(Selection(loss=[[2.0, 1.0, 0.0]], cost=[[0.0, 1.0, 5.0]], budget=2.0)).tolist()
+    [[True, True, False]]
+    """
+    cost = np.where(selection.offered, selection.cost, np.inf)
+    least = cost.min(axis=1, keepdims=True)
+    # Both sides are sums of up to G rounded terms: keep what is within their rounding of the limit.
+    slack = max(selection.limit - selection.smallest_cost, 0.0) + 1e-12 * selection.smallest_cost
+    return np.asarray(cost - least <= slack)
+
+
+def lay_out(selection: Selection) -> Layout:
+    """The kernels' view of a selection; O(size of the couplings), nothing over all variables squared."""
+    mask = usable(selection)
+    count = mask.sum(axis=1)
+    width = int(count.max())
+    # A stable sort on "not usable" puts usable codes first, in menu order.
+    code = np.argsort(~mask, axis=1, kind="stable")[:, :width]
+    rows = np.arange(selection.groups)[:, None]
+    kept = np.arange(width)[None, :] < count[:, None]
+    loss = np.where(kept, selection.loss[rows, code], np.inf)
+    scale = _scale(loss)
+    cost = np.where(kept, selection.cost[rows, code], np.inf)
+    return Layout(_couplings(selection.blocks, loss / scale, cost, count, code, scale), code, scale, selection.limit)
+
+
+def _scale(loss: NDArray[np.float64]) -> float:
+    """A power of two near the largest |loss|, so that scaling is exact."""
+    largest = float(np.abs(loss[np.isfinite(loss)]).max())
+    return float(2.0 ** np.round(np.log2(largest))) if largest > 0 else 1.0
+
+
+def _couplings(
+    blocks: tuple[Block, ...],
+    loss: NDArray[np.float64],
+    cost: NDArray[np.float64],
+    count: NDArray[np.int64],
+    code: NDArray[np.int64],
+    scale: float,
+) -> Arrays:
+    groups, width = loss.shape
+    block_of, place = np.full(groups, -1, dtype=np.int64), np.zeros(groups, dtype=np.int64)
+    start, widths, offsets, sums = [0], [], [0], [0]
+    data: list[NDArray[np.float64]] = []
+    dense_total = sum((b.groups.size * width) ** 2 for b in blocks)
+    for number, block in enumerate(blocks):
+        m = block.groups.size
+        block_of[block.groups], place[block.groups] = number, np.arange(m)
+        start.append(start[-1] + m)
+        part, inner = _block_data(block, code[block.groups], dense_total)
+        kept = np.isfinite(loss[block.groups]).reshape(-1)
+        if inner:
+            part = np.where(kept[:, None], part / np.sqrt(scale), 0.0)
+        else:
+            part = np.where(kept[:, None] & kept[None, :], part / scale, 0.0)
+            for i in range(m):  # a group's own block is part of its loss
+                part[i * width : (i + 1) * width, i * width : (i + 1) * width] = 0.0
+        widths.append(inner)
+        data.append(part.reshape(-1))
+        offsets.append(offsets[-1] + part.size)
+        sums.append(sums[-1] + inner)
+    return Arrays(
+        loss=np.ascontiguousarray(loss),
+        cost=np.ascontiguousarray(cost),
+        count=count.astype(np.int64),
+        block=block_of,
+        place=place,
+        members=np.concatenate([b.groups for b in blocks]) if blocks else np.zeros(0, dtype=np.int64),
+        start=np.array(start, dtype=np.int64),
+        width=np.array(widths, dtype=np.int64),
+        offset=np.array(offsets[:-1], dtype=np.int64),
+        sums=np.array(sums, dtype=np.int64),
+        data=np.concatenate(data) if data else np.zeros(0),
+    )
+
+
+def _block_data(
+    block: Block, code: NDArray[np.int64], dense_total: int
+) -> tuple[NDArray[np.float64], int]:
+    """Couplings of a block over its usable codes (m, C), and 0 for a Gram matrix or D for factors."""
+    m, width = code.shape
+    place = np.arange(m)[:, None]
+    if block.gram is not None:
+        index = (place * block.codes + code).reshape(-1)
+        flat = block.gram.reshape(m * block.codes, -1)
+        return flat[np.ix_(index, index)].astype(np.float64), 0
+    assert block.factors is not None
+    factors = block.factors[place, code].reshape(m * width, -1).astype(np.float64)
+    inner = factors.shape[1]
+    if inner == 0 or m * width <= inner or dense_total <= GRAM_ENTRIES:
+        return factors @ factors.T, 0
+    return factors, inner

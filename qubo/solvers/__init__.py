@@ -1,0 +1,99 @@
+"""One interface to every solver: `solve(selection, "annealer")`. One file a solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from qubo.certificate import Certificate, lower_bound
+from qubo.selection import Selection
+from qubo.solution import Kind, Solution
+from qubo.arrays import lay_out
+from qubo.solvers.search import Outcome, Progress, Watch
+
+
+@dataclass(frozen=True)
+class Solver:
+    """Where a solver lives and what really runs there."""
+
+    module: str
+    kind: Kind
+
+    def search(self) -> Callable[..., Outcome]:
+        """The solver's search function; its module is imported only when asked for."""
+        function: Callable[..., Outcome] = import_module(self.module).search
+        return function
+
+
+SOLVERS: dict[str, Solver] = {
+    "annealer": Solver("qubo.solvers.annealer", "classical"),
+    "lagrangian": Solver("qubo.solvers.lagrangian", "classical"),
+    "ocean-sa": Solver("qubo.solvers.ocean", "classical"),
+}
+
+
+def solve(
+    selection: Selection,
+    solver: str = "annealer",
+    *,
+    seed: int = 0,
+    time_limit_s: float | None = None,
+    progress: Progress | None = None,
+    certificate: Certificate | None = None,
+    **options: Any,
+) -> Solution:
+    """The best choice a solver finds, with a lower bound beside it.
+
+    Args:
+        selection: the problem.
+        solver: "annealer", "lagrangian" or "ocean-sa".
+        seed: seed of everything random.
+        time_limit_s: stop the search after this time; without it the work is fixed and the same seed gives the
+            same answer bit for bit.
+        progress: called now and then with (share done, best energy so far).
+        certificate: `qubo.lower_bound(selection)` where it is known already.
+        options: the solver's own, see its `search`.
+
+    Returns:
+        The solution; a KeyboardInterrupt ends the search and returns the best so far.
+
+    Raises:
+        ValueError: an unknown solver or option, a time limit that is not positive, a foreign certificate.
+
+    >>> from qubo import generate
+    >>> solution = solve(generate("S", groups=40), seed=1)
+    >>> solution.feasible, solution.gap < 0.01, solution.kind
+    (True, True, 'classical')
+    """
+    if solver not in SOLVERS:
+        raise ValueError(f"solver {solver!r} is unknown: pass one of {', '.join(sorted(SOLVERS))}")
+    if time_limit_s is not None and not time_limit_s > 0:
+        raise ValueError(f"time_limit_s must be above 0, got {time_limit_s}: pass seconds, or None for none")
+    if certificate is None:
+        certificate = lower_bound(selection, effort=0.0)
+    elif certificate.selection is not selection:
+        raise ValueError("the certificate is about another selection: pass qubo.lower_bound(selection)")
+    layout = lay_out(selection)
+    watch = Watch(time_limit_s, progress)
+    entry = SOLVERS[solver]
+    outcome = entry.search()(selection, layout, certificate, seed=seed, watch=watch, **options)
+    energy = selection.energy(outcome.choice)
+    if progress is not None:
+        progress(1.0, energy)
+    return Solution(
+        choice=outcome.choice,
+        energy=energy,
+        cost=selection.total_cost(outcome.choice),
+        feasible=selection.feasible(outcome.choice),
+        lower_bound=certificate.bound,
+        multiplier=certificate.multiplier,
+        seconds=watch.seconds,
+        solver=solver,
+        kind=entry.kind,
+        evaluations=outcome.evaluations,
+        seed=seed,
+        feasible_before_repair=outcome.feasible_before_repair,
+        interrupted=watch.interrupted,
+    )

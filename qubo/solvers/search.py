@@ -1,0 +1,79 @@
+"""What a search hands back, and the watch it carries: clock, progress, interruption."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Progress = Callable[[float, float], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A feasible choice of menu indices (G,) and what it took.
+
+    Attributes:
+        choice: (G,) int64.
+        evaluations: moves proposed or variables visited.
+        feasible_before_repair: share of raw samples that needed no repair, for samplers.
+    """
+
+    choice: NDArray[np.int64]
+    evaluations: int
+    feasible_before_repair: float | None = None
+
+
+class Watch:
+    """Counts work and says when to stop: after `time_limit_s`, or once interrupted from the keyboard."""
+
+    def __init__(self, time_limit_s: float | None = None, progress: Progress | None = None) -> None:
+        self.started = time.perf_counter()
+        self.limit = time_limit_s
+        self.progress = progress
+        self.interrupted = False
+        self.evaluations = 0
+        self.expected = 1
+        self._lock = threading.Lock()
+
+    def expect(self, evaluations: int) -> None:
+        """The work that makes progress complete, where no time limit does."""
+        self.expected = max(1, evaluations)
+
+    def add(self, evaluations: int) -> None:
+        """Counts work done, from any thread."""
+        with self._lock:
+            self.evaluations += evaluations
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time since the start."""
+        return time.perf_counter() - self.started
+
+    def stopped(self) -> bool:
+        """Whether to stop at the next chance."""
+        return self.interrupted or (self.limit is not None and self.seconds >= self.limit)
+
+    def report(self, best: float) -> None:
+        """Calls progress with the share done and the best energy so far."""
+        if self.progress is not None:
+            share = self.evaluations / self.expected if self.limit is None else self.seconds / self.limit
+            self.progress(min(1.0, share), best)
+
+    def wait(self, work: Sequence[Future[Any]], best: Callable[[], float]) -> None:
+        """Waits for threads, reporting ten times a second; an interrupt makes them stop and be kept."""
+        left = set(work)
+        while left:
+            try:
+                left = wait(left, timeout=0.1, return_when=FIRST_COMPLETED).not_done
+                self.report(best())
+            except KeyboardInterrupt:
+                self.interrupted = True
+        for future in work:
+            future.result()

@@ -1,0 +1,285 @@
+"""The command `physcomp`. Errors of the user's come out as one line on standard error, with exit code 2."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import devices
+import physcomp
+from physcomp import training
+from physcomp.joint import Search, choose
+from physcomp.network import read_description
+from physcomp.training import HELD_BACK
+from simulations import summary as summaries
+from simulations.engine import JOINT, run_study, save_joint
+from simulations.figures import accuracy_vs_cells
+from simulations.progress import Progress
+from simulations.readback import read_back, spread
+from simulations.study import STUDIES, load_study
+
+out = Console()
+err = Console(stderr=True)
+
+
+class _OneBorder(typer.Typer):
+    """The one place where errors become messages."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except ValueError as error:
+            _fail(str(error))
+        except OSError as error:
+            _fail(f"{error.filename or 'file'}: {error.strerror or error}; check the path and the space left")
+        except KeyboardInterrupt:
+            _fail("interrupted; what was measured is kept, and the same command resumes", code=130)
+
+
+def _fail(message: str, code: int = 2) -> NoReturn:
+    print(f"physcomp: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+app = _OneBorder(
+    name="physcomp",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="How few noisy analog memory cells can a trained network take, and what accuracy is left?",
+)
+cards = typer.Typer(no_args_is_help=True, help="Look at device cards. Example: [cyan]physcomp card list[/]")
+app.add_typer(cards, name="card")
+
+OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder of the results. Default: runs/NAME.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Forget the results of an earlier run in that folder.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+NetworkFile = Annotated[Path, typer.Argument(help="Description of the network, such as data/fashion-cnn.toml.")]
+ImageFolder = Annotated[Path, typer.Option("--images", help="Folder with IDX files, plain or gzipped.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the chip or the search.")]
+
+
+@app.command(epilog="Example: [cyan]physcomp demo[/]")
+def demo(folder: OutFolder = None, fresh: Fresh = False, quiet: Quiet = False) -> None:
+    """Run the demonstration: the embedded network at six budgets on two cards, by every method."""
+    _run(STUDIES / "demo.toml", folder, fresh, quiet)
+
+
+@app.command(epilog="Example: [cyan]physcomp run simulations/studies/demo.toml --out runs/demo[/]")
+def run(
+    study: Annotated[Path, typer.Argument(help="Study file (TOML).")],
+    folder: OutFolder = None,
+    fresh: Fresh = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a study file, or resume one that was killed."""
+    _run(study, folder, fresh, quiet)
+
+
+def _run(path: Path, folder: Path | None, fresh: bool, quiet: bool) -> None:
+    study = load_study(path)
+    folder = folder or Path("runs") / study.name
+    progress = Progress(None if quiet else err)
+    finished = run_study(study, folder, progress, fresh=fresh)
+    with progress.step("saving plans, chips and the figure"):
+        save_joint(finished, folder)
+        summary = summaries.summarize(finished)
+        summaries.save(summary, folder)
+        accuracy_vs_cells(summary, folder)
+    for card in (summary, *summary["further_cards"]):
+        _print_card(card, summary)
+    out.print(f"\nIn {folder}/: {', '.join(sorted(path.name for path in folder.iterdir() if path.is_file()))}")
+
+
+def _print_card(card: dict[str, Any], summary: dict[str, Any]) -> None:
+    table = Table(
+        title=f"{summary['network']['name']} on {card['card']}, read after {card['read_time_s']:g} s; clean network "
+        f"{100 * summary['clean_accuracy']:.2f} %, loss {summary['clean_loss']:.4f}; {summary['test_images']} images",
+        title_justify="left",
+    )
+    for number, column in enumerate(summaries.TABLE_COLUMNS):
+        table.add_column(column, justify="left" if number in (0, 9) else "right", no_wrap=True)
+    for row in summaries.table_rows(card):
+        table.add_row(*row)
+    out.print()
+    # A table cut at the width of a pipe would lose columns.
+    out.print(table, width=None if out.is_terminal else 160)
+    for line in summaries.findings(card, summary):
+        out.print(line, soft_wrap=True, highlight=False)
+
+
+@app.command(epilog="Example: [cyan]physcomp train data/fashion-cnn.toml --images /usr/share/datasets[/]")
+def train(
+    description: NetworkFile,
+    images: ImageFolder,
+    target: Annotated[
+        Path | None, typer.Option("--out", help="safetensors file to write. Default: beside the description.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's number of epochs.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train the network of a description on the full set, but for the last 4,000 images, which plans are made on."""
+    described = read_description(description)
+    if epochs is not None:
+        described = dataclasses.replace(described, recipe={**described.recipe, "epochs": epochs})
+    whole = physcomp.load_images(images, "train")
+    if len(whole) <= HELD_BACK:
+        raise ValueError(f"{images}: train has {len(whole)} images, more than {HELD_BACK} are needed; use the full set")
+    test = physcomp.load_images(images, "t10k")
+    with Progress(None if quiet else err).bar(f"training {described.name}") as bar:
+        trained = training.train(described, whole[: len(whole) - HELD_BACK], progress=bar)
+    path = target or description.with_suffix(".safetensors")
+    training.save(trained, path)
+    score = physcomp.evaluate(physcomp.prepare(trained.module), test)
+    out.print(f"training loss of the last epoch {trained.losses[-1]:.4f}")
+    out.print(f"test images: accuracy {100 * score.accuracy:.2f} %, loss {score.loss:.4f} ({len(test)} images)")
+    out.print(f"{path}: {sum(p.numel() for p in trained.module.parameters()):,} parameters")
+
+
+@app.command(
+    name="choose",
+    epilog="Example: [cyan]physcomp choose data/fashion-cnn.toml --images data/fashion-mnist "
+    "--card pcm-zarcone --budget 1.0 --out plan.json[/]",
+)
+def choose_command(
+    network: NetworkFile,
+    images: ImageFolder,
+    card: Annotated[str, typer.Option(help="Card: a name of 'physcomp card list', or a TOML file.")],
+    budget: Annotated[float, typer.Option(help="Cells per weight, everything stored counted.")],
+    target: Annotated[Path, typer.Option("--out", help="Plan file to write (JSON).")],
+    time_s: Annotated[float, typer.Option("--time", help="Seconds from programming to reading.")] = 0.0,
+    solver: Annotated[str, typer.Option(help="annealer, lagrangian or ocean-sa.")] = Search.solver,
+    seed: SeedOption = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Choose the code of every filter: least loss within a budget of cells, with a bound on what is possible."""
+    loaded = physcomp.load_network(network)
+    calibration = physcomp.load_images(images, "calibration")
+    heldout = physcomp.load_images(images, "heldout")
+    progress = Progress(None if quiet else err)
+    with progress.bar("measuring what each code does to each filter") as bar:
+        model = physcomp.build_model(loaded, calibration, card=card, read_time_s=time_s, seed=seed, progress=bar)
+    with progress.bar("choosing codes") as bar:
+        choices = choose(model, heldout, [budget], search=Search(solver=solver, seed=seed), progress=bar)
+    plan = choices.best(budget).named(JOINT)
+    plan.save(target)
+    proof = plan.proof
+    out.print(f"{plan.cells_per_weight:.4f} cells/weight of {budget:g} allowed: " + _ledger(plan))
+    out.print("weights by code: " + ", ".join(f"{n} {100 * s:.0f} %" for n, s in plan.share_of_codes().items()))
+    bound = "" if proof.lower_bound is None else f", no choice below {proof.lower_bound:.5f}"
+    out.print(f"energy {proof.energy:.5f} nats by {proof.solver} ({proof.kind}){bound}; shrinkage {proof.shrinkage:g}")
+    out.print(f"loss on {len(heldout)} held-out images after read-back {proof.heldout_loss:.4f}")
+    out.print(str(target))
+
+
+def _ledger(plan: physcomp.Plan) -> str:
+    return ", ".join(f"{what} {cells:.0f}" for what, cells in plan.ledger.items() if cells)
+
+
+@app.command(epilog="Example: [cyan]physcomp store data/fashion-cnn.toml plan.json --seed 7 --out chip.h5[/]")
+def store(
+    network: NetworkFile,
+    plan: Annotated[Path, typer.Argument(help="Plan file that 'physcomp choose' wrote.")],
+    target: Annotated[Path, typer.Option("--out", help="Chip file to write (HDF5).")],
+    card: Annotated[str | None, typer.Option(help="Card file of the plan, if it is not a built-in one.")] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Programme a chip: encode the network by the plan and write the cells."""
+    chip = physcomp.store(physcomp.load_network(network), physcomp.Plan.load(plan), card=card, seed=seed)
+    chip.save(target)
+    cells = chip.cells.levels.size
+    out.print(f"{target}: {cells:,} analog cells on {chip.card.name}, {len(chip.bits):,} bits stored digitally")
+
+
+@app.command(
+    epilog="Example: [cyan]physcomp readback chip.h5 data/fashion-cnn.toml --images data/fashion-mnist "
+    "--times 0,3600,86400[/]"
+)
+def readback(
+    chip: Annotated[Path, typer.Argument(help="Chip file that 'physcomp store' wrote.")],
+    network: NetworkFile,
+    images: ImageFolder,
+    times: Annotated[
+        str | None, typer.Option(help="Seconds since programming, by commas. Default: the plan's.")
+    ] = None,
+    reads: Annotated[int, typer.Option(help="Reads of the same cells at each time.")] = 1,
+    part: Annotated[str, typer.Option(help="Which images: t10k, heldout or calibration.")] = "t10k",
+) -> None:
+    """Read a chip back at given times and measure the accuracy that is left."""
+    loaded = physcomp.load_chip(chip)
+    test = physcomp.load_images(images, part)
+    when = None if times is None else [_seconds(word) for word in times.split(",")]
+    trials = read_back(
+        loaded, test.pixels, test.labels, network=physcomp.load_network(network), trials=reads, times_s=when
+    )
+    table = Table("time s", "accuracy ± sd %", "loss ± sd", "reads")
+    for time_s in dict.fromkeys(trial.time_s for trial in trials):
+        over = spread(trial for trial in trials if trial.time_s == time_s)
+        table.add_row(
+            f"{time_s:g}",
+            f"{100 * over.accuracy_mean:.2f} ± {100 * over.accuracy_sd:.2f}",
+            f"{over.loss_mean:.4f} ± {over.loss_sd:.4f}",
+            str(over.trials),
+        )
+    out.print(table)
+
+
+def _seconds(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise ValueError(f"--times: seconds separated by commas, got '{word}'; write for example 0,3600") from None
+
+
+@cards.command("list", epilog="Example: [cyan]physcomp card list[/]")
+def card_list() -> None:
+    """The built-in cards, with the bits a cell holds."""
+    table = Table("card", "title", "reliable bits a cell", "holds until")
+    for name in devices.card_names():
+        card = devices.load_card(name)
+        table.add_row(name, card.title, f"{devices.reliable_bits(card, 0.0):.2f}", f"{card.max_s:g} s")
+    out.print(table)
+
+
+@cards.command("show", epilog="Example: [cyan]physcomp card show pcm-nandakumar --time 86400[/]")
+def card_show(
+    name: Annotated[str, typer.Argument(help="Card: a name of 'physcomp card list', or a TOML file.")],
+    time_s: Annotated[float, typer.Option("--time", help="Seconds since programming.")] = 0.0,
+) -> None:
+    """A card's sources, choices of ours, and its levels as read at a time."""
+    card = devices.load_card(name)
+    out.print(f"[bold]{card.name}[/]: {card.title}", soft_wrap=True)
+    for source in card.sources:
+        out.print(f"  {source.gives}: {source.paper}, {source.figure}, doi {source.doi}", soft_wrap=True)
+    for choice in card.choices:
+        out.print(f"  our choice: {choice}", soft_wrap=True)
+    unit = f" {card.level.unit}"
+    out.print(f"  level 0 to 1: {card.level.quantity} {card.level.at_0:g} to {card.level.at_1:g}{unit}")
+    capacity = devices.capacity(card, time_s)
+    out.print(
+        f"  {capacity.reliable_bits:.2f} bits a cell held reliably with {capacity.reliable_levels} levels at "
+        f"{time_s:g} s; {capacity.analog_bits:.2f} bits at most"
+    )
+    response = devices.response(card, time_s)
+    table = Table("level written", "mean read", "sd read")
+    for level in (0.0, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0):
+        table.add_row(
+            f"{level:g}",
+            f"{float(response.mean(level)):.4f}",
+            f"{float(response.variance(level)) ** 0.5:.4f}",
+        )
+    out.print(table)
+
+
+def main() -> None:
+    """The entry point of `python -m simulations.cli`."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""The engine: runs a study from its file to its summary and figure, and resumes what a killed run left.
+
+In the folder of a run:
+    study.toml        the study as it was run
+    plans/*.json      the plan of every method, card by card, as soon as all of a card's are chosen
+    trials.csv        one line a trial, appended as it ends
+    plan-*.json       the joint plan of each budget (further cards: with the card's name)
+    chip-*.h5         a chip of it, programmed with the study's seed
+    summary.json      everything in numbers
+    accuracy-vs-cells.png, .svg
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import devices
+import physcomp
+from physcomp.joint import Search, choose
+from physcomp.menu import part_of
+from physcomp.threads import in_threads
+from simulations.ledger import Ledger, Row
+from simulations.progress import Progress
+from simulations.study import Study, Target, find_parts
+
+JOINT, UNCOUPLED = "joint", "joint, no couplings"
+PARTS = {"digital": "digital codes only", "analog": "analog codes only"}
+
+
+@dataclass(frozen=True, eq=False)
+class CardRun:
+    """The plans of all methods on one card, and their trials.
+
+    Args:
+        target: the card and the time.
+        plans: of every method and budget.
+        shrinkage: the factor on couplings with which losses are predicted.
+        rows: the trials, plan by plan.
+    """
+
+    target: Target
+    plans: tuple[physcomp.Plan, ...]
+    shrinkage: float
+    rows: tuple[Row, ...]
+
+    def rows_of(self, plan: physcomp.Plan) -> list[Row]:
+        """The trials of one plan."""
+        return [row for row in self.rows if (row.plan, row.method) == (plan.sha256[:12], plan.method)]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished study.
+
+    Args:
+        study: what was run.
+        network: the network that was stored.
+        clean: its score on the test images.
+        cards: what came of each card.
+    """
+
+    study: Study
+    network: physcomp.Network
+    clean: physcomp.Score
+    cards: tuple[CardRun, ...]
+
+
+def run_study(study: Study, folder: Path, progress: Progress, *, fresh: bool = False) -> Run:
+    """Run a study, or what is left of it.
+
+    Args:
+        study: as `simulations.study.load_study` reads it.
+        folder: where the results go.
+        progress: told what is being done.
+        fresh: forget results of an earlier run there.
+
+    Raises:
+        ValueError: the folder holds the results of another study, or the study cannot be run.
+    """
+    torch.set_num_threads(1)  # trials run side by side instead; results then do not depend on the processors
+    network, calibration, heldout, test = find_parts(study)
+    _claim(folder, study, network, fresh)
+    with progress.step("compiling kernels (the first run only) and measuring the clean network"):
+        clean = physcomp.evaluate(network.module, test)
+        for target in study.cards:
+            devices.reliable_bits(devices.load_card(target.card), target.read_time_s)
+    plans = _all_plans(study, folder, network, calibration, heldout, progress)
+    ledger = Ledger(folder / "trials.csv")
+    _measure(study, network, test, plans, ledger, progress)
+    cards = tuple(
+        CardRun(target, tuple(of_card), shrinkage, tuple(r for r in ledger.rows if r.card == of_card[0].card))
+        for target, (of_card, shrinkage) in zip(study.cards, plans, strict=True)
+    )
+    return Run(study, network, clean, cards)
+
+
+def _claim(folder: Path, study: Study, network: physcomp.Network, fresh: bool) -> None:
+    """Take the folder for this study: empty, of the same study, or emptied of another's results."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / "study.toml"
+    text = f"# network {network.name} sha256 {network.sha256}\n{study.text}"
+    if fresh:
+        for pattern in (
+            "study.toml",
+            "trials.csv",
+            "plans/*.json",
+            "plan-*.json",
+            "chip-*.h5",
+            "summary.json",
+        ):
+            for path in folder.glob(pattern):
+                path.unlink()
+    if mark.exists() and mark.read_text() != text:
+        raise ValueError(
+            f"{folder}: holds results of another study, or of this one before it or its network changed; "
+            "name another folder with --out, or pass --fresh to start anew there"
+        )
+    mark.write_text(text)
+
+
+Planned = tuple[list[physcomp.Plan], float]
+
+
+def _all_plans(
+    study: Study,
+    folder: Path,
+    network: physcomp.Network,
+    calibration: physcomp.Images,
+    heldout: physcomp.Images,
+    progress: Progress,
+) -> list[Planned]:
+    """The plans of every card: from the folder where all of a card's are there, else chosen."""
+    (folder / "plans").mkdir(exist_ok=True)
+    paths = [folder / "plans" / f"{_slug(target)}.json" for target in study.cards]
+    missing = [(target, path) for target, path in zip(study.cards, paths, strict=True) if not path.exists()]
+    if missing:
+        with progress.bar("measuring what each code does to each filter") as bar:
+            models = physcomp.build_models(
+                network,
+                calibration,
+                [(target.card, target.read_time_s) for target, _ in missing],
+                menu=_whole_menu(study),
+                seed=study.seed,
+                progress=bar,
+            )
+        for model, (target, path) in zip(models, missing, strict=True):
+            with progress.bar(f"choosing codes for {target.card}") as bar:
+                search = Search(shrinkages=study.shrinkages, solver=study.solver, seed=study.seed)
+                choices = choose(model, heldout, study.budgets, search=search, progress=bar)
+            plans = [*_chosen(study, choices), *_uniform(study, model, choices.shrinkage)]
+            _write(path, {"shrinkage": choices.shrinkage, "plans": [json.loads(p.to_json()) for p in plans]})
+    return [_read_plans(path) for path in paths]
+
+
+def _whole_menu(study: Study) -> tuple[str, ...]:
+    return study.menu + tuple(name for name in study.uniform if name not in study.menu)
+
+
+def _chosen(study: Study, choices: physcomp.Choices) -> Iterator[physcomp.Plan]:
+    for budget in study.budgets:
+        yield choices.best(budget).named(JOINT)
+        yield choices.best(budget, part="all", shrinkage=0.0).named(UNCOUPLED)
+        for part, method in PARTS.items():
+            yield choices.best(budget, part=part).named(method)
+
+
+def _uniform(study: Study, model: physcomp.LossModel, shrinkage: float) -> Iterator[physcomp.Plan]:
+    for code in study.uniform:
+        part_of(model.menu, code)
+        yield physcomp.uniform_plan(model, code, shrinkage=shrinkage).named(f"uniform {code}")
+
+
+def _read_plans(path: Path) -> Planned:
+    content = json.loads(path.read_text())
+    plans = [physcomp.Plan.from_json(json.dumps(fields), str(path)) for fields in content["plans"]]
+    return plans, float(content["shrinkage"])
+
+
+def _measure(
+    study: Study,
+    network: physcomp.Network,
+    test: physcomp.Images,
+    plans: list[Planned],
+    ledger: Ledger,
+    progress: Progress,
+) -> None:
+    """Measure every trial that the ledger lacks, in order; noiseless plans read back alike on every chip.
+
+    Methods that came to the same plan share its trials, each with a line of its own.
+    """
+    done = {row.key for row in ledger.rows}
+    tasks: dict[tuple[str, int], list[physcomp.Plan]] = {}
+    for of_card, _ in plans:
+        for plan in of_card:
+            for trial in range(1 if plan.noiseless else study.trials):
+                if _row(study, plan, trial).key not in done:
+                    tasks.setdefault((plan.sha256, trial), []).append(plan)
+
+    def measure(task: tuple[tuple[str, int], list[physcomp.Plan]]) -> list[Row]:
+        (_, trial), same = task
+        chip = physcomp.store(network, same[0], seed=study.seed + trial)
+        score = physcomp.evaluate_state(network, chip.read_back(), test)
+        return [_row(study, plan, trial, score) for plan in same]
+
+    with progress.bar(f"programming chips and reading them back ({len(tasks)} trials)") as bar:
+        for count, rows in enumerate(in_threads(measure, tasks.items()), start=1):
+            for row in rows:
+                ledger.append(row)
+            bar(count / len(tasks))
+
+
+def _row(study: Study, plan: physcomp.Plan, trial: int, score: physcomp.Score | None = None) -> Row:
+    """The ledger's line of a trial; without a score, for its key only."""
+    return Row(
+        card=plan.card,
+        read_time_s=plan.read_time_s,
+        method=plan.method,
+        budget=plan.budget,
+        cells_per_weight=plan.cells_per_weight,
+        plan=plan.sha256[:12],
+        trial=trial,
+        seed=study.seed + trial,
+        loss=score.loss if score else float("nan"),
+        accuracy=score.accuracy if score else float("nan"),
+    )
+
+
+def save_joint(run: Run, folder: Path) -> None:
+    """Write the joint plan of each budget and card, and a chip of it."""
+    for number, card in enumerate(run.cards):
+        prefix = "" if number == 0 else f"{_slug(card.target)}-"
+        for plan in card.plans:
+            if plan.method == JOINT:
+                plan.save(folder / f"plan-{prefix}{plan.budget:g}.json")
+                chip = physcomp.store(run.network, plan, seed=run.study.seed)
+                chip.save(folder / f"chip-{prefix}{plan.budget:g}.h5")
+
+
+def _slug(target: Target) -> str:
+    name = Path(target.card).stem.replace(":", "-")
+    return f"{name}-{target.read_time_s:g}s" if target.read_time_s else name
+
+
+def _write(path: Path, content: object) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
+    os.replace(temporary, path)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value)} has no JSON form")

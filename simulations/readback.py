@@ -1,0 +1,133 @@
+"""Read-back: what survives of a network on cells, over chips, times and repeated reads."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+
+import devices
+import physcomp
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One chip read once.
+
+    Args:
+        trial: its number, from 0.
+        seed: of the chip's programming.
+        time_s: time of the read in seconds since programming.
+        read: number of the read of that chip.
+        loss: mean cross-entropy in nats.
+        accuracy: share of images classified as labelled.
+    """
+
+    trial: int
+    seed: int
+    time_s: float
+    read: int
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation over trials; the latter is 0 for one trial."""
+
+    trials: int
+    accuracy_mean: float
+    accuracy_sd: float
+    loss_mean: float
+    loss_sd: float
+
+
+def spread(trials: Iterable[Trial]) -> Spread:
+    """Mean and sample standard deviation (n - 1) of some trials.
+
+    Raises:
+        ValueError: there are none.
+
+    Example:
+        >>> a = Trial(trial=0, seed=0, time_s=0.0, read=0, loss=0.2, accuracy=0.90)
+        >>> b = Trial(trial=1, seed=1, time_s=0.0, read=0, loss=0.4, accuracy=0.92)
+        >>> round(spread([a, b]).accuracy_mean, 6)
+        0.91
+    """
+    trials = list(trials)
+    if not trials:
+        raise ValueError("spread: of no trials there is none; run at least one")
+    accuracy = _mean_sd([trial.accuracy for trial in trials])
+    loss = _mean_sd([trial.loss for trial in trials])
+    return Spread(len(trials), *accuracy, *loss)
+
+
+def _mean_sd(values: list[float]) -> tuple[float, float]:
+    mean = sum(values) / len(values)
+    freedom = max(1, len(values) - 1)
+    return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / freedom)
+
+
+def read_back(
+    stored: physcomp.Chip | physcomp.Plan,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    network: physcomp.Network | None = None,
+    card: devices.Card | str | None = None,
+    trials: int = 1,
+    times_s: Iterable[float] | None = None,
+    seed: int = 0,
+    progress: Callable[[float], None] | None = None,
+) -> list[Trial]:
+    """Measure what is left of a network.
+
+    Args:
+        stored: a plan: each trial programmes a chip of its own, with seeds `seed`, `seed` + 1, …; or a chip: each
+            trial is one more read of it.
+        images: float32 (N, C, H, W), 0 for black and 1 for white.
+        labels: int64 (N,).
+        network: what was stored; a chip made in this process knows it.
+        card: the device of a plan; None: found by its name.
+        trials: how many, at least 1.
+        times_s: seconds since programming of each trial's reads; None: the time the plan was made for.
+        seed: of the first chip.
+        progress: called with the share done.
+
+    Returns:
+        The trials, for each trial all times in turn.
+
+    Raises:
+        ValueError: no network, no trial, or a time outside the card's range.
+
+    Example:
+        >>> from pathlib import Path
+        >>> network = physcomp.load_network("data/fashion-cnn.toml")
+        >>> test = physcomp.load_images(Path("data/fashion-mnist"), "t10k")[:100]
+        >>> model = physcomp.build_model(network, test, card="pcm-zarcone", menu=("digital(4)",))
+        >>> plan = physcomp.uniform_plan(model, "digital(4)", shrinkage=0.0)
+        >>> [trial] = read_back(plan, test.pixels, test.labels, network=network)
+        >>> trial.accuracy > 0.85
+        True
+    """
+    plan = stored.plan if isinstance(stored, physcomp.Chip) else stored
+    if network is None and isinstance(stored, physcomp.Chip):
+        network = stored.network
+    if network is None:
+        raise ValueError("read-back: a plan or a chip from a file holds no architecture; pass network=…")
+    if trials < 1:
+        raise ValueError(f"read-back: needs at least one trial, got {trials}; raise it")
+    times = [plan.read_time_s] if times_s is None else [float(time) for time in times_s]
+    pairs = physcomp.Images(images, labels)
+    results = []
+    for trial in range(trials):
+        if isinstance(stored, physcomp.Chip):
+            chip, read = stored, trial
+        else:
+            chip, read = physcomp.store(network, stored, card=card, seed=seed + trial), 0
+        for time in times:
+            score = physcomp.evaluate_state(network, chip.read_back(time_s=time, read=read), pairs)
+            results.append(Trial(trial, chip.seed, time, read, score.loss, score.accuracy))
+            if progress:
+                progress(len(results) / (trials * len(times)))
+    return results

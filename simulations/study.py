@@ -1,0 +1,139 @@
+"""A study: a TOML file that says what is stored on which cells, at which budgets, and how often it is read back."""
+
+import hashlib
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import devices
+import physcomp
+from physcomp.menu import DEFAULT, read_menu
+
+STUDIES = Path(__file__).parent / "studies"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A card and the time at which it is read, in seconds since programming."""
+
+    card: str
+    read_time_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study file says. Paths in the file are relative to it.
+
+    Args:
+        name: what it is called; its results go to `runs/NAME` unless told otherwise.
+        network: description file of the network.
+        images: folder with the parts `calibration`, `heldout` and `t10k`.
+        calibration: number of calibration images for the loss model.
+        heldout: number of held-out images on which plans are picked.
+        test_images: number of test images on which results are measured.
+        trials: chips of each plan with analog cells.
+        budgets: cells per weight.
+        cards: cards and times; results of the first stand at the top of the summary.
+        uniform: codes that are each also given to every group, for comparison.
+        menu: the codes the joint choice is offered.
+        shrinkages: factors on the couplings that are tried.
+        solver: of `qubo.solve`.
+        seed: of everything.
+        text: the file's own text.
+    """
+
+    name: str
+    network: Path
+    images: Path
+    budgets: tuple[float, ...]
+    cards: tuple[Target, ...]
+    calibration: int = 2000
+    heldout: int = 2000
+    test_images: int = 4000
+    trials: int = 5
+    uniform: tuple[str, ...] = ()
+    menu: tuple[str, ...] = DEFAULT
+    shrinkages: tuple[float, ...] = physcomp.Search.shrinkages
+    solver: str = physcomp.Search.solver
+    seed: int = 0
+    text: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of the file's text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+NEEDED = ("name", "network", "images", "budgets", "cards")
+
+
+def load_study(path: Path | str) -> Study:
+    """Read and check a study file.
+
+    Raises:
+        ValueError: no such file, not TOML, or a field is missing, unknown or out of range.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text()
+        content = tomllib.loads(text)
+    except FileNotFoundError:
+        known = ", ".join(sorted(str(study) for study in STUDIES.glob("*.toml")))
+        raise ValueError(f"{path}: no such study; physcomp ships {known}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: not valid TOML ({error}); mend that line") from None
+    missing = [name for name in NEEDED if name not in content]
+    unknown = sorted(set(content) - {field.name for field in fields(Study)} | ({"text"} & set(content)))
+    if missing or unknown:
+        what = f"lacks {', '.join(missing)}" if missing else f"has the unknown field {', '.join(unknown)}"
+        raise ValueError(f"{path}: the study {what}; see {STUDIES / 'demo.toml'} for a whole one")
+    try:
+        return _check(_study(path, content, text), path)
+    except TypeError as error:
+        raise ValueError(f"{path}: a field has the wrong form ({error}); see {STUDIES / 'demo.toml'}") from None
+
+
+def _study(path: Path, content: dict[str, Any], text: str) -> Study:
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    values["network"] = (path.parent / content["network"]).resolve()
+    values["images"] = (path.parent / content["images"]).resolve()
+    values["cards"] = tuple(Target(**card) for card in content["cards"])
+    return Study(**values, text=text)
+
+
+def _check(study: Study, path: Path) -> Study:
+    for name in ("calibration", "heldout", "test_images", "trials"):
+        value = getattr(study, name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{path}: {name} is a whole number, at least 1, got {value!r}; correct it")
+    if not study.budgets or not all(budget > 0 for budget in study.budgets):
+        raise ValueError(f"{path}: budgets are cells per weight above 0, got {list(study.budgets)}; correct them")
+    if not study.cards:
+        raise ValueError(f"{path}: cards is empty; name at least one, such as {devices.card_names()[0]}")
+    if not study.shrinkages or not all(0 <= rho <= 1 for rho in study.shrinkages):
+        raise ValueError(f"{path}: shrinkages lie between 0 and 1, got {list(study.shrinkages)}; correct them")
+    read_menu(study.menu)
+    for target in study.cards:
+        devices.load_card(target.card).check_time(target.read_time_s)
+    return study
+
+
+def find_parts(study: Study) -> tuple[physcomp.Network, physcomp.Images, physcomp.Images, physcomp.Images]:
+    """The network, and the calibration, held-out and test images of a study.
+
+    Raises:
+        ValueError: something is missing or too few.
+    """
+    network = physcomp.load_network(study.network)
+    parts = []
+    for part, count in (
+        ("calibration", study.calibration),
+        ("heldout", study.heldout),
+        ("t10k", study.test_images),
+    ):
+        images = physcomp.load_images(study.images, part)
+        if len(images) < count:
+            raise ValueError(f"{study.images}: {part} has {len(images)} images, the study asks for {count}")
+        parts.append(images[:count])
+    return network, parts[0], parts[1], parts[2]

@@ -1,0 +1,116 @@
+"""The compiled loops against plain numpy, cut into chunks, and at the edges of their range."""
+
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from devices import kernels, load_card, program, random
+from devices.curves import interpolate
+from devices.response import programming_table, read_tables
+
+njit: Any = numba.njit
+Floats = NDArray[np.float32]
+
+
+@njit  # type: ignore[untyped-decorator]
+def powers(a: Any, out: Any) -> None:
+    for i in range(a.size):
+        out[i] = kernels.power_of_two(a[i])
+
+
+def numpy_normals(seed: int, stream: int, n: int) -> NDArray[np.float64]:
+    """The draws of the first n cells, in plain numpy: exact integers, then the table at its own nodes."""
+    key_0, key_1 = random.keys(seed, stream)
+
+    def mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+    h = mix(mix(np.arange(n, dtype=np.uint64) * np.uint64(kernels.GOLDEN) + key_0) ^ key_1)
+    octave = np.repeat(2.0 ** np.arange(-1, 33), 128) * np.tile(1.0 + np.arange(128) / 128, 34)
+    nodes = np.append(octave, [2.0**33, 2.0**33 * 129 / 128])[: random.QUANTILES.size]
+    z = np.interp((h >> np.uint64(32)).astype(np.float64) + 0.5, nodes, random.QUANTILES)
+    return np.where(h & np.uint64(1), -z, z)
+
+
+def test_programming_is_what_plain_numpy_makes_of_it() -> None:
+    card = load_card("pcm-nandakumar")
+    x = np.linspace(0.0, 1.0, 20_001, dtype=np.float32)
+    expected = x + interpolate(programming_table(card), x.astype(np.float64)) * numpy_normals(3, 0, x.size)
+    found = program(card, x, seed=3).programmed
+    # float32 arithmetic on levels around 1, noise below 0.25: a few roundings of 6e-8
+    np.testing.assert_allclose(found, np.maximum(expected, 0.0), atol=3e-7)
+
+
+def test_reading_is_what_plain_numpy_makes_of_it() -> None:
+    card = load_card("pcm-nandakumar")
+    x = np.linspace(0.0, 1.0, 20_001, dtype=np.float32)
+    cells = program(card, x, seed=4)
+    tables = read_tables(card, 86400.0)
+    assert tables is not None
+    wide = x.astype(np.float64)
+    own = interpolate(tables.drift_mean, wide) + interpolate(tables.drift_sd, wide) * numpy_normals(
+        4, random.DRIFT, x.size
+    )
+    noise = interpolate(tables.noise, wide) * numpy_normals(4, random.READ + 5, x.size)
+    expected = cells.programmed * np.exp2(-np.abs(own)) * (1.0 + noise)
+    np.testing.assert_allclose(cells.read(time_s=86400.0, read=5), expected, atol=2e-6)
+
+
+def test_powers_of_two_are_exact_to_float32_and_one_at_zero() -> None:
+    a = np.linspace(-60.0, 0.0, 1_000_001, dtype=np.float32)
+    found = np.empty_like(a)
+    powers(a, found)
+    np.testing.assert_allclose(found, np.exp2(a.astype(np.float64)), rtol=2.5e-7)  # four float32 roundings
+    assert found[-1] == 1.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 5000), max_size=6), st.integers(0, 2**40))
+def test_cutting_into_chunks_changes_no_bit(cuts: list[int], first: int) -> None:
+    x = np.random.default_rng(0).random(5000, dtype=np.float32)
+    sd = programming_table(load_card("pcm-zarcone"))
+    keys = random.keys(1, random.PROGRAMMING)
+    whole, parts = np.empty_like(x), np.empty_like(x)
+    kernels.program_cells(x, sd, random.QUANTILES, keys, first, 0.0, whole)
+    edges = [0, *sorted(cuts), x.size]
+    for a, b in pairwise(edges):
+        kernels.program_cells(x[a:b], sd, random.QUANTILES, keys, first + a, 0.0, parts[a:b])
+    assert parts.tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("card", ["pcm-nandakumar", "pcm-zarcone"])
+def test_two_threads_give_the_bits_of_one(card: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(1).random(2 * kernels.CHUNK_CELLS + 12_345, dtype=np.float32)
+    found = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(kernels, "config", SimpleNamespace(NUMBA_NUM_THREADS=threads))
+        cells = program(card, x, seed=5, stuck_low=0.01, stuck_high=0.02)
+        found.append(cells.programmed.tobytes() + cells.read(time_s=50.0, read=1).tobytes())
+    assert found[0] == found[1] == found[2]
+
+
+def test_an_error_in_a_thread_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "config", SimpleNamespace(NUMBA_NUM_THREADS=2))
+
+    def work(start: int, stop: int) -> None:
+        raise ValueError(f"cells {start} to {stop}")
+
+    with pytest.raises(ValueError, match="cells 0 to"):
+        kernels.in_chunks(2 * kernels.CHUNK_CELLS, work)
+
+
+def test_levels_no_caller_should_pass_read_no_memory_beyond_the_tables() -> None:
+    """A loop never trusts its input: NaN and levels outside [0, 1] stay inside the table."""
+    x = np.array([np.nan, -1.0, 2.0, np.inf, -np.inf, 1e30] * 4, dtype=np.float32)
+    out = np.empty_like(x)
+    kernels.program_cells(x, programming_table(load_card("ideal")), random.QUANTILES, random.keys(0, 0), 0, 0.0, out)
+    np.testing.assert_array_equal(out[2::6], 2.0)
