@@ -1,9 +1,10 @@
 """Bits a cell holds: the capacity of the channel from the level written to the level read.
 
-The channel is Gaussian with the card's mean and variance at the time of reading (`devices.response`);
-clamping, folded exponents and multiplicative noise shape the true density a little, their first two moments
-are exact (our choice). Capacities come from the Blahut-Arimoto algorithm (Blahut; Arimoto, IEEE Trans. Inf.
-Theory 18, 1972).
+The channel is Gaussian with the card's mean and variance at the time of reading (`devices.response`; our choice).
+Clamping, drift and multiplicative noise bend the true density: for pcm-nandakumar at one day, against two million
+simulated cells, the bits are within 2 % at 4, 8 and 16 levels and symbol errors above a tenth within 6 %, but the
+error of 4 levels is stated as 0.0007 where 0.0054 is simulated. Capacities come from the Blahut-Arimoto algorithm
+(Blahut; Arimoto, IEEE Trans. Inf. Theory 18, 1972).
 """
 
 from __future__ import annotations

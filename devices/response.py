@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,14 +27,15 @@ from devices.library import as_card
 
 __all__ = ["ReadTables", "Response", "programming_table", "read_tables", "response"]
 
+Table = TypeVar("Table", NDArray[np.float32], FloatArray)
+
 GRID = 4 * INTERVALS  # nodes of the moments: the tables' own and three between each two
 SLACK = 1e-6  # rounding in levels that is clipped instead of refused, in every room
 
 
 @dataclass(frozen=True, eq=False)
 class ReadTables:
-    """A card's look-up tables at one time, float32, shape (INTERVALS + 1,), as `devices.kernels.read_cells`
-    takes them.
+    """A card's look-up tables at one time for `devices.kernels.read_cells`: float32, shape (INTERVALS + 1,).
 
     `drift_mean`, `drift_sd`: of the binary orders of magnitude lost, ν log2(t/t0); `noise`: relative sd of
     a read.
@@ -52,8 +54,7 @@ def programming_table(card: Card) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=256)
 def read_tables(card: Card, time_s: float) -> ReadTables | None:
-    """The tables of a read at time_s after the reference read; None where a read returns what was
-    programmed."""
+    """The tables of a read time_s after the reference read; None where a read returns what was programmed."""
     t_s = card.check_time(time_s) + card.t0_s
     if card.drift is None and card.read_noise is None:
         return None
@@ -67,7 +68,8 @@ def read_tables(card: Card, time_s: float) -> ReadTables | None:
     return ReadTables(_constant(mean), _constant(sd), _constant(noise))
 
 
-def _constant(table: NDArray[np.float32]) -> NDArray[np.float32]:
+def _constant(table: Table) -> Table:
+    """The table, locked, since many callers share it."""
     table.flags.writeable = False
     return table
 
@@ -179,9 +181,4 @@ def _response(card: Card, time_s: float) -> Response:
             f"card '{card.name}' at {time_s:g} s: the mean read level must rise with the target, "
             f"but falls near level {at:.3g}: read earlier or narrow the card's level range"
         )
-    return Response(card, time_s, _frozen(mean), _frozen(variance))
-
-
-def _frozen(table: FloatArray) -> FloatArray:
-    table.flags.writeable = False
-    return table
+    return Response(card, time_s, _constant(mean), _constant(variance))

@@ -65,7 +65,7 @@ def train(description: Description, images: Images, progress: Callable[[float], 
         losses = []
         for epoch in range(epochs):
             total = 0.0
-            for step, picked in enumerate(torch.randperm(len(images), generator=generator).split(size), start=1)  # type: ignore[no-untyped-call]:
+            for step, picked in enumerate(torch.randperm(len(images), generator=generator).split(size), start=1):  # type: ignore[no-untyped-call]
                 pixels = _augment(images.pixels[picked], generator)
                 loss = functional.cross_entropy(module(pixels), images.labels[picked])
                 optimizer.zero_grad()

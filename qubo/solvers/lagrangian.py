@@ -7,13 +7,50 @@ stays. The deterministic answer every other solver is measured against.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from qubo.certificate import Certificate, best_start
 from qubo.selection import Selection
 from qubo.arrays import Layout
-from qubo.solvers.moves import descend, fill, polish, refresh, repair
+from qubo.solvers.moves import Indices, descend, polish, refresh, repair
 from qubo.solvers.search import Outcome, Watch
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A feasible choice among usable codes (G,), its scaled energy, and the scaled λ at which choices meet the budget."""
+
+    x: Indices
+    energy: float
+    lam: float
+
+
+def price(layout: Layout, certificate: Certificate, watch: Watch, steps: int = 30) -> Priced:
+    """Bisects λ from the certificate's in at most `steps` steps; each visited choice is repaired and polished."""
+    a, limit = layout.arrays, layout.limit
+    F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    x, lam = best_start(layout, certificate), certificate.multiplier / layout.scale
+    low, high, everyone = 0.0, np.inf, np.arange(x.size)
+    best: Priced | None = None
+    for _ in range(steps):
+        refresh(a, x, F, S)
+        descend(a, x, F, S, everyone, lam, 1000)
+        cost = refresh(a, x, F, S)[1]
+        y, Fy, Sy = x.copy(), F.copy(), S.copy()
+        repair(a, y, Fy, Sy, limit)
+        energy = polish(a, y, Fy, Sy, limit, lam, False)[0]
+        if best is None or energy < best.energy:
+            best = Priced(y, energy, lam)
+        watch.add(a.loss.size)
+        watch.report(best.energy * layout.scale)
+        low, high = (lam, high) if cost > limit else (low, lam)
+        if watch.stopped() or high - low <= 1e-6 * high:
+            break
+        lam = max(2 * low, 1e-12) if np.isinf(high) else 0.5 * (low + high)
+    assert best is not None
+    return Priced(best.x, best.energy, lam)
 
 
 def search(
@@ -25,37 +62,10 @@ def search(
     watch: Watch,
     steps: int = 30,
 ) -> Outcome:
-    """Bisects λ from the certificate's in `steps` steps; the seed plays no part."""
-    a, limit = layout.arrays, layout.limit
-    F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
-    x = best_start(layout, certificate)
-    lam = certificate.multiplier / layout.scale
-    low, high = 0.0, np.inf
-    best, best_x = np.inf, x
+    """At most `steps` prices, then a polish with pairs inside blocks; the seed plays no part."""
+    a = layout.arrays
     watch.expect(steps * a.loss.size)
-    for step in range(steps):
-        try:
-            refresh(a, x, F, S)
-            descend(a, x, F, S, lam, 1000)
-            cost = refresh(a, x, F, S)[1]
-            y, Fy, Sy = x.copy(), F.copy(), S.copy()
-            repair(a, y, Fy, Sy, limit)
-            fill(a, y, Fy, Sy, limit)
-            energy = polish(a, y, Fy, Sy, limit, lam, False)[0]
-            if energy < best:
-                best, best_x = energy, y
-            watch.add(a.loss.size)
-            watch.report(best * layout.scale)
-        except KeyboardInterrupt:
-            watch.interrupted = True
-        if watch.stopped() or (lam == 0 and cost <= limit):
-            break
-        if cost > limit:
-            low = lam
-        else:
-            high = lam
-        lam = max(2 * low, 1e-12) if np.isinf(high) else 0.5 * (low + high)
-        if high - low <= 1e-9 * high:
-            break
-    polish(a, best_x, F, S, limit, lam, True)
-    return Outcome(layout.decode(best_x), watch.evaluations)
+    found = price(layout, certificate, watch, steps)
+    x, F, S = found.x, np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    polish(a, x, F, S, layout.limit, found.lam, True)
+    return Outcome(layout.decode(x), watch.evaluations)

@@ -155,12 +155,12 @@ def shares(a: Arrays, x: Indices, F: Vector, S: Vector, energy: Vector, cost: Ve
 
 
 @njit(cache=True, nogil=True)
-def descend(a: Arrays, x: Indices, F: Vector, S: Vector, lam: float, sweeps: int) -> int:
-    """Every group in turn takes its best code under energy + λ·cost, until nothing changes; returns moves made."""
+def descend(a: Arrays, x: Indices, F: Vector, S: Vector, groups: Indices, lam: float, sweeps: int) -> int:
+    """Each of `groups` in turn takes its best code under energy + λ·cost, until nothing changes; returns moves made."""
     made = 0
     for _ in range(sweeps):
         changed = 0
-        for g in range(x.size):
+        for g in groups:
             best, to = 0.0, -1
             here = a.cost[g, x[g]]
             for k in range(a.count[g]):
