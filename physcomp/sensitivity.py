@@ -6,8 +6,10 @@ image kept apart and at once contracted with the perturbations, gives all of the
 (Martens, "New insights and perspectives on the natural gradient method", JMLR 21:146, 2020, for G and L.)
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from torch.nn import functional
 
 from physcomp.groups import Layer
 from physcomp.images import Images
+from physcomp.threads import in_threads
 
 # Up to so many classes every column of L is used; beyond, random signs mix them into PROBES columns (our choice).
 EXACT_CLASSES = 16
@@ -81,27 +84,23 @@ def curvatures(
         One `Curvature` a layer.
     """
     sizes = [_block_size(layer) for layer in layers]
-    counts = [-(-layer.weights // size) for layer, size in zip(layers, sizes, strict=True)]
-    blocks = [
-        torch.zeros(layer.groups, count, size, size) for layer, count, size in zip(layers, counts, sizes, strict=True)
-    ]
-    crossed = [torch.zeros(layer.rows.shape) for layer in layers]
-    powers = [torch.zeros(layer.groups) for layer in layers]
-    for done, (gradients, _) in enumerate(_gradients(module, layers, images, probes=1, seed=seed), start=1):
-        for block, cross, power, (weights, biases) in zip(blocks, crossed, powers, gradients, strict=True):
-            rows = _in_blocks(weights.transpose(0, 1), block.shape[1], block.shape[2])
-            block += rows.transpose(2, 3) @ rows
-            cross += (biases.unsqueeze(2) * weights).sum(0)
-            power += biases.square().sum(0)
-        if progress:
-            progress(min(1.0, done * CHUNK / len(images)))
+
+    def work(chunk: Chunk) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        (gradients,) = _gradients(module, layers, chunk, probes=1, seed=seed)
+        sums = []
+        for (weights, biases), size in zip(gradients, sizes, strict=True):
+            rows = _in_blocks(weights.transpose(0, 1), size).contiguous()
+            products = rows.transpose(2, 3) @ rows
+            sums.append((products, (biases.unsqueeze(2) * weights).sum(0), biases.square().sum(0)))
+        return sums
+
     found = []
-    for layer, block, cross, power in zip(layers, blocks, crossed, powers, strict=True):
-        padded = block.diagonal(dim1=2, dim2=3).reshape(layer.groups, -1)[:, : layer.weights]
-        importance = padded.double().numpy() / len(images)
-        bias = _in_blocks(cross.unsqueeze(1), block.shape[1], block.shape[2]).transpose(2, 3)
-        mended = bias @ bias.transpose(2, 3) / power.clamp(min=1e-30)[:, None, None, None]
-        found.append(Curvature(importance, ((block - mended) / len(images)).numpy()))
+    for layer, size, (block, cross, power) in zip(layers, sizes, _sum_over(images, work, progress), strict=True):
+        diagonal = block.diagonal(dim1=2, dim2=3).reshape(layer.groups, -1)[:, : layer.weights]
+        bias = _in_blocks(cross.unsqueeze(1), size).transpose(2, 3)
+        diagonal = diagonal.clone()
+        block -= bias @ bias.transpose(2, 3) / power.clamp(min=1e-30)[:, None, None, None]
+        found.append(Curvature(diagonal.double().numpy() / len(images), (block / len(images)).numpy()))
     return found
 
 
@@ -112,8 +111,9 @@ def _block_size(layer: Layer) -> int:
     return max(1, min(layer.weights, CURVATURE_BYTES // (4 * layer.rows.size)))
 
 
-def _in_blocks(rows: torch.Tensor, blocks: int, size: int) -> torch.Tensor:
-    """(groups, n, weights) to (groups, blocks, n, size), padded with zeros."""
+def _in_blocks(rows: torch.Tensor, size: int) -> torch.Tensor:
+    """(groups, n, weights) to (groups, blocks, n, size), the last block padded with zeros."""
+    blocks = -(-rows.shape[2] // size)
     padded = functional.pad(rows, (0, blocks * size - rows.shape[2]))
     return padded.reshape(rows.shape[0], rows.shape[1], blocks, size).transpose(1, 2)
 
@@ -141,28 +141,25 @@ def couplings(
         One `Coupling` a layer.
     """
     deltas = [torch.from_numpy(np.ascontiguousarray(part)) for part in perturbations]
-    grams = [torch.zeros((d.shape[0] * (d.shape[2] + 1),) * 2, dtype=torch.float64) for d in deltas]
-    totals = [torch.zeros(layer.rows.shape, dtype=torch.float64) for layer in layers]
     probes = None if _classes(module, images) <= EXACT_CLASSES else PROBES
-    kept: list[list[torch.Tensor]] = [[] for _ in layers]
-    done = 0
-    for gradients, last in _gradients(module, layers, images, probes=probes, seed=seed):
-        for part, total, delta, (weights, biases) in zip(kept, totals, deltas, gradients, strict=True):
-            total += weights.square().sum(0)
-            columns = torch.bmm(weights.transpose(0, 1), delta)  # (groups, images, codes)
-            columns = torch.cat([columns, biases.T.unsqueeze(2)], dim=2)
-            part.append(columns.transpose(1, 2).reshape(-1, columns.shape[1]))
-        if last:  # one product a chunk, not one a column of L: the sums over the large matrix are what takes time
-            for gram, part in zip(grams, kept, strict=True):
-                flat = torch.cat(part, dim=1)
-                gram += flat @ flat.T
-                part.clear()
-            done += CHUNK
-            if progress:
-                progress(min(1.0, done / len(images)))
+
+    def work(chunk: Chunk) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        totals = [torch.zeros(layer.rows.shape) for layer in layers]
+        kept: list[list[torch.Tensor]] = [[] for _ in layers]
+        for gradients in _gradients(module, layers, chunk, probes=probes, seed=seed):
+            for part, total, delta, (weights, biases) in zip(kept, totals, deltas, gradients, strict=True):
+                total += weights.square().sum(0)
+                columns = torch.bmm(weights.transpose(0, 1), delta)  # (groups, images, codes)
+                columns = torch.cat([columns, biases.T.unsqueeze(2)], dim=2)
+                part.append(columns.transpose(1, 2).reshape(-1, columns.shape[1]))
+        # One product a chunk, not one a column of L: the sums over the large matrix are what takes time.
+        flat = [torch.cat(part, dim=1) for part in kept]
+        return [((columns @ columns.T).double(), total.double()) for columns, total in zip(flat, totals, strict=True)]
+
+    sums = _sum_over(images, work, progress)
     return [
         _project(gram / len(images), total / len(images), layer)
-        for gram, total, layer in zip(grams, totals, layers, strict=True)
+        for (gram, total), layer in zip(sums, layers, strict=True)
     ]
 
 
@@ -194,28 +191,53 @@ CHUNK = 100  # images of one pass: bounds memory at CHUNK × weights × 4 bytes,
 Gradients = list[tuple[torch.Tensor, torch.Tensor]]
 
 
+Sums = TypeVar("Sums", bound=tuple[torch.Tensor, ...])
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Some of the images, and their number among the chunks."""
+
+    number: int
+    pixels: torch.Tensor
+
+
+def _sum_over(
+    images: Images, work: Callable[[Chunk], list[Sums]], progress: Progress | None
+) -> list[tuple[torch.Tensor, ...]]:
+    """Sum over chunks of images, in their order, the tensors that `work` gives for each layer."""
+    chunks = [Chunk(number, pixels) for number, pixels in enumerate(torch.split(images.pixels, CHUNK))]
+    sums: list[tuple[torch.Tensor, ...]] = []
+    for done, of_layers in enumerate(in_threads(work, chunks), start=1):
+        if not sums:
+            sums = list(of_layers)
+        else:
+            for total, tensors in zip(sums, of_layers, strict=True):
+                for held, tensor in zip(total, tensors, strict=True):
+                    held += tensor
+        if progress:
+            progress(done / len(chunks))
+    return sums
+
+
 def _gradients(
-    module: nn.Module, layers: tuple[Layer, ...], images: Images, *, probes: int | None, seed: int
-) -> Iterator[tuple[Gradients, bool]]:
-    """For each chunk of images and each column of L: gradients of every image, as rows, and of the biases.
+    module: nn.Module, layers: tuple[Layer, ...], chunk: Chunk, *, probes: int | None, seed: int
+) -> Iterator[Gradients]:
+    """For each column of L the gradients of every image of a chunk, as rows, and of the biases.
 
     Yields:
-        For each layer the pair (images, groups, weights) and (images, groups), the latter 0 without own biases;
-        and whether it was the chunk's last column.
+        For each layer the pair (images, groups, weights) and (images, groups), the latter 0 without own biases.
     """
-    generator = torch.Generator().manual_seed(seed)
-    for start in range(0, len(images), CHUNK):
-        pixels = images.pixels[start : start + CHUNK]
-        with _Recorder(module, layers) as recorder:
-            logits = module(pixels)
-        probabilities = logits.detach().softmax(1)
-        columns = _hessian_columns(probabilities)  # (images, classes, columns)
-        if probes is not None:
-            signs = torch.randint(0, 2, (len(pixels), columns.shape[2], probes), generator=generator) * 2.0 - 1
-            columns = torch.bmm(columns, signs) / probes**0.5
-        for index in range(columns.shape[2]):
-            last = index == columns.shape[2] - 1
-            yield recorder.gradients(logits, columns[:, :, index], last=last), last
+    with _Recorder(copy.deepcopy(module), layers) as recorder:  # a copy, since hooks of other threads would mix
+        logits = recorder.module(chunk.pixels)
+    columns = _hessian_columns(logits.detach().softmax(1))  # (images, classes, columns)
+    if probes is not None:
+        mixed = np.random.SeedSequence([seed, chunk.number]).generate_state(1)
+        generator = torch.Generator().manual_seed(int(mixed[0]))
+        signs = torch.randint(0, 2, (len(logits), columns.shape[2], probes), generator=generator) * 2.0 - 1
+        columns = torch.bmm(columns, signs) / probes**0.5
+    for index in range(columns.shape[2]):
+        yield recorder.gradients(logits, columns[:, :, index], last=index == columns.shape[2] - 1)
 
 
 def _hessian_columns(probabilities: torch.Tensor) -> torch.Tensor:
@@ -228,6 +250,7 @@ class _Recorder:
     """Keeps inputs and outputs of the grouped layers during a forward pass; a layer may be called several times."""
 
     def __init__(self, module: nn.Module, layers: tuple[Layer, ...]) -> None:
+        self.module = module
         self.layers = layers
         self.parts = [module.get_submodule(layer.name) for layer in layers]
         self.calls: list[tuple[int, torch.Tensor, torch.Tensor]] = []

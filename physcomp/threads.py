@@ -1,15 +1,37 @@
 """Work in threads: numba kernels, torch operators and LAPACK release the interpreter's lock."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+import torch
+from threadpoolctl import threadpool_limits
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 def in_threads(work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-    """Do tasks in as many threads as there are processors; results come in the order of the tasks."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        yield from pool.map(work, tasks)
+    """Do tasks in as many threads as there are processors; results come in the order of the tasks.
+
+    Inside a task torch and BLAS use one thread, so that results do not depend on the number of processors and
+    threads do not wait for each other. At most two tasks a processor are ahead of the one whose result is due.
+    """
+    workers = os.cpu_count() or 1
+    ahead: deque[Future[Result]] = deque()
+    with (
+        threadpool_limits(1, user_api="blas"),
+        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        try:
+            for task in tasks:
+                ahead.append(pool.submit(work, task))
+                if len(ahead) > 2 * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:  # after an error, or when nobody asks for the rest
+            for future in ahead:
+                future.cancel()

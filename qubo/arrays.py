@@ -21,7 +21,7 @@ class Arrays(NamedTuple):
     """
 
     loss: NDArray[np.float64]  # (G, C), scaled; unused places +inf
-    cost: NDArray[np.float64]  # (G, C)
+    cost: NDArray[np.float64]  # (G, C), unused places 0
     count: NDArray[np.int64]  # (G,) usable codes
     block: NDArray[np.int64]  # (G,) block of the group, or -1
     place: NDArray[np.int64]  # (G,) place of the group in its block
@@ -55,8 +55,16 @@ class Layout:
 
     def encode(self, choice: NDArray[np.int64]) -> NDArray[np.int64]:
         """Usable-code indices (G,) of a choice of menu indices; an unusable code becomes the cheapest usable one."""
-        match = (self.code == choice[:, None]) & np.isfinite(self.arrays.loss)
-        return np.where(match.any(axis=1), match.argmax(axis=1), self.arrays.cost.argmin(axis=1))
+        match = (self.code == choice[:, None]) & self.kept()
+        return np.where(match.any(axis=1), match.argmax(axis=1), self.cheapest())
+
+    def kept(self) -> NDArray[np.bool_]:
+        """(G, C), True where a place holds a usable code."""
+        return np.isfinite(self.arrays.loss)
+
+    def cheapest(self) -> NDArray[np.int64]:
+        """(G,) each group's cheapest usable code."""
+        return np.where(self.kept(), self.arrays.cost, np.inf).argmin(axis=1)
 
 
 def usable(selection: Selection) -> NDArray[np.bool_]:
@@ -83,7 +91,7 @@ def lay_out(selection: Selection) -> Layout:
     kept = np.arange(width)[None, :] < count[:, None]
     loss = np.where(kept, selection.loss[rows, code], np.inf)
     scale = _scale(loss)
-    cost = np.where(kept, selection.cost[rows, code], np.inf)
+    cost = np.where(kept, selection.cost[rows, code], 0.0)
     return Layout(_couplings(selection.blocks, loss / scale, cost, count, code, scale), code, scale, selection.limit)
 
 

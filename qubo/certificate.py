@@ -18,13 +18,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from qubo.convexity import Shifted, convexify, tighten
+from qubo.convexity import Shifted, Tightening, convexify
 from qubo.selection import Selection
 from qubo.arrays import Arrays, Layout, lay_out
 
 Vector = NDArray[np.float64]
-
 EPS = float(np.finfo(np.float64).eps)
+ROUNDS = 12
+"""At most this many rounds of tightening M (our choice: later ones gain little)."""
+WORK = 8e9
+"""Σ n³ over blocks and rounds of tightening: about a second (our choice)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,11 +249,23 @@ class _Search:
         h = np.full_like(self.a.loss, np.inf)
         slopes(self.a, H, S, h)
         kept = np.isfinite(self.a.loss)
-        quadratic = float(np.sum(self.y[kept] * (h - self.a.loss)[kept]))
+        quadratic = float(np.sum(self.y[kept] * (h[kept] - self.a.loss[kept])))
         value, lam = line_dual(h, self.a.cost, self.a.count, self.limit)
         if value - 0.5 * quadratic > self.bound or self.best_y is None:
             self.bound, self.lam, self.best_y = value - 0.5 * quadratic, lam, self.y.copy()
         return lam
+
+    def slack(self) -> tuple[Vector, Vector]:
+        """The best point and, per code, how far its reduced slope is above its group's least; inf where unused."""
+        assert self.best_y is not None
+        H, S = np.zeros_like(self.a.loss), np.zeros(int(self.a.sums[-1]))
+        gradient(self.a, self.best_y, H, S)
+        h = np.full_like(self.a.loss, np.inf)
+        slopes(self.a, H, S, h)
+        kept = np.isfinite(self.a.loss)
+        h[kept] += self.lam * self.a.cost[kept]
+        spread = np.where(kept, h - h.min(axis=1, keepdims=True), np.inf)
+        return self.best_y, np.maximum(spread, np.finfo(np.float64).tiny)
 
     def run(self, rounds: int, sweeps: int, precision: float) -> None:
         """Bisection on λ between a point that overspends and one that does not, each warm from the last."""
@@ -321,26 +336,27 @@ def lower_bound(selection: Selection, *, effort: float = 1.0) -> Certificate:
 
 
 def _tightened(shifted: Shifted, search: _Search, effort: float) -> tuple[Shifted, _Search]:
-    """The best of the forms that tightening M goes through."""
+    """The best form met while M is tightened; a number of rounds that depends on the sizes alone."""
     best = (shifted, search)
-    def pt():
-        a = search.a
-        H, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
-        gradient(a, search.best_y, H, S)
-        h = np.full_like(a.loss, np.inf)
-        slopes(a, H, S, h)
-        h += search.lam * a.cost
-        kept = np.isfinite(a.loss)
-        h = np.where(kept, h, np.inf)
-        slack = np.where(kept, h - h.min(axis=1, keepdims=True), 1e300)
-        return search.best_y.copy(), np.maximum(slack, 1e-300)
-    for form in tighten(shifted, pt, effort):
-        search = _Search(form.arrays, search.limit, search.y.copy(), lam=search.lam)
-        search.run(rounds=12, sweeps=100, precision=1e-4)
-        import os
-        if "V" in os.environ: print(search.bound, search.lam)
-        if search.bound > best[1].bound:
-            best = (form, search)
+    x, slack = search.slack()
+    tightening = Tightening(shifted, x, slack)
+    rounds = int(effort * min(ROUNDS, WORK / max(tightening.work, 1.0)))
+    for _ in range(rounds):
+        try:
+            proposed = tightening.propose()
+        except np.linalg.LinAlgError:
+            break
+        for step in (1.0, 0.25):
+            form = tightening.form(proposed, step)
+            trial = _Search(form.arrays, search.limit, best[1].y.copy(), lam=best[1].lam)
+            trial.run(rounds=3, sweeps=25, precision=3e-4)
+            if trial.bound > best[1].bound:
+                best = (form, trial)
+                tightening.accept(proposed, step)
+                break
+        tightening.observe(*trial.slack())
+    if best[1] is not search:
+        best[1].run(rounds=8, sweeps=100, precision=3e-5)
     return best
 
 
@@ -363,7 +379,7 @@ def _rigorous(a: Arrays, y: Vector, lam: float, limit: float) -> float:
     error = (largest + 16) * EPS * (np.abs(a.loss) + lam * a.cost + size)
     low = np.where(kept, h + lam * a.cost - error, np.inf).min(axis=1)
     weighted = y[kept]
-    quadratic = 0.5 * float(weighted @ (h - a.loss)[kept])
+    quadratic = 0.5 * float(weighted @ (h[kept] - a.loss[kept]))
     doubt = (largest + a.count.size + 16) * EPS * float(weighted @ (size[kept] + np.abs(a.loss[kept])))
     sums = (a.count.size + 16) * EPS * (float(np.abs(low).sum()) + lam * limit + abs(quadratic))
     return float(low.sum()) - lam * limit - quadratic - doubt - sums

@@ -8,7 +8,6 @@ energy on every choice (quadratic convex reformulation, Billionnet, Elloumi and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,80 +127,109 @@ def _safe_raise(form: Vector, trace: float) -> float:
     raise ValueError("couplings could not be made convex: check that the Gram matrices are finite")
 
 
-@dataclass
-class _Barrier:
-    """Block coordinate ascent on −⟨C, M⟩ + μ log det(P + M) for one block, in tangent coordinates."""
-
-    number: int
-    bases: list[Vector]
-    pairs: Vector  # ZᵀPZ
-    shift: list[Vector]  # ZᵀM_gZ, per group
-
-    def sweep(self, price: list[Vector], mu: float) -> None:
-        """Each group's M_g in turn to its optimum, where the inverse's own block is C_g / μ."""
-        form = self.pairs.copy()
-        at, slices = 0, []
-        for m in self.shift:
-            slices.append(slice(at, at + m.shape[0]))
-            form[slices[-1], slices[-1]] += m
-            at += m.shape[0]
-        inverse = np.linalg.inv(0.5 * (form + form.T))
-        for g, own in enumerate(slices):
-            if own.stop == own.start:
-                continue
-            block = inverse[own, own]
-            change = mu * np.linalg.inv(price[g]) - np.linalg.inv(0.5 * (block + block.T))
-            # Woodbury with the change inside one group.
-            middle = np.linalg.solve(np.eye(block.shape[0]) + change @ block, change)
-            inverse -= inverse[:, own] @ (0.5 * (middle + middle.T)) @ inverse[own, :]
-            self.shift[g] = self.shift[g] + 0.5 * (change + change.T)
+FIRST_BARRIER = 0.3
+"""First weight of the barrier: its duality gap as a share of what the present M costs (our choice, measured)."""
+BARRIER_FALL = 0.6
+"""Factor on the barrier's weight from round to round (our choice, measured)."""
+INTERIOR = 3.0
+"""How far prices stay inside the simplex, in barrier weights (our choice, measured)."""
 
 
-def _price(x: Vector, basis: Vector) -> Vector:
-    """½ Zᵀ(diag x − xxᵀ)Z: what a shift of this group costs the bound at x."""
-    return np.asarray(0.5 * basis.T @ (np.diag(x) - np.outer(x, x)) @ basis)
+class Tightening:
+    """Makes M smaller where it costs the bound, round by round.
 
+    At a relaxed point x, a shift M_g costs the bound ⟨C_g, M_g⟩ with C_g = ½(diag x − xxᵀ). The cheapest M with
+    P + M positive semidefinite is a semidefinite programme; a round makes one sweep of block coordinate ascent on
+    −⟨C, M⟩ + μ log det(P + M), where the optimum of one group's M_g is known in closed form: the inverse's own block
+    becomes C_g / μ. Steps are then shortened by the caller until the bound rises, so it never falls.
+    """
 
-import os
-def tighten(shifted: Shifted, point: Callable[[], Vector], effort: float) -> Iterator[Shifted]:
-    """Successively tighter convex forms."""
-    a = shifted.arrays
-    C = a.loss.shape[1]
-    R = int(os.environ.get("R", 8)); mixin=float(os.environ.get("MIX", 0.02)); shrink=float(os.environ.get("SHR",0.5)); avg=float(os.environ.get("AVG",0.5)); f0=float(os.environ.get("F0",0.3)); sw=int(os.environ.get("SW",1))
-    barriers = []
-    for number in range(a.width.size):
-        if a.width[number] > 0: continue
-        bases = _bases(a, number)
-        matrix = _pairs(a, number).copy()
-        shift = []
-        for i, z in enumerate(bases):
+    def __init__(self, shifted: Shifted, x: Vector, slack: Vector) -> None:
+        self.plain = shifted
+        a = shifted.arrays
+        self.blocks = [b for b in range(a.width.size) if a.width[b] == 0]
+        self.bases = {b: _bases(a, b) for b in self.blocks}
+        self.pairs: dict[int, Vector] = {}
+        self.shift: dict[int, list[Vector]] = {}
+        for b in self.blocks:
+            self._read(b)
+        self.x, self.slack = x, slack
+        self.size = max(1, sum(self.pairs[b].shape[0] for b in self.blocks))
+        paid = sum(float((p * m).sum()) for b in self.blocks for p, m in zip(self._prices(b, x), self.shift[b], strict=True))
+        self.mu = FIRST_BARRIER * paid / self.size
+
+    def _read(self, b: int) -> None:
+        """ZᵀPZ and the ZᵀM_gZ a block starts from."""
+        C = self.plain.arrays.loss.shape[1]
+        matrix = _pairs(self.plain.arrays, b).copy()
+        self.shift[b] = []
+        for i, z in enumerate(self.bases[b]):
             own = slice(i * C, (i + 1) * C)
-            shift.append(z.T @ matrix[own, own] @ z)
+            self.shift[b].append(z.T @ matrix[own, own] @ z)
             matrix[own, own] = 0.0
-        barriers.append(_Barrier(number, bases, _tangent_form(matrix, bases), shift))
-    for b in barriers:
-        tr = sum(np.trace(m) for m in b.shift)
-        for g, m in enumerate(b.shift):
-            b.shift[g] = m + 1e-3 * tr / max(1, b.pairs.shape[0]) * np.eye(m.shape[0])
-    x = point()
-    mu = None
-    for r in range(R):
-        form = Shifted(a._replace(loss=a.loss.copy(), data=a.data.copy()), shifted.loss)
-        kept = np.isfinite(shifted.loss)
-        even = np.where(kept, 1.0, 0.0) / a.count[:, None]
-        xx, slack = x
-        if mu is None:
-            mixed = 0.98*xx+0.02*even
-        else:
-            mixed = np.where(kept, xx + mixin * mu / (mixin * mu + np.where(kept, slack, 1.0)), 0.0)
-            mixed /= mixed.sum(axis=1, keepdims=True)
-        prices = {b.number: [_price(mixed[g], z) for g, z in zip(a.members[a.start[b.number]:a.start[b.number+1]], b.bases)] for b in barriers}
-        if mu is None:
-            n = sum(b.pairs.shape[0] for b in barriers)
-            mu = f0 * sum(float((p * m).sum()) for b in barriers for p, m in zip(prices[b.number], b.shift)) / n
-        for b in barriers:
-            for _ in range(sw): b.sweep(prices[b.number], mu)
-            _set_shift(form, b.number, np.array([z @ m @ z.T for z, m in zip(b.bases, b.shift)]))
-        yield form
-        z = point(); x = ((1 - avg) * x[0] + avg * z[0], (1-avg) * x[1] + avg * z[1]) if os.environ.get('GEO') is None else ((1 - avg) * x[0] + avg * z[0], x[1]**(1-avg) * z[1]**avg)
-        mu *= shrink
+        self.pairs[b] = _tangent_form(matrix, self.bases[b])
+        # Inside the cone, where the barrier is finite.
+        lift = 1e-6 * sum(float(np.trace(m)) for m in self.shift[b]) / max(1, self.pairs[b].shape[0])
+        self.shift[b] = [m + lift * np.eye(m.shape[0]) for m in self.shift[b]]
+
+    @property
+    def work(self) -> float:
+        """Σ n³ over the blocks: a round takes about 6 of these multiply-adds."""
+        return float(sum(float(self.pairs[b].shape[0]) ** 3 for b in self.blocks))
+
+    def _prices(self, b: int, x: Vector) -> list[Vector]:
+        a = self.plain.arrays
+        members = a.members[a.start[b] : a.start[b + 1]]
+        return [
+            np.asarray(0.5 * z.T @ (np.diag(x[g]) - np.outer(x[g], x[g])) @ z)
+            for g, z in zip(members, self.bases[b], strict=True)
+        ]
+
+    def propose(self) -> dict[int, list[Vector]]:
+        """The shifts after one sweep at the present point; raises LinAlgError where float64 does not carry it."""
+        nu = INTERIOR * self.mu
+        # What a barrier on x ≥ 0 would leave of each code: ν over its slack.
+        inside = np.where(np.isfinite(self.slack), self.x + np.maximum(nu / (nu + self.slack), 1e-9), 0.0)
+        inside /= inside.sum(axis=1, keepdims=True)
+        return {
+            b: _sweep(self.pairs[b], self.shift[b], self._prices(b, inside), self.mu) for b in self.blocks
+        }
+
+    def form(self, proposed: dict[int, list[Vector]], step: float) -> Shifted:
+        """The convex form a share `step` of the way to the proposal; convex since both ends are."""
+        a = self.plain.arrays
+        shifted = Shifted(a._replace(loss=a.loss.copy(), data=a.data.copy()), self.plain.loss)
+        for b in self.blocks:
+            moved = zip(self.bases[b], self.shift[b], proposed[b], strict=True)
+            _set_shift(shifted, b, np.array([z @ (m + step * (new - m)) @ z.T for z, m, new in moved]))
+        return shifted
+
+    def accept(self, proposed: dict[int, list[Vector]], step: float) -> None:
+        """Goes there."""
+        for b in self.blocks:
+            moved = zip(self.shift[b], proposed[b], strict=True)
+            self.shift[b] = [m + step * (new - m) for m, new in moved]
+
+    def observe(self, x: Vector, slack: Vector) -> None:
+        """Averages the point with a new relaxed one (the prices then settle) and lowers the barrier."""
+        self.x = 0.5 * (self.x + x)
+        self.slack = np.sqrt(self.slack * slack)
+        self.mu *= BARRIER_FALL
+
+
+def _sweep(pairs: Vector, shift: list[Vector], prices: list[Vector], mu: float) -> list[Vector]:
+    """Each group's M_g in turn to its optimum, the inverse kept by Woodbury's formula."""
+    form = pairs.copy()
+    edges = np.concatenate([[0], np.cumsum([m.shape[0] for m in shift])])
+    slices = [slice(int(lo), int(hi)) for lo, hi in zip(edges[:-1], edges[1:], strict=True)]
+    for own, m in zip(slices, shift, strict=True):
+        form[own, own] += m
+    inverse = np.linalg.inv(0.5 * (form + form.T))
+    result = []
+    for own, m, price in zip(slices, shift, prices, strict=True):
+        block = 0.5 * (inverse[own, own] + inverse[own, own].T)
+        change = mu * np.linalg.inv(price) - np.linalg.inv(block)
+        middle = np.linalg.solve(np.eye(block.shape[0]) + change @ block, change)
+        inverse -= inverse[:, own] @ (0.5 * (middle + middle.T)) @ inverse[own, :]
+        result.append(m + 0.5 * (change + change.T))
+    return result

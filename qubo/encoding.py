@@ -117,8 +117,8 @@ def to_bqm(
         ValueError: a λ that is negative or not finite, or weights of another shape.
 
     >>> selection = Selection(loss=[[4.0, 1.0], [3.0, 2.0]], cost=[[0.0, 2.0], [0.0, 2.0]], budget=2.0)
-    >>> to_bqm(selection, 0.5).energy({0: 0, 1: 1, 2: 1, 3: 0})  # codes 1 and 0: energy 4, cost 2
-    4.0
+    >>> to_bqm(selection, 0.5).energy({0: 0, 1: 1, 2: 1, 3: 0}).round(9)  # codes 1 and 0: energy 4, cost 2
+    np.float64(4.0)
     """
     if not (np.isfinite(multiplier) and multiplier >= 0):
         raise ValueError(f"multiplier must be at least 0, got {multiplier}: pass λ in loss per cell")

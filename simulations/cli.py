@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +23,8 @@ from simulations.progress import Progress
 from simulations.readback import read_back, spread
 from simulations.study import STUDIES, load_study
 
-out = Console()
+# A pipe has no width of its own: as wide as the tables need.
+out = Console(width=None if sys.stdout.isatty() else 110)
 err = Console(stderr=True)
 
 
@@ -93,22 +95,29 @@ def _run(path: Path, folder: Path | None, fresh: bool, quiet: bool) -> None:
         accuracy_vs_cells(summary, folder)
     for card in (summary, *summary["further_cards"]):
         _print_card(card, summary)
-    out.print(f"\nIn {folder}/: {', '.join(sorted(path.name for path in folder.iterdir() if path.is_file()))}")
+    out.print(f"\nIn {folder}/: " + _listing(folder), soft_wrap=True, highlight=False)
+
+
+def _listing(folder: Path) -> str:
+    shown = ["accuracy-vs-cells.png", "accuracy-vs-cells.svg", "summary.json", "trials.csv"]
+    counted = [f"{len(list(folder.glob(pattern)))} {pattern}" for pattern in ("plan-*.json", "chip-*.h5")]
+    return ", ".join(shown + counted)
 
 
 def _print_card(card: dict[str, Any], summary: dict[str, Any]) -> None:
-    table = Table(
-        title=f"{summary['network']['name']} on {card['card']}, read after {card['read_time_s']:g} s; clean network "
-        f"{100 * summary['clean_accuracy']:.2f} %, loss {summary['clean_loss']:.4f}; {summary['test_images']} images",
-        title_justify="left",
-    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(summaries.TABLE_COLUMNS):
-        table.add_column(column, justify="left" if number in (0, 9) else "right", no_wrap=True)
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in summaries.table_rows(card):
         table.add_row(*row)
-    out.print()
-    # A table cut at the width of a pipe would lose columns.
-    out.print(table, width=None if out.is_terminal else 160)
+    out.print(
+        f"\n[bold]{summary['network']['name']} on {card['card']}, read {card['read_time_s']:g} s after programming.[/] "
+        f"Clean network: {100 * summary['clean_accuracy']:.2f} %, loss {summary['clean_loss']:.4f}, on "
+        f"{summary['test_images']:,} test images.",
+        soft_wrap=True,
+        highlight=False,
+    )
+    out.print(table)
     for line in summaries.findings(card, summary):
         out.print(line, soft_wrap=True, highlight=False)
 

@@ -95,7 +95,9 @@ def load_study(path: Path | str) -> Study:
 
 
 def _study(path: Path, content: dict[str, Any], text: str) -> Study:
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+    }
     values["network"] = (path.parent / content["network"]).resolve()
     values["images"] = (path.parent / content["images"]).resolve()
     values["cards"] = tuple(Target(**card) for card in content["cards"])

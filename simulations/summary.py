@@ -150,13 +150,11 @@ def table_rows(card: dict[str, Any]) -> list[tuple[str, ...]]:
             r["method"],
             f"{r['cells_per_weight']:.3f}",
             f"{100 * r['accuracy_mean']:.2f} ± {100 * r['accuracy_sd']:.2f}",
-            str(r["trials"]),
             f"{r['loss_mean']:.4f}",
             f"{r['predicted_loss_increase']:.4f}",
             f"{r['measured_loss_increase']:.4f}",
             f"{r['energy']:.4f}",
             "" if r["lower_bound"] is None else f"{r['lower_bound']:.4f}",
-            "" if r["solver_kind"] == "none" else f"{r['solver']} ({r['solver_kind']})",
         )
         for r in ranked
     ]
@@ -165,7 +163,11 @@ def table_rows(card: dict[str, Any]) -> list[tuple[str, ...]]:
 def findings(card: dict[str, Any], summary: dict[str, Any]) -> list[str]:
     """What a card's results show, in sentences, goals missed included."""
     goals = card["goals"]
-    lines = []
+    solvers = sorted({f"{r['solver']} ({r['solver_kind']})" for r in card["results"] if r["solver_kind"] != "none"})
+    lines = [
+        f"Means over {summary['trials']} chips; plans without analog cells read back alike on every chip. Chosen by "
+        f"{', '.join(solvers)}: energy is the loss rise it minimised, and no choice within the budget goes below bound."
+    ]
     if card["rank_correlation"] is not None:
         lines.append(
             f"Predicted and measured loss rise over all plans: rank correlation {card['rank_correlation']:.3f}. "
@@ -198,13 +200,11 @@ def save(summary: dict[str, Any], folder: Path) -> None:
 
 TABLE_COLUMNS = (
     "method",
-    "cells/weight",
-    "accuracy ± sd %",
-    "trials",
+    "cells per weight",
+    "accuracy % ± sd",
     "loss",
     "predicted rise",
     "measured rise",
     "energy",
     "bound",
-    "solver",
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
+from numbers import Integral
 from typing import Any
 
 from qubo.certificate import Certificate, lower_bound
@@ -32,6 +34,17 @@ SOLVERS: dict[str, Solver] = {
     "lagrangian": Solver("qubo.solvers.lagrangian", "classical"),
     "ocean-sa": Solver("qubo.solvers.ocean", "classical"),
 }
+
+
+def _check_options(solver: str, search: Callable[..., Outcome], options: dict[str, Any]) -> None:
+    """Options must exist and, all being counts, be whole numbers of at least 1 (or None, for the default)."""
+    keywords = [p.name for p in signature(search).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    known = [name for name in keywords if name not in ("seed", "watch")]
+    for name, value in options.items():
+        if name not in known:
+            raise ValueError(f"solver {solver!r} has no option {name!r}: it has {', '.join(known)}")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}: pass a count")
 
 
 def solve(
@@ -71,14 +84,16 @@ def solve(
         raise ValueError(f"solver {solver!r} is unknown: pass one of {', '.join(sorted(SOLVERS))}")
     if time_limit_s is not None and not time_limit_s > 0:
         raise ValueError(f"time_limit_s must be above 0, got {time_limit_s}: pass seconds, or None for none")
+    entry = SOLVERS[solver]
+    search = entry.search()
+    _check_options(solver, search, options)
     if certificate is None:
-        certificate = lower_bound(selection, effort=0.0)
+        certificate = lower_bound(selection)
     elif certificate.selection is not selection:
         raise ValueError("the certificate is about another selection: pass qubo.lower_bound(selection)")
     layout = lay_out(selection)
     watch = Watch(time_limit_s, progress)
-    entry = SOLVERS[solver]
-    outcome = entry.search()(selection, layout, certificate, seed=seed, watch=watch, **options)
+    outcome = search(selection, layout, certificate, seed=seed, watch=watch, **options)
     energy = selection.energy(outcome.choice)
     if progress is not None:
         progress(1.0, energy)

@@ -163,7 +163,7 @@ class _Problem:
         aim = 0.0
         gaps, steps = np.zeros(0), np.zeros(0)
         if a.loss.shape[1] > 1:
-            value = np.where(kept, a.loss + lam * np.where(kept, a.cost, 0.0), np.inf)
+            value = a.loss + lam * a.cost
             least = np.partition(value, 1, axis=1)[:, :2]
             gaps = (least[:, 1] - least[:, 0])[np.isfinite(least[:, 1])]
             ordered = np.sort(np.where(kept, a.cost, np.inf), axis=1)
@@ -221,15 +221,14 @@ def _recombine(problem: _Problem, seed: int) -> Indices:
     for i, x in enumerate(found):
         refresh(a, x, F, S)
         shares(a, x, F, S, loss[:blocks, i], cost[:blocks, i])
-    kept = np.isfinite(a.loss[alone])
     loss[blocks:, : a.loss.shape[1]] = a.loss[alone]
-    cost[blocks:, : a.loss.shape[1]] = np.where(kept, a.cost[alone], 0.0)
+    cost[blocks:, : a.loss.shape[1]] = a.cost[alone]
     budget = problem.layout.limit
     master = lay_out(Selection(loss=loss, cost=cost, budget=budget))
     inner = _Problem.of(master, problem.lam / master.scale)
     runs = []
     for number in range(4):
-        run = _start(inner, np.argmin(master.arrays.cost, axis=1), np.random.SeedSequence((seed, number)))
+        run = _start(inner, master.cheapest(), np.random.SeedSequence((seed, number)))
         _anneal_one(inner, run, 400, HOTTEST, Watch())
         runs.append(run)
     picked = master.decode(min(runs, key=lambda r: r.best).best_x)
@@ -263,7 +262,7 @@ def search(
     """
     problem = _Problem.of(layout, certificate.multiplier / layout.scale)
     a, number, best_x, best = layout.arrays, 0, None, np.inf
-    relaxed, cheapest = best_start(layout, certificate), np.argmin(a.cost, axis=1)
+    relaxed, cheapest = best_start(layout, certificate), layout.cheapest()
     watch.expect(sweeps * restarts * rounds * a.count.size)
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         while best_x is None or (number < rounds if watch.limit is None else True):

@@ -15,14 +15,17 @@ from qubo import encoding
 from qubo.arrays import Layout
 from qubo.certificate import Certificate
 from qubo.selection import Selection
-from qubo.solvers.lagrangian import price
+from qubo.solvers.lagrangian import Priced, price
 from qubo.solvers.moves import descend, fill, refresh, repair
 from qubo.solvers.search import Outcome, Watch
 
 BETA_RANGE = (0.03, 100.0)
 """Inverse temperatures in units of 1 / (λ × mean cost step); measured to work on every family."""
-GROWTH = 1.5
+GROWTH = 1.7
 """Factor on the one-hot weight of a violated group, from round to round (our choice)."""
+
+MENDED = 0.02
+"""λ moves only once at most this share of groups is broken: a dropped group spends nothing (our choice)."""
 
 
 def search(
@@ -33,8 +36,8 @@ def search(
     seed: int,
     watch: Watch,
     sweeps: int = 1000,
-    reads: int = 10,
-    rounds: int = 6,
+    reads: int = 5,
+    rounds: int = 8,
 ) -> Outcome:
     """Rounds of solve, check, rescale.
 
@@ -48,7 +51,7 @@ def search(
     a = layout.arrays
     start = price(layout, certificate, Watch(watch.limit))
     lam, unit = start.lam, _unit(layout, start.lam)
-    weights = _first_weights(layout, lam, unit)
+    weights = _first_weights(layout, start, unit)
     low, high, best, best_choice, clean, drawn = 0.0, np.inf, np.inf, layout.decode(start.x), 0, 0
     sampler, number = SimulatedAnnealingSampler(), 0
     watch.expect(rounds * sweeps * reads * int(a.count.sum()))
@@ -74,12 +77,10 @@ def search(
                 best, best_choice = energy, kept
         watch.report(best * layout.scale)
         weights = np.where(broken.any(axis=0), GROWTH, 1.0) * weights
-        order = np.argsort(found.record.energy)
-        if spent[order[0]] > selection.limit:
-            low = max(low, lam)
-        else:
-            high = min(high, lam)
-        lam = 2 * lam if np.isinf(high) else (0.5 * lam if low == 0 else 0.5 * (low + high))
+        lowest = int(np.argmin(found.record.energy))
+        if broken[lowest].mean() <= MENDED:
+            low, high = (lam, high) if spent[lowest] > selection.limit else (low, lam)
+            lam = 1.1 * lam if np.isinf(high) else (0.9 * lam if low == 0 else 0.5 * (low + high))
         number += 1
     return Outcome(best_choice, watch.evaluations, clean / drawn if drawn else None)
 
@@ -89,7 +90,7 @@ def _unit(layout: Layout, lam: float) -> float:
     a = layout.arrays
     kept = np.isfinite(a.loss)
     steps = np.maximum(a.count - 1, 1)
-    span = np.where(kept, a.cost, 0.0).max(axis=1) - a.cost.min(axis=1)
+    span = a.cost.max(axis=1) - np.where(kept, a.cost, np.inf).min(axis=1)
     unit = lam * float((span / steps).mean())
     if unit <= 0:
         spread = np.where(kept, a.loss, -np.inf).max(axis=1) - a.loss.min(axis=1)
@@ -97,15 +98,18 @@ def _unit(layout: Layout, lam: float) -> float:
     return unit
 
 
-def _first_weights(layout: Layout, lam: float, unit: float) -> NDArray[np.float64]:
-    """(G,) 1.1 × what each group's best code costs on its own, scaled.
+def _first_weights(layout: Layout, start: Priced, unit: float) -> NDArray[np.float64]:
+    """(G,) 1.1 × what each group's best code costs, alone or beside the Lagrangian choice, whichever is more; scaled.
 
-    Sufficient without couplings. The weights proven sufficient with them (`encoding.one_hot_weights`) are up to a
-    hundred times larger where couplings are strong, and too large a weight freezes a sampler.
+    The weights proven sufficient for any state (`encoding.one_hot_weights`) are up to a hundred times larger where
+    couplings are strong, and too large a weight freezes a sampler.
     """
     a = layout.arrays
-    value = np.where(np.isfinite(a.loss), a.loss + lam * np.where(np.isfinite(a.cost), a.cost, 0.0), np.inf)
-    return encoding.WEIGHT_MARGIN * np.maximum(value.min(axis=1), 0.1 * unit)
+    F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    refresh(a, start.x.copy(), F, S)
+    alone = a.loss + start.lam * a.cost
+    beside = (alone + F).min(axis=1)
+    return encoding.WEIGHT_MARGIN * np.maximum(np.maximum(alone.min(axis=1), beside), 0.1 * unit)
 
 
 def _broken(selection: Selection, samples: NDArray[np.int8], labels: list[int]) -> NDArray[np.bool_]:
