@@ -1,26 +1,22 @@
 """The menu: the codes offered to each group, and the parts of it that stand for older ways of storing."""
 
-from physcomp.codes import Analog, Code, Digital, Hybrid, parse
+from physcomp.codes import Analog, Code, Digital, parse
 
-# Our choice: dense where trials put most groups (one to four bits, one cell), sparse beyond.
+# Our choice: dense where trials put most groups (one to four bits, one cell), sparse beyond; sixteen, so that naming
+# a group's code takes four bits.
 DEFAULT = (
     "pruned",
     "digital(1)",
     "digital(1.58)",
-    "digital(2)",
     "digital(2.32)",
     "digital(2.81)",
-    "digital(3)",
     "digital(3.46)",
-    "digital(4)",
+    "digital(3.91)",
     "digital(4.95)",
     "digital(8)",
     "analog(1)",
     "analog(2)",
-    "analog(3)",
     "analog(1,plain)",
-    "analog(2,plain)",
-    "analog(3,plain)",
     "analog(1,pair)",
     "hybrid(2,1)",
     "hybrid(3,1)",
@@ -40,13 +36,14 @@ def read_menu(names: tuple[str, ...] | list[str] = DEFAULT) -> tuple[Code, ...]:
     return menu
 
 
-def part_of(menu: tuple[Code, ...], part: str) -> list[bool]:
+def part_of(menu: tuple[Code, ...], part: str, offered: int | None = None) -> list[bool]:
     """Which codes belong to a part of the menu.
 
     Args:
         menu: the codes.
-        part: `all`: every code but `float32`; `digital` or `analog`: `pruned` and the codes of that kind; or the
-            name of one code.
+        part: `all`: every code offered; `digital` or `analog`: `pruned` and the codes offered of that kind; or the
+            name of one code, offered or not.
+        offered: so many codes at the front are offered for choice, the others are there for comparison; None: all.
 
     Returns:
         One flag a code.
@@ -54,13 +51,13 @@ def part_of(menu: tuple[Code, ...], part: str) -> list[bool]:
     Raises:
         ValueError: the part is unknown or empty.
     """
-    kinds: dict[str, tuple[type[Code], ...]] = {
-        "all": (Digital, Analog, Hybrid),
-        "digital": (Digital,),
-        "analog": (Analog,),
-    }
+    kinds: dict[str, tuple[type[Code], ...]] = {"all": (Code,), "digital": (Digital,), "analog": (Analog,)}
     if part in kinds:
-        flags = [code.name == "pruned" or isinstance(code, kinds[part]) for code in menu]
+        front = len(menu) if offered is None else offered
+        flags = [
+            index < front and (code.name == "pruned" or isinstance(code, kinds[part]))
+            for index, code in enumerate(menu)
+        ]
     else:
         flags = [code.name == part for code in menu]
     if not any(flags):

@@ -29,7 +29,8 @@ class LossModel:
         medium: the cells and the time for which the plan is made.
         granularity: what one decision is for.
         layers: the groups, by layer; groups are numbered through in this order.
-        menu: the codes offered.
+        menu: the codes, those offered for choice first.
+        offered: how many of them are offered; the others are there for comparison.
         scales: for each layer float32 (groups, codes), the scale each group would have with each code.
         rounded: for each layer float32 (groups, weights, counts): the rows rounded to each of `counts` levels.
         counts: the numbers of levels of the digital codes.
@@ -43,6 +44,7 @@ class LossModel:
     granularity: Granularity
     layers: tuple[Layer, ...]
     menu: tuple[Code, ...]
+    offered: int
     scales: tuple[Rows, ...]
     rounded: tuple[Rows, ...]
     counts: tuple[int, ...]
@@ -54,6 +56,10 @@ class LossModel:
     def weights(self) -> int:
         """Number of weights in all groups."""
         return sum(layer.rows.size for layer in self.layers)
+
+    def part(self, part: str) -> list[bool]:
+        """Which codes of the menu belong to a part of it, see `physcomp.menu.part_of`."""
+        return part_of(self.menu, part, self.offered)
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
@@ -89,7 +95,7 @@ class LossModel:
         Raises:
             ValueError: the budget is below the smallest feasible one, which the error names.
         """
-        allowed = np.array(part_of(self.menu, part))
+        allowed = np.array(self.part(part))
         fixed = sum(self.overhead(int(allowed.sum())).values())
         smallest = (self.cost[:, allowed].min(axis=1).sum() + fixed) / self.weights
         if not cells_per_weight >= smallest:
@@ -124,6 +130,7 @@ def build_models(
     media: Iterable[tuple[devices.Card | str, float]],
     *,
     menu: tuple[str, ...] = DEFAULT,
+    compared: tuple[str, ...] = (),
     granularity: Granularity = "filter",
     seed: int = 0,
     progress: Progress | None = None,
@@ -135,6 +142,7 @@ def build_models(
         images: calibration images; two thousand do for a small network.
         media: for each model the card, or its name, and when the cells will be read, in seconds since programming.
         menu: names of the codes offered.
+        compared: names of further codes, for plans that give every group the same one.
         granularity: what one decision is for.
         seed: of the random probes.
         progress: called with the share done.
@@ -143,7 +151,7 @@ def build_models(
         ValueError: a card is outside its range at its time, or the menu or granularity is unknown.
     """
     cells = [Medium(devices.load_card(card) if isinstance(card, str) else card, time) for card, time in media]
-    codes = read_menu(menu)
+    codes = read_menu((*menu, *(name for name in compared if name not in menu)))
     layers = layers_of(network.module, granularity)
     steps = 1 + len(cells)
 
@@ -169,6 +177,7 @@ def build_models(
                 granularity=granularity,
                 layers=layers,
                 menu=codes,
+                offered=len(menu),
                 scales=tuple(fit.scales for fit in fitted),
                 rounded=tuple(rows for rows, _ in rounded),
                 counts=counts,
@@ -187,6 +196,7 @@ def build_model(
     card: devices.Card | str,
     read_time_s: float = 0.0,
     menu: tuple[str, ...] = DEFAULT,
+    compared: tuple[str, ...] = (),
     granularity: Granularity = "filter",
     seed: int = 0,
     progress: Progress | None = None,
@@ -197,6 +207,7 @@ def build_model(
         images,
         [(card, read_time_s)],
         menu=menu,
+        compared=compared,
         granularity=granularity,
         seed=seed,
         progress=progress,

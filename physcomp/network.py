@@ -221,7 +221,7 @@ class Score:
 
 
 @torch.inference_mode()
-def evaluate(module: nn.Module, images: Images, batch: int = 500) -> Score:
+def evaluate(module: nn.Module, images: Images, batch: int = 200) -> Score:
     """Loss and accuracy of a module, in evaluation mode, on images; summed in float64.
 
     Raises:

@@ -19,7 +19,7 @@ import qubo
 from physcomp.codes import Code, Digital
 from physcomp.codes.base import Rows, to_bfloat16
 from physcomp.groups import Granularity, other_tensors
-from physcomp.menu import part_of, read_menu
+from physcomp.menu import read_menu
 from physcomp.model import LossModel
 
 FORMAT = "physcomp-plan"
@@ -256,7 +256,7 @@ def plan_of(
         menu=tuple(code.name for code in model.menu),
         layers=layers,
         others=tuple((name, tuple(tensor.shape)) for name, tensor in others.items()),
-        ledger=_ledger(model, choice, sum(part_of(model.menu, part))),
+        ledger=_ledger(model, choice, sum(model.part(part))),
         proof=Proof(
             solver=solution.solver if solution else "fixed",
             kind=solution.kind if solution else "none",
@@ -277,7 +277,7 @@ def uniform_plan(model: LossModel, code: str, *, shrinkage: float) -> Plan:
     Raises:
         ValueError: the code is not in the model's menu.
     """
-    index = part_of(model.menu, code).index(True)
+    index = model.part(code).index(True)
     choice = np.full(len(model.loss), index, np.int64)
     return plan_of(model, choice, method=code, shrinkage=shrinkage, part=code)
 

@@ -22,7 +22,7 @@ class Arrays(NamedTuple):
 
     loss: NDArray[np.float64]  # (G, C), scaled; unused places +inf
     cost: NDArray[np.float64]  # (G, C), unused places 0
-    count: NDArray[np.int64]  # (G,) usable codes
+    codes: NDArray[np.int64]  # (G,) usable codes
     block: NDArray[np.int64]  # (G,) block of the group, or -1
     place: NDArray[np.int64]  # (G,) place of the group in its block
     members: NDArray[np.int64]  # groups, block after block
@@ -40,18 +40,25 @@ class Layout:
     Attributes:
         arrays: the kernels' view.
         code: (G, C) the menu's index of each usable code.
-        scale: energies in `arrays` are the selection's divided by this.
-        limit: the largest feasible total cost.
+        scale: energies in `arrays` are the selection's divided by this power of two.
+        cells: costs in `arrays` are the selection's divided by this power of two.
+        limit: the largest feasible total cost, divided by `cells`.
     """
 
     arrays: Arrays
     code: NDArray[np.int64]
     scale: float
+    cells: float
     limit: float
+
+    @property
+    def price(self) -> float:
+        """The selection's λ per unit of λ in `arrays`."""
+        return self.scale / self.cells
 
     def decode(self, inner: NDArray[np.int64]) -> NDArray[np.int64]:
         """Menu indices (G,) of a choice among usable codes (G,)."""
-        return self.code[np.arange(inner.size), inner]
+        return np.asarray(self.code[np.arange(inner.size), inner])
 
     def encode(self, choice: NDArray[np.int64]) -> NDArray[np.int64]:
         """Usable-code indices (G,) of a choice of menu indices; an unusable code becomes the cheapest usable one."""
@@ -64,7 +71,7 @@ class Layout:
 
     def cheapest(self) -> NDArray[np.int64]:
         """(G,) each group's cheapest usable code."""
-        return np.where(self.kept(), self.arrays.cost, np.inf).argmin(axis=1)
+        return np.asarray(np.where(self.kept(), self.arrays.cost, np.inf).argmin(axis=1))
 
 
 def usable(selection: Selection) -> NDArray[np.bool_]:
@@ -90,14 +97,15 @@ def lay_out(selection: Selection) -> Layout:
     rows = np.arange(selection.groups)[:, None]
     kept = np.arange(width)[None, :] < count[:, None]
     loss = np.where(kept, selection.loss[rows, code], np.inf)
-    scale = _scale(loss)
     cost = np.where(kept, selection.cost[rows, code], 0.0)
-    return Layout(_couplings(selection.blocks, loss / scale, cost, count, code, scale), code, scale, selection.limit)
+    scale, cells = _scale(loss), _scale(cost)
+    arrays = _couplings(selection.blocks, loss / scale, cost / cells, count, code, scale)
+    return Layout(arrays, code, scale, cells, selection.limit / cells)
 
 
-def _scale(loss: NDArray[np.float64]) -> float:
-    """A power of two near the largest |loss|, so that scaling is exact."""
-    largest = float(np.abs(loss[np.isfinite(loss)]).max())
+def _scale(values: NDArray[np.float64]) -> float:
+    """A power of two near the largest finite size, so that scaling is exact."""
+    largest = float(np.abs(values[np.isfinite(values)]).max())
     return float(2.0 ** np.round(np.log2(largest))) if largest > 0 else 1.0
 
 
@@ -133,7 +141,7 @@ def _couplings(
     return Arrays(
         loss=np.ascontiguousarray(loss),
         cost=np.ascontiguousarray(cost),
-        count=count.astype(np.int64),
+        codes=count.astype(np.int64),
         block=block_of,
         place=place,
         members=np.concatenate([b.groups for b in blocks]) if blocks else np.zeros(0, dtype=np.int64),
@@ -145,9 +153,7 @@ def _couplings(
     )
 
 
-def _block_data(
-    block: Block, code: NDArray[np.int64], dense_total: int
-) -> tuple[NDArray[np.float64], int]:
+def _block_data(block: Block, code: NDArray[np.int64], dense_total: int) -> tuple[NDArray[np.float64], int]:
     """Couplings of a block over its usable codes (m, C), and 0 for a Gram matrix or D for factors."""
     m, width = code.shape
     place = np.arange(m)[:, None]

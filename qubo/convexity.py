@@ -9,12 +9,13 @@ energy on every choice (quadratic convex reformulation, Billionnet, Elloumi and 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qubo.selection import Block, Selection
 from qubo.arrays import Arrays, Layout
+from qubo.selection import Block, Selection
 
 Vector = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
@@ -74,7 +75,7 @@ def _tangent(count: int, C: int) -> Vector:
 
 def _bases(a: Arrays, number: int) -> list[Vector]:
     members = a.members[a.start[number] : a.start[number + 1]]
-    return [_tangent(int(a.count[g]), a.loss.shape[1]) for g in members]
+    return [_tangent(int(a.codes[g]), a.loss.shape[1]) for g in members]
 
 
 def _tangent_form(matrix: Vector, bases: list[Vector]) -> Vector:
@@ -121,7 +122,7 @@ def _safe_raise(form: Vector, trace: float) -> float:
     for _ in range(60):
         try:
             np.linalg.cholesky(form + 0.5 * safety * np.eye(n))
-            return safety
+            return float(safety)
         except np.linalg.LinAlgError:
             safety *= 4
     raise ValueError("couplings could not be made convex: check that the Gram matrices are finite")
@@ -155,7 +156,9 @@ class Tightening:
             self._read(b)
         self.x, self.slack = x, slack
         self.size = max(1, sum(self.pairs[b].shape[0] for b in self.blocks))
-        paid = sum(float((p * m).sum()) for b in self.blocks for p, m in zip(self._prices(b, x), self.shift[b], strict=True))
+        paid = sum(
+            float((p * m).sum()) for b in self.blocks for p, m in zip(self._prices(b, x), self.shift[b], strict=True)
+        )
         self.mu = FIRST_BARRIER * paid / self.size
 
     def _read(self, b: int) -> None:
@@ -191,9 +194,7 @@ class Tightening:
         # What a barrier on x ≥ 0 would leave of each code: ν over its slack.
         inside = np.where(np.isfinite(self.slack), self.x + np.maximum(nu / (nu + self.slack), 1e-9), 0.0)
         inside /= inside.sum(axis=1, keepdims=True)
-        return {
-            b: _sweep(self.pairs[b], self.shift[b], self._prices(b, inside), self.mu) for b in self.blocks
-        }
+        return {b: _sweep(self.pairs[b], self.shift[b], self._prices(b, inside), self.mu) for b in self.blocks}
 
     def form(self, proposed: dict[int, list[Vector]], step: float) -> Shifted:
         """The convex form a share `step` of the way to the proposal; convex since both ends are."""
@@ -221,7 +222,7 @@ def _sweep(pairs: Vector, shift: list[Vector], prices: list[Vector], mu: float) 
     """Each group's M_g in turn to its optimum, the inverse kept by Woodbury's formula."""
     form = pairs.copy()
     edges = np.concatenate([[0], np.cumsum([m.shape[0] for m in shift])])
-    slices = [slice(int(lo), int(hi)) for lo, hi in zip(edges[:-1], edges[1:], strict=True)]
+    slices = [slice(int(lo), int(hi)) for lo, hi in pairwise(edges)]
     for own, m in zip(slices, shift, strict=True):
         form[own, own] += m
     inverse = np.linalg.inv(0.5 * (form + form.T))

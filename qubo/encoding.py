@@ -68,7 +68,7 @@ def to_cqm(selection: Selection) -> dimod.ConstrainedQuadraticModel:
     (['budget', 'group-0', 'group-1'], 4)
     """
     number = np.flatnonzero(selection.offered.reshape(-1))
-    cqm = dimod.ConstrainedQuadraticModel()
+    cqm = dimod.ConstrainedQuadraticModel()  # type: ignore[no-untyped-call]
     cqm.set_objective(_model(number, selection.loss.reshape(-1)[number], _couplings(selection), 0.0))
     cost = selection.cost.reshape(-1)
     for g in range(selection.groups):
@@ -100,12 +100,10 @@ def one_hot_weights(selection: Selection, multiplier: float) -> NDArray[np.float
     surplus = np.where(selection.offered, 2 * down - value, -np.inf).max(axis=1)
     needed = np.maximum(missing, surplus)
     spread = np.where(selection.offered, np.abs(value), 0.0).max()
-    return WEIGHT_MARGIN * np.maximum(needed, 1e-6 * (spread if spread > 0 else 1.0))
+    return np.asarray(WEIGHT_MARGIN * np.maximum(needed, 1e-6 * (spread if spread > 0 else 1.0)))
 
 
-def to_bqm(
-    selection: Selection, multiplier: float, *, one_hot: ArrayLike | None = None
-) -> dimod.BinaryQuadraticModel:
+def to_bqm(selection: Selection, multiplier: float, *, one_hot: ArrayLike | None = None) -> dimod.BinaryQuadraticModel:
     """The sparse λ form: energy + λ·(cost − budget) on every choice, plus weight_g·(1 − Σ_k x_gk)² off them.
 
     Args:

@@ -24,7 +24,7 @@ BLOCK_GROUPS = 16
 BITS = np.array([0.0, 2.0, 3.0, 4.0, 6.0, 8.0])
 """Bits a weight of the six codes the families were first measured with."""
 RELATIVE_LOSS = np.array([1.0, 0.1175, 0.03454, 0.009497, 0.00104, 6e-5])
-"""Loss of each of these codes relative to pruning: the error of an optimal Gaussian quantizer to 4 bits, then ×¼ a bit."""
+"""Loss of these codes relative to pruning: an optimal Gaussian quantizer's up to 4 bits (Max 1960), then less."""
 BUDGET_BITS = 3.0
 """Budget, in bits per weight."""
 # Spread of a group's direction along the band, and of its codes around it.
@@ -75,9 +75,7 @@ def _menu(codes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return bits, np.exp(np.interp(bits, BITS, np.log(RELATIVE_LOSS)))
 
 
-def _directions(
-    family: Family, members: int, codes: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _directions(family: Family, members: int, codes: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Unit vectors (m, K, D = 18) along which the errors of a block's groups point."""
     width = BLOCK_GROUPS + 2
     vectors = np.zeros((members, codes, width))

@@ -59,8 +59,8 @@ class Block:
     >>> block = Block.from_factors([0, 1], [[[1.0], [2.0]], [[-1.0], [0.5]]])
     >>> block.pair_energy([1, 0])
     -2.0
-    >>> block.scaled(0.5).pair_energy([1, 0])
-    -1.0
+    >>> block.scaled(0.25).pair_energy([1, 0])
+    -0.5
     """
 
     groups: NDArray[np.int64]
@@ -325,9 +325,7 @@ class Selection:
 
         return encoding.to_cqm(self)
 
-    def to_bqm(
-        self, multiplier: float, *, one_hot: NDArray[np.float64] | None = None
-    ) -> dimod.BinaryQuadraticModel:
+    def to_bqm(self, multiplier: float, *, one_hot: NDArray[np.float64] | None = None) -> dimod.BinaryQuadraticModel:
         """The sparse λ form for samplers: see `qubo.encoding.to_bqm`."""
         from qubo import encoding
 

@@ -22,7 +22,6 @@ import torch
 import devices
 import physcomp
 from physcomp.joint import Search, choose
-from physcomp.menu import part_of
 from physcomp.threads import in_threads
 from simulations.ledger import Ledger, Row
 from simulations.progress import Progress
@@ -144,7 +143,8 @@ def _all_plans(
                 network,
                 calibration,
                 [(target.card, target.read_time_s) for target, _ in missing],
-                menu=_whole_menu(study),
+                menu=study.menu,
+                compared=study.uniform,
                 seed=study.seed,
                 progress=bar,
             )
@@ -157,10 +157,6 @@ def _all_plans(
     return [_read_plans(path) for path in paths]
 
 
-def _whole_menu(study: Study) -> tuple[str, ...]:
-    return study.menu + tuple(name for name in study.uniform if name not in study.menu)
-
-
 def _chosen(study: Study, choices: physcomp.Choices) -> Iterator[physcomp.Plan]:
     for budget in study.budgets:
         yield choices.best(budget).named(JOINT)
@@ -171,7 +167,6 @@ def _chosen(study: Study, choices: physcomp.Choices) -> Iterator[physcomp.Plan]:
 
 def _uniform(study: Study, model: physcomp.LossModel, shrinkage: float) -> Iterator[physcomp.Plan]:
     for code in study.uniform:
-        part_of(model.menu, code)
         yield physcomp.uniform_plan(model, code, shrinkage=shrinkage).named(f"uniform {code}")
 
 

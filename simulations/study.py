@@ -115,7 +115,7 @@ def _check(study: Study, path: Path) -> Study:
         raise ValueError(f"{path}: cards is empty; name at least one, such as {devices.card_names()[0]}")
     if not study.shrinkages or not all(0 <= rho <= 1 for rho in study.shrinkages):
         raise ValueError(f"{path}: shrinkages lie between 0 and 1, got {list(study.shrinkages)}; correct them")
-    read_menu(study.menu)
+    read_menu((*study.menu, *(name for name in study.uniform if name not in study.menu)))
     for target in study.cards:
         devices.load_card(target.card).check_time(target.read_time_s)
     return study

@@ -7,9 +7,14 @@ from physcomp.codes.base import bfloat16_to_bits, bits_to_bfloat16, to_bfloat16
 from physcomp.codes.digital import pack_digits, unpack_digits
 from physcomp.menu import DEFAULT, part_of, read_menu
 
-NAMES = (*DEFAULT, "float32")
+NAMES = (*DEFAULT, "digital(2)", "digital(4)", "analog(2,plain)", "analog(2,pair)", "hybrid(1,1)", "float32")
 ANALOG = [name for name in NAMES if name.startswith(("analog", "hybrid"))]
-CARDS = [("pcm-zarcone:one-device", 0.0), ("pcm-zarcone:aligned", 0.0), ("pcm-nandakumar", 0.0), ("pcm-nandakumar", 86400.0)]
+CARDS = [
+    ("pcm-zarcone:one-device", 0.0),
+    ("pcm-zarcone:aligned", 0.0),
+    ("pcm-nandakumar", 0.0),
+    ("pcm-nandakumar", 86400.0),
+]
 
 
 def medium_of(card: str, written_for_s: float = 0.0, read_time_s: float | None = None) -> Medium:
@@ -137,7 +142,9 @@ def test_a_code_is_called_by_its_name(name):
     assert parse(name).name == name
 
 
-@pytest.mark.parametrize("name", ["", "digital", "digital(0)", "digital(x)", "analog(0)", "analog(1,loud)", "hybrid(2)", "cells(3)"])
+@pytest.mark.parametrize(
+    "name", ["", "digital", "digital(0)", "digital(x)", "analog(0)", "analog(1,loud)", "hybrid(2)", "cells(3)"]
+)
 def test_what_is_no_code_is_refused_in_one_line(name):
     with pytest.raises(ValueError, match=r"code '.*': [^\n]+$"):
         parse(name)
@@ -145,12 +152,16 @@ def test_what_is_no_code_is_refused_in_one_line(name):
 
 def test_parts_of_the_menu_hold_pruned_and_their_kind():
     menu = read_menu(NAMES)
-    named = {part: [c.name for c, f in zip(menu, part_of(menu, part), strict=True) if f] for part in ("all", "digital", "analog", "analog(2)")}
+    named = {
+        part: [c.name for c, f in zip(menu, part_of(menu, part, len(DEFAULT)), strict=True) if f]
+        for part in ("all", "digital", "analog", "analog(2)")
+    }
     assert "float32" not in named["all"]
     assert len(named["all"]) == len(DEFAULT)
     assert {n.split("(")[0] for n in named["digital"]} == {"pruned", "digital"}
     assert {n.split("(")[0] for n in named["analog"]} == {"pruned", "analog"}
     assert named["analog(2)"] == ["analog(2)"]
+    assert "hybrid(1,1)" not in named["all"]  # there for comparison only
     with pytest.raises(ValueError, match="'quantum' is no part"):
         part_of(menu, "quantum")
 

@@ -78,7 +78,10 @@ def test_bias_shift_never_makes_a_column_longer(tiny, tiny_images, perturbations
 
 def test_probes_estimate_the_curvature_without_bias(tiny, tiny_images):
     layers = layers_of(tiny.module)
-    exact = [c.importance for c in couplings(tiny.module, layers, tiny_images, [np.zeros((*x.rows.shape, 1), np.float32) for x in layers])]
+    exact = [
+        c.importance
+        for c in couplings(tiny.module, layers, tiny_images, [np.zeros((*x.rows.shape, 1), np.float32) for x in layers])
+    ]
     estimates = [curvatures(tiny.module, layers, tiny_images, seed=seed) for seed in range(200)]
     for number, importance in enumerate(exact):
         drawn = np.array([estimate[number].importance.sum() for estimate in estimates])

@@ -51,7 +51,9 @@ def test_energy_is_the_sum_over_pairs(seed, gram, dtype):
     choice = np.random.default_rng(seed).integers(0, 3, 5)
     # Sums of at most 5·4/2 products of 6 terms; float32 Gram entries are symmetrised, hence 1e-6.
     tolerance = 1e-12 if dtype == np.float64 else 1e-5
-    assert selection.energy(choice) == pytest.approx(plain_energy(selection, choice), rel=tolerance, abs=tolerance * 100)
+    assert selection.energy(choice) == pytest.approx(
+        plain_energy(selection, choice), rel=tolerance, abs=tolerance * 100
+    )
 
 
 def test_factors_and_their_gram_matrix_give_the_same_energy():

@@ -1,6 +1,7 @@
 """Solvers against brute force on tiny problems, and what every solver promises."""
 
 import itertools
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -32,12 +33,20 @@ def test_the_annealer_finds_the_optimum_of_tiny_problems_and_no_bound_exceeds_it
     selection = random_selection(seed, groups=5, gram=gram, missing=missing, block=block)
     optimum = brute_force(selection)
     certificate = qubo.lower_bound(selection)
+    assert certificate.method == "lagrangian dual"
     found = qubo.solve(selection, "annealer", certificate=certificate, **CHEAP["annealer"])
     assert found.feasible
     assert close(found.energy, optimum, selection)
-    assert certificate.bound <= optimum + 1e-12 * max(1.0, abs(optimum))
-    plain = qubo.lower_bound(selection, effort=0)
-    assert plain.bound <= optimum + 1e-12 * max(1.0, abs(optimum))
+    with mock.patch("qubo.narrow.STATES", 0):  # too small for the exact dual of anything
+        tight, plain = qubo.lower_bound(selection), qubo.lower_bound(selection, effort=0)
+    assert tight.method == plain.method == "convex relaxation"
+    for proof in (certificate, tight, plain):
+        assert proof.bound <= optimum + 1e-12 * max(1.0, abs(optimum))
+        assert proof.multiplier >= 0
+    # The dual over exact minima is the tightest of the three; each search over λ stops at 1e-3 of it.
+    slack = 1e-2 * (abs(optimum) + np.abs(selection.loss[np.isfinite(selection.loss)]).max())
+    assert plain.bound <= tight.bound + 1e-12 * slack
+    assert tight.bound <= certificate.bound + slack
 
 
 @settings(max_examples=40, deadline=None)
@@ -78,8 +87,8 @@ def test_no_random_feasible_choice_is_below_the_bound(family):
     problem = qubo.generate(family, groups=48, seed=9)
     bound = qubo.lower_bound(problem).bound
     rng = np.random.default_rng(1)
-    choices = [c for c in rng.integers(0, 6, (2000, 48)) if problem.feasible(c)]
-    assert len(choices) > 100  # mean bits of a random code, 23/6, are above the budget's 3: some pass
+    choices = [c for c in rng.integers(0, 5, (2000, 48)) if problem.feasible(c)]
+    assert len(choices) > 100  # codes 0..4 take 3 bits on average, the budget is 3: half pass
     assert min(problem.energy(c) for c in choices) >= bound
 
 
@@ -119,7 +128,8 @@ def test_units_do_not_matter(scale, cells):
     one, other = qubo.solve(base, seed=1), qubo.solve(scaled, seed=1)
     assert other.feasible
     assert other.energy == pytest.approx(one.energy * scale, rel=1e-3)
-    assert 0 <= other.gap < one.gap + 1e-3
+    # The bound is tightened step by step; other rounding takes other steps.
+    assert 0 <= other.gap < 1.2 * one.gap
 
 
 @pytest.mark.parametrize("solver", ["annealer", "lagrangian", "ocean-sa"])

@@ -9,10 +9,10 @@ from inspect import signature
 from numbers import Integral
 from typing import Any
 
+from qubo.arrays import lay_out
 from qubo.certificate import Certificate, lower_bound
 from qubo.selection import Selection
 from qubo.solution import Kind, Solution
-from qubo.arrays import lay_out
 from qubo.solvers.search import Outcome, Progress, Watch
 
 
@@ -95,8 +95,7 @@ def solve(
     watch = Watch(time_limit_s, progress)
     outcome = search(selection, layout, certificate, seed=seed, watch=watch, **options)
     energy = selection.energy(outcome.choice)
-    if progress is not None:
-        progress(1.0, energy)
+    watch.finish(energy)
     return Solution(
         choice=outcome.choice,
         energy=energy,

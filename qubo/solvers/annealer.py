@@ -8,117 +8,21 @@ energy is weighed together with λ·cost, λ from the certificate, so that freei
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from qubo.certificate import Certificate, best_start
+from qubo.arrays import Layout, lay_out
+from qubo.certificate import Certificate
+from qubo.kernels import Indices, Vector, anneal, polish, refresh, repair, shares
 from qubo.selection import Selection
-from qubo.arrays import Arrays, Layout, lay_out
-from qubo.solvers.moves import Indices, Vector, apply, cross, delta, polish, refresh, repair, shares
+from qubo.solvers.lagrangian import price
 from qubo.solvers.search import Outcome, Watch
 
 TABLE = -np.log((np.arange(4096) + 0.5) / 4096)
 """Quantiles of −ln u: the Metropolis test without a logarithm; cut at probability 1.2e-4."""
-
-
-@njit(cache=True, nogil=True)
-def _next(state: NDArray[np.uint64]) -> np.uint64:
-    """xorshift128+ (Vigna 2017, doi 10.1016/j.cam.2016.11.006): a draw of 64 bits."""
-    s1, s0 = state[0], state[1]
-    out = s0 + s1
-    s1 ^= s1 << np.uint64(23)
-    state[0] = s0
-    state[1] = s1 ^ s0 ^ (s1 >> np.uint64(18)) ^ (s0 >> np.uint64(5))
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _below(bits: np.uint64, n: int) -> int:
-    """A whole number in 0..n − 1 from the 32 low bits of a draw (multiply and shift; bias below n / 2³²)."""
-    return np.int64(((bits & np.uint64(0xFFFFFFFF)) * np.uint64(n)) >> np.uint64(32))
-
-
-@njit(cache=True, nogil=True)
-def anneal(
-    a: Arrays,
-    x: Indices,
-    best_x: Indices,
-    F: Vector,
-    S: Vector,
-    random: NDArray[np.uint64],
-    table: Vector,
-    temperatures: Vector,
-    left: Vector,
-    lam: float,
-    aim: float,
-    limit: float,
-    best: float,
-    pairs: float,
-) -> tuple[float, float]:
-    """One sweep of G proposals per temperature, in place; returns the least energy met, kept in best_x, and λ.
-
-    λ is steered so that `aim` × (share of the schedule left) cells stay free: a λ too low jams the state at the
-    budget, one too high leaves cells unused.
-    """
-    G = x.size
-    energy, cost = refresh(a, x, F, S)
-    high = np.uint64(32)
-    paired = np.int64(pairs * 65536)
-    for t in range(temperatures.size):
-        T = temperatures[t]
-        for _ in range(G):
-            r = _next(random)
-            g = _below(r, G)
-            n = a.count[g]
-            if n < 2:
-                continue
-            k = _below(r >> high, n - 1)
-            if k >= x[g]:
-                k += 1
-            w = a.cost[g, k] - a.cost[g, x[g]]
-            r = _next(random)
-            threshold = T * table[np.int64(r & np.uint64(4095))]
-            kind = np.int64((r >> np.uint64(12)) & np.uint64(65535))
-            h, l = -1, 0
-            if kind >= paired:
-                if cost + w > limit:
-                    continue
-                d = delta(a, x, F, S, g, k)
-            else:
-                b = a.block[g]
-                if b < 0:
-                    h = _below(r >> np.uint64(28), G)
-                else:
-                    h = a.members[a.start[b] + _below(r >> np.uint64(28), a.start[b + 1] - a.start[b])]
-                if h == g or a.count[h] < 2:
-                    continue
-                l = _below(_next(random), a.count[h] - 1)
-                if l >= x[h]:
-                    l += 1
-                w += a.cost[h, l] - a.cost[h, x[h]]
-                if cost + w > limit:
-                    continue
-                d = delta(a, x, F, S, g, k) + delta(a, x, F, S, h, l) + cross(a, x, g, k, h, l)
-            if d + lam * w <= threshold:
-                apply(a, x, F, S, g, k)
-                if h >= 0:
-                    apply(a, x, F, S, h, l)
-                cost += w
-                energy += d
-        if t % 16 == 15:
-            energy, cost = refresh(a, x, F, S)
-        if energy < best and cost <= limit:
-            best = energy
-            best_x[:] = x
-        if aim > 0.0:
-            free = (limit - cost) / aim
-            lam *= np.exp(0.02 * left[t] * max(-1.0, min(1.0, 20.0 * (left[t] + 0.01 - free))))
-    return best, lam
 
 
 HOTTEST, COLDEST = 10.0, 0.02
@@ -129,6 +33,8 @@ FREE_STEPS = 20.0
 """Free cells aimed at early on, in mean cost steps between neighbouring codes (our choice, measured)."""
 PAIRS = 0.4
 """Share of paired moves (our choice, measured)."""
+KEPT_COLUMNS = 64
+"""Choices kept for recombination."""
 CHUNK = 64
 """Sweeps between looks at the clock."""
 
@@ -143,6 +49,7 @@ class _Run:
     S: Vector
     random: NDArray[np.uint64]
     lam: float
+    hot: bool
     best: float = np.inf
 
 
@@ -172,16 +79,16 @@ class _Problem:
             steps = steps[np.isfinite(steps) & (steps > 0)]
         unit = float(np.median(gaps[gaps > 0])) if (gaps > 0).any() else 1.0
         if lam > 0 and steps.size:
-            aim = FREE_STEPS * float(steps.mean()) * min(1.0, a.count.size / 200)
+            aim = FREE_STEPS * float(steps.mean()) * min(1.0, a.codes.size / 200)
         return cls(layout, lam, unit, aim)
 
 
-def _start(problem: _Problem, x: Indices, seed: np.random.SeedSequence) -> _Run:
+def _start(problem: _Problem, x: Indices, seed: np.random.SeedSequence, hot: bool) -> _Run:
     a = problem.layout.arrays
     x, F, S = x.copy(), np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
     refresh(a, x, F, S)
     repair(a, x, F, S, problem.layout.limit)
-    return _Run(x, x.copy(), F, S, seed.generate_state(2, np.uint64) | np.uint64(1), problem.lam)
+    return _Run(x, x.copy(), F, S, seed.generate_state(2, np.uint64) | np.uint64(1), problem.lam, hot)
 
 
 def _anneal_one(problem: _Problem, run: _Run, sweeps: int, hottest: float, watch: Watch) -> None:
@@ -197,7 +104,7 @@ def _anneal_one(problem: _Problem, run: _Run, sweeps: int, hottest: float, watch
             a, run.x, run.best_x, run.F, run.S, run.random, TABLE, temperatures[part], 1 - at[part],
             run.lam, problem.aim, limit, run.best, PAIRS,
         )  # fmt: skip
-        watch.add(min(CHUNK, sweeps - first) * a.count.size)
+        watch.add(min(CHUNK, sweeps - first) * a.codes.size)
     last = polish(a, run.x, run.F, run.S, limit, run.lam, False)[0]
     best = polish(a, run.best_x, run.F, run.S, limit, run.lam, False)[0]
     if last < best:
@@ -223,12 +130,11 @@ def _recombine(problem: _Problem, seed: int) -> Indices:
         shares(a, x, F, S, loss[:blocks, i], cost[:blocks, i])
     loss[blocks:, : a.loss.shape[1]] = a.loss[alone]
     cost[blocks:, : a.loss.shape[1]] = a.cost[alone]
-    budget = problem.layout.limit
-    master = lay_out(Selection(loss=loss, cost=cost, budget=budget))
-    inner = _Problem.of(master, problem.lam / master.scale)
+    master = lay_out(Selection(loss=loss, cost=cost, budget=problem.layout.limit))
+    inner = _Problem.of(master, problem.lam / master.price)
     runs = []
     for number in range(4):
-        run = _start(inner, master.cheapest(), np.random.SeedSequence((seed, number)))
+        run = _start(inner, master.cheapest(), np.random.SeedSequence((seed, number)), True)
         _anneal_one(inner, run, 400, HOTTEST, Watch())
         runs.append(run)
     picked = master.decode(min(runs, key=lambda r: r.best).best_x)
@@ -237,7 +143,7 @@ def _recombine(problem: _Problem, seed: int) -> Indices:
         members = a.members[a.start[b] : a.start[b + 1]]
         mixed[members] = found[picked[b], members]
     mixed[alone] = picked[blocks:]
-    return mixed
+    return np.asarray(mixed)
 
 
 def search(
@@ -252,7 +158,7 @@ def search(
     rounds: int = 2,
     threads: int | None = None,
 ) -> Outcome:
-    """Restarts from scratch and from the relaxed solution, recombined block by block, then again from the best.
+    """Restarts from scratch and from the Lagrangian choice, recombined block by block, then again from the best.
 
     Args:
         sweeps: sweeps per restart; a sweep proposes one move per group.
@@ -260,27 +166,50 @@ def search(
         rounds: rounds; with a time limit, as many as fit.
         threads: threads for the restarts, all cores by default; the answer does not depend on it.
     """
-    problem = _Problem.of(layout, certificate.multiplier / layout.scale)
-    a, number, best_x, best = layout.arrays, 0, None, np.inf
-    relaxed, cheapest = best_start(layout, certificate), layout.cheapest()
-    watch.expect(sweeps * restarts * rounds * a.count.size)
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        while best_x is None or (number < rounds if watch.limit is None else True):
-            if best_x is not None and watch.stopped():
-                break
-            runs = []
-            for i in range(restarts):
-                origin = best_x if best_x is not None else (relaxed if i % 2 else cheapest)
-                runs.append(_start(problem, origin, np.random.SeedSequence((seed, number, i))))
-            hottest = HOTTEST if number % 2 == 0 else REHEAT
-            work = [pool.submit(_anneal_one, problem, run, sweeps, hottest, watch) for run in runs]
-            watch.wait(work, lambda: best * layout.scale)
-            problem.columns += [run.best_x for run in runs]
-            mixed = _recombine(problem, seed) if a.width.size else min(runs, key=lambda r: r.best).best_x
-            run = _start(problem, mixed, np.random.SeedSequence(seed))
-            energy = polish(a, run.x, run.F, run.S, layout.limit, problem.lam, True)[0]
-            problem.columns.append(run.x)
-            if energy < best:
-                best, best_x = energy, run.x
-            number += 1
+    a = layout.arrays
+    start = price(layout, certificate, Watch(watch.limit))
+    problem = _Problem.of(layout, start.lam)
+    problem.columns.append(start.x)
+    best_x, best, number = start.x, start.energy, 0
+    watch.expect(sweeps * restarts * rounds * a.codes.size)
+    try:
+        with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+            while not watch.stopped() and (number < rounds or watch.limit is not None):
+                runs = _runs(problem, best_x, restarts, seed, number)
+                work = [
+                    pool.submit(_anneal_one, problem, run, sweeps, HOTTEST if run.hot else REHEAT, watch)
+                    for run in runs
+                ]
+                watch.wait(work, best * layout.scale)
+                x, energy = _gather(problem, runs, seed)
+                if energy < best:
+                    best_x, best = x, energy
+                number += 1
+    except KeyboardInterrupt:
+        watch.interrupted = True
     return Outcome(layout.decode(best_x), watch.evaluations)
+
+
+def _runs(problem: _Problem, best: Indices, restarts: int, seed: int, number: int) -> list[_Run]:
+    """Restarts of a round: even rounds mostly from scratch, odd ones from the best choice, reheated."""
+    runs = []
+    for i in range(restarts):
+        hot = number % 2 == 0 and i % 4 != 3
+        origin = problem.layout.cheapest() if hot else best
+        runs.append(_start(problem, origin, np.random.SeedSequence((seed, number, i)), hot))
+    return runs
+
+
+def _gather(problem: _Problem, runs: list[_Run], seed: int) -> tuple[Indices, float]:
+    """The best of a round's runs, or of all blocks found so far recombined, polished with pairs inside blocks."""
+    a, limit = problem.layout.arrays, problem.layout.limit
+    problem.columns += [run.best_x for run in runs]
+    x = min(runs, key=lambda r: r.best).best_x
+    if a.width.size:
+        x = _recombine(problem, seed)
+    run = _start(problem, x, np.random.SeedSequence(seed), False)
+    energy = polish(a, run.x, run.F, run.S, limit, problem.lam, True)[0]
+    problem.columns.append(run.x)
+    # Columns beyond these rarely enter a mixture; the newest are the best.
+    del problem.columns[:-KEPT_COLUMNS]
+    return run.x, energy

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qubo.certificate import Certificate, best_start
-from qubo.selection import Selection
 from qubo.arrays import Layout
-from qubo.solvers.moves import Indices, descend, polish, refresh, repair
+from qubo.certificate import Certificate, best_start
+from qubo.kernels import Indices, descend, polish, refresh, repair
+from qubo.selection import Selection
 from qubo.solvers.search import Outcome, Watch
 
 
 @dataclass(frozen=True)
 class Priced:
-    """A feasible choice among usable codes (G,), its scaled energy, and the scaled λ at which choices meet the budget."""
+    """A feasible choice among usable codes (G,), its scaled energy, and the scaled λ that just meets the budget."""
 
     x: Indices
     energy: float
@@ -31,25 +31,29 @@ def price(layout: Layout, certificate: Certificate, watch: Watch, steps: int = 3
     """Bisects λ from the certificate's in at most `steps` steps; each visited choice is repaired and polished."""
     a, limit = layout.arrays, layout.limit
     F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
-    x, lam = best_start(layout, certificate), certificate.multiplier / layout.scale
+    x, lam = best_start(layout, certificate), certificate.multiplier / layout.price
     low, high, everyone = 0.0, np.inf, np.arange(x.size)
     best: Priced | None = None
-    for _ in range(steps):
-        refresh(a, x, F, S)
-        descend(a, x, F, S, everyone, lam, 1000)
-        cost = refresh(a, x, F, S)[1]
-        y, Fy, Sy = x.copy(), F.copy(), S.copy()
-        repair(a, y, Fy, Sy, limit)
-        energy = polish(a, y, Fy, Sy, limit, lam, False)[0]
-        if best is None or energy < best.energy:
-            best = Priced(y, energy, lam)
-        watch.add(a.loss.size)
-        watch.report(best.energy * layout.scale)
-        low, high = (lam, high) if cost > limit else (low, lam)
-        if watch.stopped() or high - low <= 1e-6 * high:
-            break
-        lam = max(2 * low, 1e-12) if np.isinf(high) else 0.5 * (low + high)
-    assert best is not None
+    try:
+        for _ in range(steps):
+            refresh(a, x, F, S)
+            descend(a, x, F, S, everyone, lam, 1000)
+            cost = refresh(a, x, F, S)[1]
+            y, Fy, Sy = x.copy(), F.copy(), S.copy()
+            repair(a, y, Fy, Sy, limit)
+            energy = polish(a, y, Fy, Sy, limit, lam, False)[0]
+            if best is None or energy < best.energy:
+                best = Priced(y, energy, lam)
+            watch.add(a.loss.size)
+            watch.report(best.energy * layout.scale)
+            low, high = (lam, high) if cost > limit else (low, lam)
+            if watch.stopped() or (high < np.inf and high - low <= 1e-6 * high):
+                break
+            lam = max(2 * low, 1e-12) if np.isinf(high) else 0.5 * (low + high)
+    except KeyboardInterrupt:
+        watch.interrupted = True
+    if best is None:
+        raise KeyboardInterrupt  # before there was anything to keep
     return Priced(best.x, best.energy, lam)
 
 

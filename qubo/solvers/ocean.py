@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from qubo import encoding
 from qubo.arrays import Layout
 from qubo.certificate import Certificate
+from qubo.kernels import descend, fill, refresh, repair
 from qubo.selection import Selection
 from qubo.solvers.lagrangian import Priced, price
-from qubo.solvers.moves import descend, fill, refresh, repair
 from qubo.solvers.search import Outcome, Watch
 
 BETA_RANGE = (0.03, 100.0)
@@ -53,10 +53,10 @@ def search(
     lam, unit = start.lam, _unit(layout, start.lam)
     weights = _first_weights(layout, start, unit)
     low, high, best, best_choice, clean, drawn = 0.0, np.inf, np.inf, layout.decode(start.x), 0, 0
-    sampler, number = SimulatedAnnealingSampler(), 0
-    watch.expect(rounds * sweeps * reads * int(a.count.sum()))
+    sampler, number = SimulatedAnnealingSampler(), 0  # type: ignore[no-untyped-call]
+    watch.expect(rounds * sweeps * reads * int(a.codes.sum()))
     while number == 0 or (not watch.stopped() and (number < rounds or watch.limit is not None)):
-        bqm = encoding.to_bqm(selection, lam * layout.scale, one_hot=weights * layout.scale)
+        bqm = encoding.to_bqm(selection, lam * layout.price, one_hot=weights * layout.scale)
         beta = [b / (unit * layout.scale) for b in BETA_RANGE]
         try:
             found = sampler.sample(
@@ -89,7 +89,7 @@ def _unit(layout: Layout, lam: float) -> float:
     """The energy of a mean cost step under λ, scaled; with a loose budget the mean loss step."""
     a = layout.arrays
     kept = np.isfinite(a.loss)
-    steps = np.maximum(a.count - 1, 1)
+    steps = np.maximum(a.codes - 1, 1)
     span = a.cost.max(axis=1) - np.where(kept, a.cost, np.inf).min(axis=1)
     unit = lam * float((span / steps).mean())
     if unit <= 0:
@@ -109,7 +109,7 @@ def _first_weights(layout: Layout, start: Priced, unit: float) -> NDArray[np.flo
     refresh(a, start.x.copy(), F, S)
     alone = a.loss + start.lam * a.cost
     beside = (alone + F).min(axis=1)
-    return encoding.WEIGHT_MARGIN * np.maximum(np.maximum(alone.min(axis=1), beside), 0.1 * unit)
+    return np.asarray(encoding.WEIGHT_MARGIN * np.maximum(np.maximum(alone.min(axis=1), beside), 0.1 * unit))
 
 
 def _broken(selection: Selection, samples: NDArray[np.int8], labels: list[int]) -> NDArray[np.bool_]:

@@ -40,6 +40,7 @@ class Watch:
         self.interrupted = False
         self.evaluations = 0
         self.expected = 1
+        self._furthest = 0.0
         self._lock = threading.Lock()
 
     def expect(self, evaluations: int) -> None:
@@ -62,17 +63,23 @@ class Watch:
 
     def report(self, best: float) -> None:
         """Calls progress with the share done and the best energy so far."""
-        if self.progress is not None:
+        if self.progress is not None and not self.interrupted:
             share = self.evaluations / self.expected if self.limit is None else self.seconds / self.limit
-            self.progress(min(1.0, share), best)
+            self._furthest = max(self._furthest, min(1.0, share))
+            self.progress(self._furthest, best)
 
-    def wait(self, work: Sequence[Future[Any]], best: Callable[[], float]) -> None:
+    def finish(self, best: float) -> None:
+        """Says that all is done, unless interrupted."""
+        if self.progress is not None and not self.interrupted:
+            self.progress(1.0, best)
+
+    def wait(self, work: Sequence[Future[Any]], best: float) -> None:
         """Waits for threads, reporting ten times a second; an interrupt makes them stop and be kept."""
         left = set(work)
         while left:
             try:
                 left = wait(left, timeout=0.1, return_when=FIRST_COMPLETED).not_done
-                self.report(best())
+                self.report(best)
             except KeyboardInterrupt:
                 self.interrupted = True
         for future in work:

@@ -1,11 +1,16 @@
-"""Kernels on a choice of codes: local fields, moves, descent, repair, polish. Compiled by numba, released from the GIL.
+"""Kernels on a choice of codes: local fields, moves, annealing, descent, repair, polish; numba, GIL released.
 
 A state is x (G,), with two helpers kept current by `apply`: F (G, C), the pair energy of each code of a group given
 its block (Gram blocks), and S, the running sums Σ a (factor blocks). Reading a move costs O(1) or O(D), making it
 O(block · C) or O(D).
+
+They share one file because numba's cache looks only at the file of the function called: a change to `delta` in another
+file would leave stale machine code behind.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -26,7 +31,7 @@ def dot(a: Arrays, b: int, i: int, j: int) -> float:
     C = a.loss.shape[1]
     D = a.width[b]
     if D == 0:
-        return a.data[a.offset[b] + i * (a.start[b + 1] - a.start[b]) * C + j]
+        return float(a.data[a.offset[b] + i * (a.start[b + 1] - a.start[b]) * C + j])
     p, q = a.offset[b] + i * D, a.offset[b] + j * D
     total = 0.0
     for d in range(D):
@@ -38,13 +43,13 @@ def dot(a: Arrays, b: int, i: int, j: int) -> float:
 def delta(a: Arrays, x: Indices, F: Vector, S: Vector, g: int, k: int) -> float:
     """Change of energy when group g takes code k."""
     old = x[g]
-    change = a.loss[g, k] - a.loss[g, old]
+    change = float(a.loss[g, k] - a.loss[g, old])
     b = a.block[g]
     if b < 0:
         return change
     D = a.width[b]
     if D == 0:
-        return change + F[g, k] - F[g, old]
+        return float(change + F[g, k] - F[g, old])
     C = a.loss.shape[1]
     row = a.offset[b] + a.place[g] * C * D
     s = a.sums[b]
@@ -55,15 +60,15 @@ def delta(a: Arrays, x: Indices, F: Vector, S: Vector, g: int, k: int) -> float:
 
 
 @njit(cache=True, nogil=True)
-def cross(a: Arrays, x: Indices, g: int, k: int, h: int, l: int) -> float:
-    """What taking k in g and l in h together adds to the sum of both changes."""
+def cross(a: Arrays, x: Indices, g: int, k: int, h: int, q: int) -> float:
+    """What taking k in g and q in h together adds to the sum of both changes."""
     b = a.block[g]
     if b < 0 or b != a.block[h]:
         return 0.0
     C = a.loss.shape[1]
-    p, q = a.place[g] * C, a.place[h] * C
-    i, j, r, s = p + k, p + x[g], q + l, q + x[h]
-    return dot(a, b, i, r) - dot(a, b, i, s) - dot(a, b, j, r) + dot(a, b, j, s)
+    up, down = a.place[g] * C + k, a.place[g] * C + x[g]
+    there, here = a.place[h] * C + q, a.place[h] * C + x[h]
+    return dot(a, b, up, there) - dot(a, b, up, here) - dot(a, b, down, there) + dot(a, b, down, here)
 
 
 @njit(cache=True, nogil=True)
@@ -155,6 +160,101 @@ def shares(a: Arrays, x: Indices, F: Vector, S: Vector, energy: Vector, cost: Ve
 
 
 @njit(cache=True, nogil=True)
+def _next(state: NDArray[np.uint64]) -> Any:
+    """xorshift128+ (Vigna 2017, doi 10.1016/j.cam.2016.11.006): a draw of 64 bits."""
+    s1, s0 = state[0], state[1]
+    out = s0 + s1
+    s1 ^= s1 << np.uint64(23)
+    state[0] = s0
+    state[1] = s1 ^ s0 ^ (s1 >> np.uint64(18)) ^ (s0 >> np.uint64(5))
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _below(bits: Any, n: int) -> Any:
+    """A whole number in 0..n − 1 from the 32 low bits of a draw (multiply and shift; bias below n / 2³²)."""
+    return np.int64(((bits & np.uint64(0xFFFFFFFF)) * np.uint64(n)) >> np.uint64(32))
+
+
+@njit(cache=True, nogil=True)
+def anneal(
+    a: Arrays,
+    x: Indices,
+    best_x: Indices,
+    F: Vector,
+    S: Vector,
+    random: NDArray[np.uint64],
+    table: Vector,
+    temperatures: Vector,
+    left: Vector,
+    lam: float,
+    aim: float,
+    limit: float,
+    best: float,
+    pairs: float,
+) -> tuple[float, float]:
+    """One sweep of G proposals per temperature, in place; returns the least energy met, kept in best_x, and λ.
+
+    λ is steered so that `aim` × (share of the schedule left) cells stay free: a λ too low jams the state at the
+    budget, one too high leaves cells unused.
+    """
+    G = x.size
+    energy, cost = refresh(a, x, F, S)
+    high = np.uint64(32)
+    paired = np.int64(pairs * 65536)
+    for t in range(temperatures.size):
+        T = temperatures[t]
+        for _ in range(G):
+            r = _next(random)
+            g = _below(r, G)
+            n = a.codes[g]
+            if n < 2:
+                continue
+            k = _below(r >> high, n - 1)
+            if k >= x[g]:
+                k += 1
+            w = a.cost[g, k] - a.cost[g, x[g]]
+            r = _next(random)
+            threshold = T * table[np.int64(r & np.uint64(4095))]
+            kind = np.int64((r >> np.uint64(12)) & np.uint64(65535))
+            h, q = -1, 0
+            if kind >= paired:
+                if cost + w > limit:
+                    continue
+                d = delta(a, x, F, S, g, k)
+            else:
+                b = a.block[g]
+                if b < 0:
+                    h = _below(r >> np.uint64(28), G)
+                else:
+                    h = a.members[a.start[b] + _below(r >> np.uint64(28), a.start[b + 1] - a.start[b])]
+                if h == g or a.codes[h] < 2:
+                    continue
+                q = _below(_next(random), a.codes[h] - 1)
+                if q >= x[h]:
+                    q += 1
+                w += a.cost[h, q] - a.cost[h, x[h]]
+                if cost + w > limit:
+                    continue
+                d = delta(a, x, F, S, g, k) + delta(a, x, F, S, h, q) + cross(a, x, g, k, h, q)
+            if d + lam * w <= threshold:
+                apply(a, x, F, S, g, k)
+                if h >= 0:
+                    apply(a, x, F, S, h, q)
+                cost += w
+                energy += d
+        if t % 16 == 15:
+            energy, cost = refresh(a, x, F, S)
+        if energy < best and cost <= limit:
+            best = energy
+            best_x[:] = x
+        if aim > 0.0:
+            free = (limit - cost) / aim
+            lam *= np.exp(0.02 * left[t] * max(-1.0, min(1.0, 20.0 * (left[t] + 0.01 - free))))
+    return best, lam
+
+
+@njit(cache=True, nogil=True)
 def descend(a: Arrays, x: Indices, F: Vector, S: Vector, groups: Indices, lam: float, sweeps: int) -> int:
     """Each of `groups` in turn takes its best code under energy + λ·cost, until nothing changes; returns moves made."""
     made = 0
@@ -163,7 +263,7 @@ def descend(a: Arrays, x: Indices, F: Vector, S: Vector, groups: Indices, lam: f
         for g in groups:
             best, to = 0.0, -1
             here = a.cost[g, x[g]]
-            for k in range(a.count[g]):
+            for k in range(a.codes[g]):
                 if k != x[g]:
                     d = delta(a, x, F, S, g, k) + lam * (a.cost[g, k] - here)
                     if d < best:
@@ -182,7 +282,7 @@ def _cheapest_relief(a: Arrays, x: Indices, F: Vector, S: Vector, g: int) -> tup
     """Least energy per cell freed among the codes of g cheaper than its own, and that code."""
     best, to = np.inf, -1
     here = a.cost[g, x[g]]
-    for k in range(a.count[g]):
+    for k in range(a.codes[g]):
         freed = here - a.cost[g, k]
         if freed > 0:
             r = delta(a, x, F, S, g, k) / freed
@@ -237,7 +337,7 @@ def fill(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float) -> int:
         for g in range(x.size):
             here = a.cost[g, x[g]]
             best, to = -TINY * (abs(a.loss[g, x[g]]) + TINY), -1
-            for k in range(a.count[g]):
+            for k in range(a.codes[g]):
                 if k != x[g] and cost + a.cost[g, k] - here <= limit:
                     d = delta(a, x, F, S, g, k)
                     if d < best:
@@ -276,7 +376,7 @@ def pair_inside(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float) -> in
     for b in range(a.width.size):
         for i in range(a.start[b], a.start[b + 1]):
             g = a.members[i]
-            for k in range(a.count[g]):
+            for k in range(a.codes[g]):
                 if k == x[g]:
                     continue
                 dg = delta(a, x, F, S, g, k)
@@ -285,14 +385,14 @@ def pair_inside(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float) -> in
                 best, bh, bl = -TINY * (abs(a.loss[g, x[g]]) + TINY), -1, -1
                 for j in range(i + 1, a.start[b + 1]):
                     h = a.members[j]
-                    for l in range(a.count[h]):
-                        if l == x[h] or cost + wg + a.cost[h, l] - a.cost[h, x[h]] > limit:
+                    for q in range(a.codes[h]):
+                        if q == x[h] or cost + wg + a.cost[h, q] - a.cost[h, x[h]] > limit:
                             continue
-                        d = dg + delta(a, x, F, S, h, l)
-                        if d - min(most, 2 * (reach[h, l] + reach[h, x[h]])) < best:
-                            d += cross(a, x, g, k, h, l)
+                        d = dg + delta(a, x, F, S, h, q)
+                        if d - min(most, 2 * (reach[h, q] + reach[h, x[h]])) < best:
+                            d += cross(a, x, g, k, h, q)
                             if d < best:
-                                best, bh, bl = d, h, l
+                                best, bh, bl = d, h, q
                 if bh >= 0:
                     cost += wg + a.cost[bh, bl] - a.cost[bh, x[bh]]
                     apply(a, x, F, S, g, k)
@@ -315,7 +415,7 @@ def pair_across(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float, lam: 
     line = lam * (limit - cost)
     reduced, lowest = np.empty((G, C)), 0.0
     for g in range(G):
-        for k in range(a.count[g]):
+        for k in range(a.codes[g]):
             reduced[g, k] = np.inf
             if k != x[g]:
                 r = delta(a, x, F, S, g, k) + lam * (a.cost[g, k] - a.cost[g, x[g]])
@@ -324,7 +424,7 @@ def pair_across(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float, lam: 
     rs, gs, ks = np.empty(G * C), np.empty(G * C, np.int64), np.empty(G * C, np.int64)
     n = 0
     for g in range(G):
-        for k in range(a.count[g]):
+        for k in range(a.codes[g]):
             if reduced[g, k] < line - lowest:
                 rs[n], gs[n], ks[n] = reduced[g, k], g, k
                 n += 1
@@ -341,19 +441,19 @@ def pair_across(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float, lam: 
         for j in range(order.size):
             if r + rs[order[j]] >= lam * (limit - cost):
                 break
-            h, l = gs[order[j]], ks[order[j]]
+            h, q = gs[order[j]], ks[order[j]]
             other = h if a.block[h] < 0 else G + a.block[h]
-            wh = a.cost[h, l] - a.cost[h, x[h]]
+            wh = a.cost[h, q] - a.cost[h, x[h]]
             if other == tag or touched[other] or cost + wg + wh > limit:
                 continue
             d = r + rs[order[j]] - lam * (wg + wh)
             if d < best:
                 best, bj = d, order[j]
         if bj >= 0:
-            h, l = gs[bj], ks[bj]
-            cost += wg + a.cost[h, l] - a.cost[h, x[h]]
+            h, q = gs[bj], ks[bj]
+            cost += wg + a.cost[h, q] - a.cost[h, x[h]]
             apply(a, x, F, S, g, k)
-            apply(a, x, F, S, h, l)
+            apply(a, x, F, S, h, q)
             touched[tag] = True
             touched[h if a.block[h] < 0 else G + a.block[h]] = True
             made += 1
