@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from qubo.arrays import Arrays, Layout, lay_out
 from qubo.convexity import Shifted, Tightening, convexify
@@ -27,6 +28,8 @@ Vector = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
 ROUNDS = 12
 """At most this many rounds of tightening M (our choice: later ones gain little)."""
+SWEEP_WORK = 2e8
+"""Multiply-adds of the relaxation at one λ: some tenths of a second (our choice)."""
 WORK = 8e9
 """Σ n³ over blocks and rounds of tightening: about a second (our choice)."""
 
@@ -64,10 +67,15 @@ def lower_bound(selection: Selection, *, effort: float = 1.0) -> Certificate:
         effort: multiplies the arithmetic spent on tightening M (1 is about a second on 250 groups × 20 codes in
             layers of up to 64 groups); 0 keeps the plain shift. The result depends on nothing but the arguments.
 
+    Raises:
+        ValueError: an effort below 0.
+
     >>> selection = Selection(loss=[[4.0, 1.0], [3.0, 2.0]], cost=[[0.0, 2.0], [0.0, 2.0]], budget=2.0)
     >>> round(lower_bound(selection).bound, 9)
     4.0
     """
+    if not effort >= 0:
+        raise ValueError(f"effort must be at least 0, got {effort}: pass 1 for the usual, 0 for the plain shift")
     started = time.perf_counter()
     layout = lay_out(selection)
     bands = tractable(layout.arrays)
@@ -75,7 +83,10 @@ def lower_bound(selection: Selection, *, effort: float = 1.0) -> Certificate:
         bound, lam, x = exact_dual(layout.arrays, bands, layout.limit)
         share, method = np.eye(layout.arrays.loss.shape[1])[x], "lagrangian dual"
     else:
-        bound, lam, share = _relaxed(selection, layout, effort)
+        # One thread of BLAS: on a busy machine its threads wait for one another for seconds, and sums then always
+        # run in one order, so that the bound does not depend on the machine's load.
+        with threadpool_limits(limits=1, user_api="blas"):
+            bound, lam, share = _relaxed(selection, layout, effort)
         method = "convex relaxation"
     point = np.zeros(selection.loss.shape)
     np.put_along_axis(point, layout.code, np.where(layout.kept(), share, 0.0), axis=1)
@@ -94,11 +105,19 @@ def _relaxed(selection: Selection, layout: Layout, effort: float) -> tuple[float
     y = layout.kept() / layout.arrays.codes[:, None]
     shifted = convexify(selection, layout)
     search = Relaxed(shifted.arrays, layout.limit, y)
-    search.run(rounds=40, sweeps=200, precision=1e-4)
+    search.run(rounds=30, sweeps=_sweeps(layout.arrays), precision=1e-4)
     if effort > 0:
         shifted, search = _tightened(shifted, search, effort)
     assert search.best_y is not None
     return _rigorous(shifted.arrays, search.best_y, search.lam, layout.limit), search.lam, search.best_y
+
+
+def _sweeps(a: Arrays) -> int:
+    """Sweeps per λ: 200, or what `SWEEP_WORK` multiply-adds allow, at least 10."""
+    members = np.diff(a.start)
+    row = np.where(a.width > 0, a.width, members)
+    visit = 4.0 * a.loss.shape[1] * float((members * row).sum())
+    return int(np.clip(SWEEP_WORK / max(visit, 1.0), 10, 200))
 
 
 def _tightened(shifted: Shifted, search: Relaxed, effort: float) -> tuple[Shifted, Relaxed]:

@@ -35,8 +35,10 @@ PAIRS = 0.4
 """Share of paired moves (our choice, measured)."""
 KEPT_COLUMNS = 64
 """Choices kept for recombination."""
-CHUNK = 64
-"""Sweeps between looks at the clock."""
+WORK = 1e7
+"""Moves proposed in a round where groups are many (our choice)."""
+CHUNK = 200_000
+"""Moves proposed between looks at the clock, and at most 64 sweeps."""
 
 
 @dataclass
@@ -55,7 +57,15 @@ class _Run:
 
 @dataclass
 class _Problem:
-    """What all restarts share."""
+    """What all restarts share.
+
+    Attributes:
+        layout: the kernels' view of the selection.
+        lam: λ to start from, scaled.
+        unit: unit of temperature: the median gap between a group's best and second code under λ.
+        aim: free cells aimed at early on, scaled; 0 leaves λ alone.
+        columns: choices found so far, for recombination.
+    """
 
     layout: Layout
     lam: float
@@ -65,6 +75,7 @@ class _Problem:
 
     @classmethod
     def of(cls, layout: Layout, lam: float) -> _Problem:
+        """Temperatures and steps read off the problem itself."""
         a = layout.arrays
         kept = np.isfinite(a.loss)
         aim = 0.0
@@ -96,15 +107,16 @@ def _anneal_one(problem: _Problem, run: _Run, sweeps: int, hottest: float, watch
     a, limit = problem.layout.arrays, problem.layout.limit
     at = np.arange(sweeps) / max(1, sweeps - 1)
     temperatures = problem.unit * hottest * (COLDEST / hottest) ** at
-    for first in range(0, sweeps, CHUNK):
+    chunk = max(1, min(64, CHUNK // a.codes.size))
+    for first in range(0, sweeps, chunk):
         if watch.stopped():
             break
-        part = slice(first, first + CHUNK)
+        part = slice(first, first + chunk)
         run.best, run.lam = anneal(
             a, run.x, run.best_x, run.F, run.S, run.random, TABLE, temperatures[part], 1 - at[part],
             run.lam, problem.aim, limit, run.best, PAIRS,
         )  # fmt: skip
-        watch.add(min(CHUNK, sweeps - first) * a.codes.size)
+        watch.add(min(chunk, sweeps - first) * a.codes.size)
     last = polish(a, run.x, run.F, run.S, limit, run.lam, False)[0]
     best = polish(a, run.best_x, run.F, run.S, limit, run.lam, False)[0]
     if last < best:
@@ -154,26 +166,29 @@ def search(
     seed: int,
     watch: Watch,
     sweeps: int = 400,
-    restarts: int = 8,
+    restarts: int | None = None,
     rounds: int = 2,
     threads: int | None = None,
 ) -> Outcome:
     """Restarts from scratch and from the Lagrangian choice, recombined block by block, then again from the best.
 
     Args:
-        sweeps: sweeps per restart; a sweep proposes one move per group.
-        restarts: restarts a round, run side by side.
+        sweeps: sweeps per restart, each proposing one move per group.
+        restarts: restarts a round, run side by side; 8 up to 3,000 groups by default, fewer beyond, at least 2.
         rounds: rounds; with a time limit, as many as fit.
         threads: threads for the restarts, all cores by default; the answer does not depend on it.
     """
     a = layout.arrays
-    start = price(layout, certificate, Watch(watch.limit))
+    priced = Watch(watch.limit)
+    start = price(layout, certificate, priced)
+    watch.interrupted = priced.interrupted
     problem = _Problem.of(layout, start.lam)
     problem.columns.append(start.x)
     best_x, best, number = start.x, start.energy, 0
+    restarts = restarts or int(np.clip(WORK / (sweeps * a.codes.size), 2, 8))
     watch.expect(sweeps * restarts * rounds * a.codes.size)
-    try:
-        with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        try:
             while not watch.stopped() and (number < rounds or watch.limit is not None):
                 runs = _runs(problem, best_x, restarts, seed, number)
                 work = [
@@ -185,8 +200,8 @@ def search(
                 if energy < best:
                     best_x, best = x, energy
                 number += 1
-    except KeyboardInterrupt:
-        watch.interrupted = True
+        except KeyboardInterrupt:
+            watch.interrupted = True  # the threads see it and stop
     return Outcome(layout.decode(best_x), watch.evaluations)
 
 
@@ -194,7 +209,7 @@ def _runs(problem: _Problem, best: Indices, restarts: int, seed: int, number: in
     """Restarts of a round: even rounds mostly from scratch, odd ones from the best choice, reheated."""
     runs = []
     for i in range(restarts):
-        hot = number % 2 == 0 and i % 4 != 3
+        hot = number % 2 == 0 and i % 4 != 1
         origin = problem.layout.cheapest() if hot else best
         runs.append(_start(problem, origin, np.random.SeedSequence((seed, number, i)), hot))
     return runs
@@ -204,12 +219,16 @@ def _gather(problem: _Problem, runs: list[_Run], seed: int) -> tuple[Indices, fl
     """The best of a round's runs, or of all blocks found so far recombined, polished with pairs inside blocks."""
     a, limit = problem.layout.arrays, problem.layout.limit
     problem.columns += [run.best_x for run in runs]
-    x = min(runs, key=lambda r: r.best).best_x
+    found = [min(runs, key=lambda r: r.best).best_x]
     if a.width.size:
-        x = _recombine(problem, seed)
-    run = _start(problem, x, np.random.SeedSequence(seed), False)
-    energy = polish(a, run.x, run.F, run.S, limit, problem.lam, True)[0]
-    problem.columns.append(run.x)
-    # Columns beyond these rarely enter a mixture; the newest are the best.
+        found.append(_recombine(problem, seed))
+    best_x, best = found[0], np.inf
+    for x in found:
+        run = _start(problem, x, np.random.SeedSequence(seed), False)
+        energy = polish(a, run.x, run.F, run.S, limit, problem.lam, True)[0]
+        problem.columns.append(run.x)
+        if energy < best:
+            best_x, best = run.x, energy
+    # Older columns rarely enter a mixture: the newest are the best.
     del problem.columns[:-KEPT_COLUMNS]
-    return run.x, energy
+    return best_x, best

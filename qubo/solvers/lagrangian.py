@@ -1,8 +1,8 @@
 """The Lagrangian heuristic (classical): prices cells, lets every block choose, repairs and polishes.
 
 For a price λ per cell each group in turn takes its best code given its block until nothing changes; λ is bisected
-between overspending and leaving cells free. Every visited choice is repaired to the budget and polished; the best
-stays. The deterministic answer every other solver is measured against.
+between overspending and leaving cells free. Every visited choice is repaired to the budget; the best is polished. The
+deterministic answer every other solver is measured against.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from qubo.arrays import Layout
 from qubo.certificate import Certificate, best_start
-from qubo.kernels import Indices, descend, polish, refresh, repair
+from qubo.kernels import Indices, descend, fill, polish, refresh, repair
 from qubo.selection import Selection
 from qubo.solvers.search import Outcome, Watch
 
@@ -28,7 +28,7 @@ class Priced:
 
 
 def price(layout: Layout, certificate: Certificate, watch: Watch, steps: int = 30) -> Priced:
-    """Bisects λ from the certificate's in at most `steps` steps; each visited choice is repaired and polished."""
+    """Bisects λ from the certificate's in at most `steps` steps; each choice is repaired, the best polished."""
     a, limit = layout.arrays, layout.limit
     F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
     x, lam = best_start(layout, certificate), certificate.multiplier / layout.price
@@ -41,7 +41,8 @@ def price(layout: Layout, certificate: Certificate, watch: Watch, steps: int = 3
             cost = refresh(a, x, F, S)[1]
             y, Fy, Sy = x.copy(), F.copy(), S.copy()
             repair(a, y, Fy, Sy, limit)
-            energy = polish(a, y, Fy, Sy, limit, lam, False)[0]
+            fill(a, y, Fy, Sy, limit)
+            energy = refresh(a, y, Fy, Sy)[0]
             if best is None or energy < best.energy:
                 best = Priced(y, energy, lam)
             watch.add(a.loss.size)
@@ -54,7 +55,8 @@ def price(layout: Layout, certificate: Certificate, watch: Watch, steps: int = 3
         watch.interrupted = True
     if best is None:
         raise KeyboardInterrupt  # before there was anything to keep
-    return Priced(best.x, best.energy, lam)
+    energy = polish(a, best.x, F, S, limit, lam, False)[0]
+    return Priced(best.x, energy, lam)
 
 
 def search(

@@ -49,7 +49,9 @@ def search(
     from dwave.samplers import SimulatedAnnealingSampler
 
     a = layout.arrays
-    start = price(layout, certificate, Watch(watch.limit))
+    priced = Watch(watch.limit)
+    start = price(layout, certificate, priced)
+    watch.interrupted = priced.interrupted
     lam, unit = start.lam, _unit(layout, start.lam)
     weights = _first_weights(layout, start, unit)
     low, high, best, best_choice, clean, drawn = 0.0, np.inf, np.inf, layout.decode(start.x), 0, 0

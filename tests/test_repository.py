@@ -1,0 +1,210 @@
+"""The repository as a whole: who may import whom, what is pinned, what the README and the data promise."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+import physcomp
+from simulations.cli import app
+
+ROOT = Path(__file__).parent.parent
+# The import rule: the rooms each room may use.
+ALLOWED: dict[str, set[str]] = {
+    "devices": set(),
+    "qubo": set(),
+    "physcomp": {"devices", "qubo"},
+    "simulations": {"devices", "qubo", "physcomp"},
+}
+FILES = sorted(path for room in ALLOWED for path in (ROOT / room).rglob("*.py"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The modules a file imports, in functions and under conditions too; relative imports begin with a dot."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+
+
+def called(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """Every call with its dotted name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def commands(group: Any, path: str = "physcomp") -> Iterator[str]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_room_imports_only_the_rooms_it_may(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    for module in imported(ast.parse(path.read_text())):
+        top = module.split(".")[0]
+        assert top, f"{path}: imports are absolute, got '{module}'"
+        assert top not in ALLOWED or top == room or top in ALLOWED[room], f"{room} may not import {module}"
+
+
+def test_the_import_rule_is_about_all_packages_of_the_wheel() -> None:
+    assert set(PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) == set(ALLOWED)
+    assert {path.relative_to(ROOT).parts[0] for path in FILES} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_each_package_says_that_it_is_typed(room: str) -> None:
+    assert (ROOT / room / "py.typed").exists()
+    assert (ROOT / room / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "tests").glob("*.py"))], ids=name_of)
+def test_files_stay_short_enough_to_be_read(path: Path) -> None:
+    assert path.read_text().count("\n") < 400
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_nothing_of_others_is_unpickled_or_executed(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    unsafe = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    assert not unsafe & {module.split(".")[0] for module in imported(tree)}
+    for name, call in called(tree):
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        if name.endswith("torch.load"):
+            assert given.get("weights_only") == "True"
+        if name.endswith(("np.load", "numpy.load")):
+            assert given.get("allow_pickle", "False") == "False"
+        assert name not in {"eval", "exec"}
+
+
+@pytest.mark.parametrize("room", ["tests", "data"])
+def test_tests_and_data_are_no_packages(room: str) -> None:
+    assert not list((ROOT / room).rglob("__init__.py"))
+
+
+def normalised(name: str) -> str:
+    """A project's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins() -> dict[str, str]:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+!-]+", line) for line in lines)
+    found = [line.split("==") for line in lines]
+    assert len({normalised(name) for name, _ in found}) == len(found), "pinned twice"
+    return {normalised(name): pinned for name, pinned in found}
+
+
+def test_every_dependency_is_pinned_to_a_version_it_allows() -> None:
+    project = PROJECT["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values(), PROJECT["build-system"]["requires"]]
+    stated = [requirement for part in lists for requirement in part]
+    assert len(stated) > 10
+    for requirement in stated:
+        name, _, least = requirement.partition(">=")
+        assert normalised(name) in pins(), f"{name} is not pinned"
+        pinned = [int(number) for number in re.findall(r"\d+", pins()[normalised(name)])]
+        assert pinned >= [int(number) for number in least.split(".") if number]
+
+
+def test_the_tested_versions_are_pinned() -> None:
+    tested = {"torch": "2.13.0", "dwave-ocean-sdk": "9.5.0", "dimod": "0.12.22"}
+    assert {name: pins()[name] for name in tested} == tested
+
+
+def test_the_version_is_the_installed_one() -> None:
+    assert PROJECT["project"]["version"] == version("physcomp")
+
+
+def test_the_package_cannot_be_uploaded_by_mistake() -> None:
+    assert "Private :: Do Not Upload" in PROJECT["project"]["classifiers"]
+
+
+def test_what_every_user_looks_for_is_there() -> None:
+    for name in ("README.md", "LICENSE", "CHANGELOG.md", "Makefile", ".ci/run", "data/fashion-mnist/LICENSE"):
+        assert (ROOT / name).is_file(), name
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+    assert "make test" in (ROOT / ".ci/run").read_text()
+
+
+def test_the_readme_mentions_every_command() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in commands(typer.main.get_command(app)) if name not in readme] == []
+
+
+def targets() -> set[str]:
+    (line,) = re.findall(r"^\.PHONY:(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    return set(line.split()) - {"install"}  # a step of the others
+
+
+def test_the_makefile_has_the_promised_targets() -> None:
+    rules = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert targets() >= {"demo", "test", "test-all", "bench", "lint"}
+    assert targets() <= set(rules)
+
+
+def test_the_readme_mentions_every_make_target() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in sorted(targets()) if not re.search(rf"\bmake {name}(?![\w-])", readme)] == []
+
+
+def test_what_make_runs_is_there() -> None:
+    modules = re.findall(r"-m ((?:physcomp|devices|qubo|simulations)[\w.]*)", (ROOT / "Makefile").read_text())
+    for module in modules:
+        assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
+
+
+def test_paths_that_the_readme_links_to_are_there() -> None:
+    links = re.findall(r"\]\(([^)#:\s]+)\)", (ROOT / "README.md").read_text())
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_no_module_prints_or_warns_when_it_is_imported() -> None:
+    modules = [name_of(path)[:-3].replace("/", ".").removesuffix(".__init__") for path in FILES]
+    assert len(modules) > 30
+    text = f"import importlib\nfor name in {modules}: importlib.import_module(name)"
+    done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_embedded_network_has_a_hundred_thousand_weights_and_reaches_its_accuracy(data_dir: Path) -> None:
+    network = physcomp.load_network(data_dir / "fashion-cnn.toml")
+    weights = sum(layer.rows.size for layer in physcomp.layers_of(network.module))
+    assert weights == 97_552  # as data/README.md says
+    test = physcomp.load_images(data_dir / "fashion-mnist", "t10k")
+    assert len(test) == 10_000
+    assert physcomp.evaluate(network.module, test).accuracy >= 0.915  # the least that was asked for
+
+
+def test_the_embedded_parts_are_whole_balanced_and_share_no_image(data_dir: Path) -> None:
+    seen: list[set[bytes]] = []
+    for part, count in (("calibration", 2000), ("heldout", 2000), ("t10k", 10_000)):
+        images = physcomp.load_images(data_dir / "fashion-mnist", part)
+        assert images.pixels.shape == (count, 1, 28, 28)
+        counts = images.labels.bincount(minlength=10)
+        # Ten classes by chance: a count's sd is √(0.09·n), and five of them leave 6e-7 a class.
+        assert len(counts) == 10
+        assert int((counts - count / 10).abs().max()) < 5 * (0.09 * count) ** 0.5
+        seen.append({image.numpy().tobytes() for image in images.pixels})
+    calibration, heldout, test = seen
+    assert not calibration & heldout
+    assert not calibration & test
+    assert not heldout & test
