@@ -6,6 +6,7 @@ of dimensions, each dimension as a big-endian 32-bit integer, then the data.
 
 import gzip
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +55,9 @@ def read_idx(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: a gzipped IDX file was expected ({error}); fetch the file again") from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != UNSIGNED_BYTES:
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != UNSIGNED_BYTES or len(content) < 4 + 4 * content[3]:
         raise ValueError(f"{path}: not an IDX file of unsigned bytes (starts with {content[:4]!r}); name another")
     dimensions = content[3]
     shape = struct.unpack_from(f">{dimensions}I", content, 4)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+import devices
 import qubo
 from physcomp.chip import store
 from physcomp.images import Images
@@ -114,7 +115,10 @@ def choose(
             solution=solution,
         )
         chips = 1 if plan.noiseless else search.chips
-        scores = [measure(model.network, plan, heldout, seed=HELDOUT_SEED + chip) for chip in range(chips)]
+        scores = [
+            measure(model.network, plan, heldout, card=model.medium.card, seed=HELDOUT_SEED + chip)
+            for chip in range(chips)
+        ]
         loss = sum(score.loss for score in scores) / chips
         return _with_proof(plan, heldout_loss=loss)
 
@@ -155,7 +159,7 @@ def _with_proof(plan: Plan, **changes: Any) -> Plan:
     return dataclasses.replace(plan, proof=dataclasses.replace(plan.proof, **changes))
 
 
-def measure(network: Network, plan: Plan, images: Images, *, seed: int) -> Score:
+def measure(network: Network, plan: Plan, images: Images, *, card: devices.Card, seed: int) -> Score:
     """Store a network by a plan on one chip, read it back, and score it on images."""
-    state = store(network, plan, seed=seed).read_back()
+    state = store(network, plan, card=card, seed=seed).read_back()
     return evaluate_state(network, state, images)

@@ -90,6 +90,12 @@ def read_description(path: Path) -> Description:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: not valid TOML ({error}); mend that line") from None
     try:
+        if not isinstance(fields["recipe"], dict) or not all(isinstance(n, str) for n in fields["layers"]):
+            raise TypeError("layers are strings and the recipe is a table")
+        if not all(isinstance(n, int) and n > 0 for n in fields["input"]) or len(fields["input"]) != 3:
+            raise TypeError("input is three whole numbers above 0")
+        if not isinstance(fields["mean"], float | int) or not fields["sd"] > 0:
+            raise TypeError("mean is a number and sd one above 0")
         return Description(
             name=fields["name"],
             input_shape=tuple(fields["input"]),
@@ -101,6 +107,8 @@ def read_description(path: Path) -> Description:
         )
     except KeyError as error:
         raise ValueError(f"{path}: the field {error} is missing; see data/fashion-cnn.toml for a whole one") from None
+    except TypeError as error:
+        raise ValueError(f"{path}: a field has the wrong form ({error}); see data/fashion-cnn.toml") from None
 
 
 def build_module(description: Description) -> nn.Sequential:
@@ -112,8 +120,10 @@ def build_module(description: Description) -> nn.Sequential:
     channels, height, width = description.input_shape
     modules: list[nn.Module] = [Normalise(description.mean, description.sd)]
     for layer in description.layers:
-        kind, *arguments = layer.split()
-        sizes = [int(argument) for argument in arguments]
+        kind, *arguments = layer.split() or [""]
+        sizes = [int(argument) if argument.isdecimal() else 0 for argument in arguments]
+        if 0 in sizes:
+            kind = ""
         match kind, sizes:
             case "conv", [out, kernel]:
                 modules.append(nn.Conv2d(channels, out, kernel, padding=kernel // 2))
@@ -205,11 +215,15 @@ def _fold_norms(graph: GraphModule) -> GraphModule:
 
 def fingerprint(module: nn.Module) -> str:
     """SHA-256 over names, shapes and values of a module's parameters and buffers, in the order of their names."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(str(module).encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 @dataclass(frozen=True)
@@ -230,7 +244,18 @@ def evaluate(module: nn.Module, images: Images, batch: int = 200) -> Score:
     loss, correct = 0.0, 0
     for start in range(0, len(images), batch):
         part = images[start : start + batch]
-        logits = module(part.pixels)
+        try:
+            logits = module(part.pixels)
+        except RuntimeError as error:
+            shape = tuple(part.pixels.shape[1:])
+            raise ValueError(
+                f"network: cannot take images of shape {shape} ({_one_line(error)}); use its own"
+            ) from None
+        if int(part.labels.max()) >= logits.shape[1] or int(part.labels.min()) < 0:
+            raise ValueError(
+                f"images: label {int(part.labels.max())} is none of the network's {logits.shape[1]} classes; "
+                "use its own images"
+            )
         loss += float(functional.cross_entropy(logits, part.labels, reduction="none").double().sum())
         correct += int((logits.argmax(1) == part.labels).sum())
     if loss != loss:

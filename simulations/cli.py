@@ -9,6 +9,8 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from typer._click.exceptions import NoArgsIsHelpError
+from typer.exceptions import TyperException
 
 import devices
 import physcomp
@@ -24,7 +26,7 @@ from simulations.readback import read_back, spread
 from simulations.study import STUDIES, load_study
 
 # A pipe has no width of its own: as wide as the tables need.
-out = Console(width=None if sys.stdout.isatty() else 110)
+out = Console(width=None if sys.stdout.isatty() else 132)
 err = Console(stderr=True)
 
 
@@ -33,13 +35,19 @@ class _OneBorder(typer.Typer):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return super().__call__(*args, **kwargs)
+            code = super().__call__(*args, **{**kwargs, "standalone_mode": False})
+            if code == 130:  # what typer makes of a KeyboardInterrupt
+                _fail("interrupted; what was measured is kept, and the same command resumes", code=130)
+            sys.exit(code if isinstance(code, int) else 0)
+        except TyperException as error:
+            if isinstance(error, NoArgsIsHelpError):
+                print(error.format_message())
+                sys.exit(2)
+            _fail(f"{error.format_message()}; 'physcomp --help' shows what there is")
         except ValueError as error:
             _fail(str(error))
         except OSError as error:
             _fail(f"{error.filename or 'file'}: {error.strerror or error}; check the path and the space left")
-        except KeyboardInterrupt:
-            _fail("interrupted; what was measured is kept, and the same command resumes", code=130)
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
@@ -136,6 +144,8 @@ def train(
     described = read_description(description)
     if epochs is not None:
         described = dataclasses.replace(described, recipe={**described.recipe, "epochs": epochs})
+    if epochs is not None and epochs < 1:
+        raise ValueError(f"--epochs: at least 1, got {epochs}; raise it")
     whole = physcomp.load_images(images, "train")
     if len(whole) <= HELD_BACK:
         raise ValueError(f"{images}: train has {len(whole)} images, more than {HELD_BACK} are needed; use the full set")

@@ -92,10 +92,15 @@ def run_study(study: Study, folder: Path, progress: Progress, *, fresh: bool = F
     ledger = Ledger(folder / "trials.csv")
     _measure(study, network, test, plans, ledger, progress)
     cards = tuple(
-        CardRun(target, tuple(of_card), shrinkage, tuple(r for r in ledger.rows if r.card == of_card[0].card))
+        CardRun(target, tuple(of_card), shrinkage, _rows(ledger, of_card[0]))
         for target, (of_card, shrinkage) in zip(study.cards, plans, strict=True)
     )
     return Run(study, network, clean, cards)
+
+
+def _rows(ledger: Ledger, plan: physcomp.Plan) -> tuple[Row, ...]:
+    """The trials on the card of a plan at its time."""
+    return tuple(r for r in ledger.rows if (r.card, r.read_time_s) == (plan.card, plan.read_time_s))
 
 
 def _claim(folder: Path, study: Study, network: physcomp.Network, fresh: bool) -> None:
@@ -190,23 +195,30 @@ def _measure(
     """
     done = {row.key for row in ledger.rows}
     tasks: dict[tuple[str, int], list[physcomp.Plan]] = {}
-    for of_card, _ in plans:
+    cards: dict[str, devices.Card] = {}
+    for target, (of_card, _) in zip(study.cards, plans, strict=True):
         for plan in of_card:
+            cards[plan.sha256] = devices.load_card(target.card)
             for trial in range(1 if plan.noiseless else study.trials):
-                if _row(study, plan, trial).key not in done:
-                    tasks.setdefault((plan.sha256, trial), []).append(plan)
+                tasks.setdefault((plan.sha256, trial), []).append(plan)
+    # Filtered only now: the order of the lines must not depend on which are there already.
+    left = {
+        task: lacking
+        for task, same in tasks.items()
+        if (lacking := [plan for plan in same if _row(study, plan, task[1]).key not in done])
+    }
 
     def measure(task: tuple[tuple[str, int], list[physcomp.Plan]]) -> list[Row]:
-        (_, trial), same = task
-        chip = physcomp.store(network, same[0], seed=study.seed + trial)
+        (sha256, trial), same = task
+        chip = physcomp.store(network, same[0], card=cards[sha256], seed=study.seed + trial)
         score = physcomp.evaluate_state(network, chip.read_back(), test)
         return [_row(study, plan, trial, score) for plan in same]
 
-    with progress.bar(f"programming chips and reading them back ({len(tasks)} trials)") as bar:
-        for count, rows in enumerate(in_threads(measure, tasks.items()), start=1):
+    with progress.bar(f"programming chips and reading them back ({len(left)} trials)") as bar:
+        for count, rows in enumerate(in_threads(measure, left.items()), start=1):
             for row in rows:
                 ledger.append(row)
-            bar(count / len(tasks))
+            bar(count / len(left))
 
 
 def _row(study: Study, plan: physcomp.Plan, trial: int, score: physcomp.Score | None = None) -> Row:
@@ -232,12 +244,12 @@ def save_joint(run: Run, folder: Path) -> None:
         for plan in card.plans:
             if plan.method == JOINT:
                 plan.save(folder / f"plan-{prefix}{plan.budget:g}.json")
-                chip = physcomp.store(run.network, plan, seed=run.study.seed)
+                chip = physcomp.store(run.network, plan, card=card.target.card, seed=run.study.seed)
                 chip.save(folder / f"chip-{prefix}{plan.budget:g}.h5")
 
 
 def _slug(target: Target) -> str:
-    name = Path(target.card).stem.replace(":", "-")
+    name = Path(target.card).name.replace(".toml", "").replace(":", "-")
     return f"{name}-{target.read_time_s:g}s" if target.read_time_s else name
 
 

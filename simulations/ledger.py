@@ -62,7 +62,10 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         header = _line(COLUMNS)
-        content = path.read_text() if path.exists() else ""
+        try:
+            content = path.read_text() if path.exists() else ""
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not text ({error}); move it away") from None
         whole = content[: content.rfind("\n") + 1]
         if whole and not whole.startswith(header):
             raise ValueError(f"{path}: not a ledger of trials (its first line differs); move it away")
@@ -82,6 +85,8 @@ class Ledger:
 
 def _row(path: Path, line: dict[str, Any]) -> Row:
     try:
+        if None in line:
+            raise ValueError
         return Row(
             card=line["card"],
             read_time_s=float(line["read_time_s"]),

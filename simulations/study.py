@@ -1,6 +1,7 @@
 """A study: a TOML file that says what is stored on which cells, at which budgets, and how often it is read back."""
 
 import hashlib
+import math
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import devices
 import physcomp
 from physcomp.menu import DEFAULT, read_menu
+from qubo.solvers import SOLVERS
 
 STUDIES = Path(__file__).parent / "studies"
 
@@ -81,7 +83,7 @@ def load_study(path: Path | str) -> Study:
     except FileNotFoundError:
         known = ", ".join(sorted(str(study) for study in STUDIES.glob("*.toml")))
         raise ValueError(f"{path}: no such study; physcomp ships {known}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid TOML ({error}); mend that line") from None
     missing = [name for name in NEEDED if name not in content]
     unknown = sorted(set(content) - {field.name for field in fields(Study)} | ({"text"} & set(content)))
@@ -100,21 +102,39 @@ def _study(path: Path, content: dict[str, Any], text: str) -> Study:
     }
     values["network"] = (path.parent / content["network"]).resolve()
     values["images"] = (path.parent / content["images"]).resolve()
-    values["cards"] = tuple(Target(**card) for card in content["cards"])
+    values["cards"] = tuple(_relative(path, Target(**card)) for card in content["cards"])
     return Study(**values, text=text)
+
+
+def _relative(path: Path, target: Target) -> Target:
+    if ".toml" not in target.card:
+        return target
+    return Target(str((path.parent / target.card).resolve()), target.read_time_s)
 
 
 def _check(study: Study, path: Path) -> Study:
     for name in ("calibration", "heldout", "test_images", "trials"):
         value = getattr(study, name)
-        if not isinstance(value, int) or value < 1:
+        if type(value) is not int or value < 1:
             raise ValueError(f"{path}: {name} is a whole number, at least 1, got {value!r}; correct it")
-    if not study.budgets or not all(budget > 0 for budget in study.budgets):
+    if not study.budgets or not all(0 < budget < math.inf for budget in study.budgets):
         raise ValueError(f"{path}: budgets are cells per weight above 0, got {list(study.budgets)}; correct them")
     if not study.cards:
         raise ValueError(f"{path}: cards is empty; name at least one, such as {devices.card_names()[0]}")
     if not study.shrinkages or not all(0 <= rho <= 1 for rho in study.shrinkages):
         raise ValueError(f"{path}: shrinkages lie between 0 and 1, got {list(study.shrinkages)}; correct them")
+    for name, kind in (("name", str), ("solver", str), ("seed", int)):
+        if type(getattr(study, name)) is not kind or (name == "seed" and study.seed < 0):
+            raise ValueError(f"{path}: {name} has the wrong form, got {getattr(study, name)!r}; correct it")
+    if study.solver not in SOLVERS:
+        raise ValueError(f"{path}: solver is one of {', '.join(SOLVERS)}, got '{study.solver}'; correct it")
+    if not all(isinstance(code, str) for code in (*study.menu, *study.uniform)):
+        raise ValueError(f"{path}: menu and uniform are names of codes in quotes; correct them")
+    at = [(devices.load_card(target.card).name, float(target.read_time_s)) for target in study.cards]
+    for name, values in (("cards", at), ("budgets", study.budgets), ("uniform", study.uniform)):
+        if len(set(values)) < len(values):
+            raise ValueError(f"{path}: {name} holds the same twice; remove one")
+    read_menu(study.menu)
     read_menu((*study.menu, *(name for name in study.uniform if name not in study.menu)))
     for target in study.cards:
         devices.load_card(target.card).check_time(target.read_time_s)

@@ -182,6 +182,8 @@ def findings(card: dict[str, Any], summary: dict[str, Any]) -> list[str]:
         )
     lost = ", ".join(f"{points:.2f} at {budget}" for budget, points in goals["points_lost_by_joint"].items())
     lines.append(f"Points lost by the joint choice, without retraining: {lost}.")
+    if goals["cheapest_joint_within_half_a_point"] is None:
+        lines.append("No joint plan is within half a point of the clean network: goal MISSED.")
     if goals["float32_over_cheapest_joint"] is not None:
         lines.append(
             f"A 32-bit digital copy costs {goals['float32_over_cheapest_joint']:.1f} × the cells of the cheapest joint "

@@ -76,7 +76,7 @@ def test_reading_at_another_time_than_written_for_has_the_stated_moments(name, r
     code, medium, chips = parse(name), medium_of("pcm-nandakumar", 0.0, 2.6e6), 400
     scales = fit_scales(code, rows, np.ones(rows.shape), medium)
     mean, variance = code.error(rows, scales, medium)
-    encoded, back = round_trip(code, np.tile(rows, (chips, 1)), np.tile(scales, chips), medium)
+    _, back = round_trip(code, np.tile(rows, (chips, 1)), np.tile(scales, chips), medium)
     error = (back - np.tile(rows, (chips, 1))).reshape(chips, *rows.shape)
     z = (error.mean(axis=0) - mean)[variance > 0] / np.sqrt(variance[variance > 0] / chips)
     assert np.abs(z).max() < 5

@@ -10,7 +10,7 @@ from physcomp.sensitivity import couplings, curvatures
 
 
 def exact_columns(network, layers, images, perturbations):
-    """Lᵀ J δ̄ of every image, group and code from autograd's whole Jacobian: a list of (groups, codes, images·classes)."""
+    """Lᵀ J δ̄ of every image, group and code from autograd's whole Jacobian: (groups, codes, images·classes)."""
     parameters = {n: p.detach().double() for n, p in network.module.named_parameters()}
     module = network.module.double()
     pixels = images.pixels.double()
