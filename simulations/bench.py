@@ -7,6 +7,7 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 import statistics
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -44,7 +45,8 @@ def main() -> None:
     print(f"yardstick: numpy standard_normal + multiply-add, {CELLS:,} float32: {yard:.4f} s (median of {REPEATS})")
     print(f"program pcm-nandakumar: {_median(lambda: devices.program(card, levels, seed=0)) / yard:.2f} x")
     print(f"read after a day: {_median(lambda: cells.read(time_s=86400.0)) / yard:.2f} x")
-    for family in "SQRD":
+    families: tuple[Literal["S", "Q", "R", "D"], ...] = ("S", "Q", "R", "D")
+    for family in families:
         selection = qubo.generate(family, groups=200, seed=0)
         proof = qubo.lower_bound(selection)
         ours = qubo.solve(selection, "annealer", certificate=proof)
