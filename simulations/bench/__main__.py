@@ -1,0 +1,13 @@
+"""`make bench`: the speeds of every room, or of those named: `python -m simulations.bench cells annealing`."""
+
+import os
+import sys
+from importlib import import_module
+
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+
+ROOMS = ("cells", "annealing", "models")
+
+for room in sys.argv[1:] or ROOMS:
+    print(f"# {room}", flush=True)
+    import_module(f"simulations.bench.{room}").main()
