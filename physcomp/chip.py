@@ -16,7 +16,6 @@ Each data set carries the SHA-256 of its content as the attribute `sha256`.
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -29,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 import devices
+from devices.files import replacing
 from physcomp.codes import Code, Encoded, Medium
 from physcomp.codes.base import SCALE_BITS, Bits, Rows, bfloat16_to_bits, bits_to_bfloat16
 from physcomp.groups import layers_of, other_tensors
@@ -94,8 +94,7 @@ class Chip:
 
     def save(self, path: Path | str) -> None:
         """Write the HDF5 file, under a temporary name first."""
-        temporary = f"{path}.tmp"
-        with h5py.File(temporary, "w") as file:
+        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
             file.attrs.update(
                 {
                     "format": FORMAT,
@@ -119,7 +118,6 @@ class Chip:
                 file.create_dataset(name, data=content, **packing)
             for name in ("plan", "card", "bits", "cells/levels", "cells/programmed"):
                 file[name].attrs["sha256"] = _checksum(file[name])
-        os.replace(temporary, path)
 
 
 def store(network: Network, plan: Plan, *, card: devices.Card | str | None = None, seed: int = 0) -> Chip:

@@ -1,10 +1,12 @@
 """The loss model of a network on a card: what every code would cost each group, in cells and in expected loss."""
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -37,6 +39,8 @@ class LossModel:
         couplings: for each layer what the codes' mean errors do to the loss.
         loss: float64 (groups, codes): expected loss increase of one code alone, mean error and spread.
         cost: float64 (groups, codes): cells, scales included.
+        images: the calibration images it was measured on.
+        seed: of the random probes.
     """
 
     network: Network
@@ -51,6 +55,8 @@ class LossModel:
     couplings: tuple[Coupling, ...]
     loss: NDArray[np.float64]
     cost: NDArray[np.float64]
+    images: Images
+    seed: int
 
     @property
     def weights(self) -> int:
@@ -113,6 +119,34 @@ class LossModel:
         )
         return whole.with_couplings(shrinkage).restrict(allowed)
 
+    def around(self, state: Mapping[str, torch.Tensor], share: float) -> "LossModel":
+        """The model of the codes offered, with the curvature taken part of the way from the trained network to another.
+
+        With H the Hessian, the loss rise of a perturbation δ is ∫ (1 - s) δᵀ H(w + s δ) δ ds: one value of H in
+        between stands for the integral exactly (Taylor's remainder), and s = 1/3 is right to second order in s. Where
+        few cells a weight make large errors, the curvature at the trained weights is not even of the right size.
+
+        Args:
+            state: the network's tensors, say as read back from a chip of the best plan so far.
+            share: how far from the trained network (0) to that one (1).
+        """
+        module = copy.deepcopy(self.network.module)
+        trained = module.state_dict()
+        between = {name: torch.lerp(trained[name], tensor, share) for name, tensor in state.items()}
+        module.load_state_dict(between, strict=False)
+        (model,) = _models(
+            self.network,
+            module,
+            self.images,
+            [self.medium],
+            codes=self.menu[: self.offered],
+            offered=self.offered,
+            granularity=self.granularity,
+            seed=self.seed,
+            progress=None,
+        )
+        return model
+
     def predict(self, choice: NDArray[np.int64], shrinkage: float) -> float:
         """Expected loss increase, in nats, of a choice of one code a group."""
         total = float(self.loss[np.arange(len(choice)), choice].sum())
@@ -152,13 +186,39 @@ def build_models(
     """
     cells = [Medium(devices.load_card(card) if isinstance(card, str) else card, time) for card, time in media]
     codes = read_menu((*menu, *(name for name in compared if name not in menu)))
+    return _models(
+        network,
+        network.module,
+        images,
+        cells,
+        codes=codes,
+        offered=len(menu),
+        granularity=granularity,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def _models(
+    network: Network,
+    module: nn.Module,
+    images: Images,
+    cells: list[Medium],
+    *,
+    codes: tuple[Code, ...],
+    offered: int,
+    granularity: Granularity,
+    seed: int,
+    progress: Progress | None,
+) -> list[LossModel]:
+    """`build_models` with the curvature at the weights of `module`, and errors relative to those of `network`."""
     layers = layers_of(network.module, granularity)
     steps = 1 + len(cells)
 
     def share(step: int) -> Progress:
         return lambda done: progress((step + done) / steps) if progress else None
 
-    curved = curvatures(network.module, layers, images, seed=seed, progress=share(0))
+    curved = curvatures(module, layers, images, seed=seed, progress=share(0))
     counts = tuple(sorted({code.count for code in codes if isinstance(code, Digital)}))
     rounded = [round_rows(layer.rows, curve, counts) for layer, curve in zip(layers, curved, strict=True)]
     models = []
@@ -168,7 +228,7 @@ def build_models(
             for layer, curve, pair in zip(layers, curved, rounded, strict=True)
         ]
         means = [fit.mean for fit in fitted]
-        measured = couplings(network.module, layers, images, means, seed=seed, progress=share(step))
+        measured = couplings(module, layers, images, means, seed=seed, progress=share(step))
         losses = [_loss(m, fit.spread) for m, fit in zip(measured, fitted, strict=True)]
         models.append(
             LossModel(
@@ -177,13 +237,15 @@ def build_models(
                 granularity=granularity,
                 layers=layers,
                 menu=codes,
-                offered=len(menu),
+                offered=offered,
                 scales=tuple(fit.scales for fit in fitted),
                 rounded=tuple(rows for rows, _ in rounded),
                 counts=counts,
                 couplings=tuple(measured),
                 loss=np.concatenate(losses),
                 cost=np.concatenate([_cost(layer, codes, medium) for layer in layers]),
+                images=images,
+                seed=seed,
             )
         )
     return models

@@ -214,8 +214,18 @@ def _fold_norms(graph: GraphModule) -> GraphModule:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """SHA-256 over names, shapes and values of a module's parameters and buffers, in the order of their names."""
-    digest = hashlib.sha256(str(module).encode())
+    """SHA-256 over what a module computes, in its parts and between them, and names, shapes and values of all it holds.
+
+    Only settings that torch has kept for years go in, so that another version of torch knows the network again.
+    """
+    digest = hashlib.sha256()
+    for name, part in module.named_modules():
+        settings = {setting: getattr(part, setting) for setting in getattr(part, "__constants__", ())}
+        kind = "GraphModule" if isinstance(part, GraphModule) else type(part).__qualname__
+        digest.update(f"{name} {kind} {settings}\n".encode())
+        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
+            target = getattr(node.target, "__name__", node.target)
+            digest.update(f"{node.op} {target} {node.args} {node.kwargs}\n".encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -235,7 +245,7 @@ class Score:
 
 
 @torch.inference_mode()
-def evaluate(module: nn.Module, images: Images, batch: int = 200) -> Score:
+def evaluate(module: nn.Module, images: Images, batch: int = 100) -> Score:
     """Loss and accuracy of a module, in evaluation mode, on images; summed in float64.
 
     Raises:
@@ -245,7 +255,8 @@ def evaluate(module: nn.Module, images: Images, batch: int = 200) -> Score:
     for start in range(0, len(images), batch):
         part = images[start : start + batch]
         try:
-            logits = module(part.pixels)
+            # Channels last is what the processor's convolutions are fastest on.
+            logits = module(part.pixels.to(memory_format=torch.channels_last))
         except RuntimeError as error:
             shape = tuple(part.pixels.shape[1:])
             raise ValueError(

@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import hashlib
 import json
-import os
 import zlib
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 import qubo
+from devices.files import replacing
 from physcomp.codes import Code, Digital
 from physcomp.codes.base import Rows, to_bfloat16
 from physcomp.groups import Granularity, other_tensors
@@ -64,6 +64,8 @@ class Proof:
         part: the part of the menu that was offered.
         predicted_loss_increase: expected loss increase, nats, by the model with the shrinkage that proved best.
         heldout_loss: measured mean loss on the held-out images, by which the plan was picked; None if not measured.
+        expansion: where the solver's model took the curvature, as a share of the way from the trained weights to those
+            of the best plan before.
     """
 
     solver: str
@@ -76,6 +78,7 @@ class Proof:
     part: str
     predicted_loss_increase: float
     heldout_loss: float | None = None
+    expansion: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -168,9 +171,8 @@ class Plan:
 
     def save(self, path: Path | str) -> None:
         """Write the JSON file, under a temporary name first."""
-        temporary = Path(f"{path}.tmp")
-        temporary.write_text(self.to_json() + "\n")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(self.to_json() + "\n")
 
     @classmethod
     def from_json(cls, text: str, source: str = "plan") -> "Plan":

@@ -21,9 +21,11 @@ from physcomp.groups import Layer
 from physcomp.images import Images
 from physcomp.threads import in_threads
 
-# Up to so many classes every column of L is used; beyond, random signs mix them into PROBES columns (our choice).
-EXACT_CLASSES = 16
-PROBES = 8
+# Up to so many classes every column of L is used; beyond, random signs mix them into PROBES columns. Our choice: with
+# ten classes, 2,000 images and two probes the error against 2,000 other images is that of all ten columns (0.16 against
+# 0.17 in the median on the diagonal, 1.36 against 1.19 beside it), since which images are taken matters far more.
+EXACT_CLASSES = 4
+PROBES = 2
 
 Progress = Callable[[float], None]
 Rows64 = NDArray[np.float64]

@@ -1,7 +1,6 @@
 """Training of the networks that physcomp ships: plain, seeded, and on one thread, so that a seed fixes every bit."""
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
+from devices.files import replacing
 from physcomp.images import Images
 from physcomp.network import Description, build_module
 
@@ -83,9 +83,8 @@ def train(description: Description, images: Images, progress: Callable[[float], 
 
 def save(trained: Trained, path: Path) -> None:
     """Write the module's parameters and buffers as safetensors, under a temporary name first."""
-    temporary = path.with_name(path.name + ".tmp")
-    save_file({name: tensor.contiguous() for name, tensor in trained.module.state_dict().items()}, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in trained.module.state_dict().items()}, temporary)
 
 
 def _augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

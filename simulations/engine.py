@@ -11,7 +11,6 @@ In the folder of a run:
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 
 import devices
 import physcomp
+from devices.files import replacing
 from physcomp.joint import Search, choose
 from physcomp.threads import in_threads
 from simulations.ledger import Ledger, Row
@@ -249,14 +249,15 @@ def save_joint(run: Run, folder: Path) -> None:
 
 
 def _slug(target: Target) -> str:
-    name = Path(target.card).name.replace(".toml", "").replace(":", "-")
+    name = Path(target.card).name.replace(":", "-")
+    if name.endswith(".toml"):  # files in different folders may have one name
+        name = f"{Path(name).stem}-{devices.load_card(target.card).sha256[:8]}"
     return f"{name}-{target.read_time_s:g}s" if target.read_time_s else name
 
 
 def _write(path: Path, content: object) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
 
 
 def _plain(value: object) -> object:

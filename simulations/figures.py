@@ -1,6 +1,5 @@
 """Figures of a run, from its summary alone."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ mpl.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from devices.files import replacing
 from simulations.engine import JOINT, PARTS, UNCOUPLED
 
 # Okabe and Ito's palette, told apart by the colour-blind (jfly.uni-koeln.de/color, 2008).
@@ -63,9 +63,8 @@ def accuracy_vs_cells(summary: dict[str, Any], folder: Path) -> list[Path]:
         paths = []
         for ending, options in (("png", {"dpi": 160}), ("svg", {"metadata": {"Date": None}})):
             path = folder / f"accuracy-vs-cells.{ending}"
-            temporary = folder / f"accuracy-vs-cells.tmp.{ending}"
-            figure.savefig(temporary, **options)
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                figure.savefig(temporary, **options)
             paths.append(path)
     return paths
 

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from devices.files import replacing
+
 
 @dataclass(frozen=True)
 class Row:
@@ -70,7 +72,8 @@ class Ledger:
         if whole and not whole.startswith(header):
             raise ValueError(f"{path}: not a ledger of trials (its first line differs); move it away")
         if whole != content or not whole:
-            _replace(path, whole or header)
+            with replacing(path) as temporary:
+                temporary.write_text(whole or header)
         self.rows = [_row(path, line) for line in csv.DictReader(io.StringIO(whole))]
 
     def append(self, row: Row) -> None:
@@ -107,9 +110,3 @@ def _line(values: Any) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerow(values)
     return out.getvalue()
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)

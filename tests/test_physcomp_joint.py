@@ -6,7 +6,7 @@ import torch
 
 import physcomp
 import qubo
-from physcomp.joint import Search, choose
+from physcomp.joint import HELDOUT_SEED, Search, choose
 from physcomp.rounding import round_rows
 from physcomp.sensitivity import Curvature
 
@@ -29,7 +29,34 @@ def test_a_chosen_plan_keeps_its_budget_with_everything_counted(model, tiny_imag
     for plan in choices.plans:
         assert plan.cells_per_weight <= plan.budget * (1 + 1e-9)
         assert plan.proof.lower_bound <= plan.proof.energy * (1 + 1e-9)
-    assert len(choices.plans) == 2 * 3 * 2
+    assert len([plan for plan in choices.plans if not plan.proof.expansion]) == 2 * 3 * 2
+
+
+def test_a_model_around_the_trained_network_itself_is_the_model(model, tiny):
+    same = model.around(tiny.module.state_dict(), 0.7)
+    np.testing.assert_array_equal(same.loss, model.loss[:, : model.offered])
+    for ours, theirs in zip(same.couplings, model.couplings, strict=True):
+        np.testing.assert_array_equal(ours.gram, theirs.gram[:, : model.offered, :, : model.offered])
+
+
+def test_a_distrusted_plan_is_chosen_again_with_the_curvature_on_the_way_to_it(model, tiny_images, monkeypatch):
+    search = Search(shrinkages=(0.0, 0.5))
+    monkeypatch.setattr("physcomp.joint.DISTRUST", np.inf)
+    plain = choose(model, tiny_images, [1.0], search=search)
+    assert not any(plan.proof.expansion for plan in plain.plans)
+    monkeypatch.setattr("physcomp.joint.DISTRUST", -np.inf)
+    choices = choose(model, tiny_images, [1.0], search=search)
+    again = [plan for plan in choices.plans if plan.proof.expansion]
+    assert len(again) == 2
+    state = physcomp.store(model.network, plain.best(1.0), seed=HELDOUT_SEED).read_back()
+    closer = model.around(state, again[0].proof.expansion)
+    for plan in again:
+        choice = np.array([code for layer in plan.layers for code in layer.codes])
+        shrinkage = plan.proof.shrinkage
+        assert plan.proof.energy == pytest.approx(closer.selection(1.0, shrinkage=shrinkage).energy(choice))
+        assert plan.proof.lower_bound <= plan.proof.energy * (1 + 1e-9)
+    assert choices.best(1.0, part="all").sha256 == plain.best(1.0, part="all").sha256
+    assert choices.best(1.0).proof.heldout_loss <= plain.best(1.0).proof.heldout_loss
 
 
 def test_the_best_plan_is_the_one_of_least_measured_held_out_loss(model, tiny_images):

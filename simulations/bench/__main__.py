@@ -8,6 +8,13 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 ROOMS = ("cells", "annealing", "models")
 
-for room in sys.argv[1:] or ROOMS:
-    print(f"# {room}", flush=True)
-    import_module(f"simulations.bench.{room}").main()
+
+def main() -> None:
+    """Run the benchmarks of the rooms named on the command line, or of all."""
+    for room in sys.argv[1:] or ROOMS:
+        print(f"# {room}", flush=True)
+        import_module(f"simulations.bench.{room}").main()
+
+
+if __name__ == "__main__":
+    main()
