@@ -171,8 +171,8 @@ def findings(card: dict[str, Any], summary: dict[str, Any]) -> list[str]:
     if card["rank_correlation"] is not None:
         lines.append(
             f"Predicted and measured loss rise over all plans: rank correlation {card['rank_correlation']:.3f}. "
-            "Each joint plan is the one of least held-out loss among several shrinkages, parts of the menu and, where a "
-            "plan lost more than predicted, a loss model built again on the way to it."
+            "Each joint plan is the one of least held-out loss among several shrinkages, parts of the menu and, where "
+            "a plan lost more than predicted, a loss model built again on the way to it."
         )
     for against in goals["joint_against_others"]:
         lines.append(
