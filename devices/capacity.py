@@ -9,26 +9,45 @@ error of 4 levels is stated as 0.0007 where 0.0054 is simulated. Capacities come
 
 from __future__ import annotations
 
+import csv
 import math
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
-from scipy.special import ndtr
 
 from devices.card import Card
-from devices.curves import FloatArray, sqrt_grid
+from devices.channel import (
+    Below,
+    Channel,
+    between,
+    blahut_arimoto,
+    mutual_information,
+    simulated_below,
+    soft_thresholds,
+    symbol_error,
+)
+from devices.curves import FloatArray
 from devices.library import as_card
-from devices.response import GRID, Response, response
+from devices.response import Response, response
 
-__all__ = ["Capacity", "LevelsRow", "capacity", "reliable_bits"]
+__all__ = [
+    "Capacity",
+    "CapacityPoint",
+    "LevelsRow",
+    "capacity",
+    "capacity_study",
+    "most_levels",
+    "reliable_bits",
+    "save_points",
+]
 
 MOST_LEVELS = 32
-TOLERANCE_BITS = 1e-3
-INPUTS_PER_SD = 8  # writable levels of the analog channel; its read bins are four times finer
-MOST_INPUTS = 512  # so a nearly noise-free card stops at 9 bits
-FLOOR = 1e-5  # least sd as a share of the range, where a card states none
-REACH = 6.0  # standard deviations beyond the outermost means that reads are followed to
+MOST_READ = 256
+CUSTOMARY_LEVELS = (2, 4, 8, 16)
 
 
 @dataclass(frozen=True)
@@ -57,80 +76,23 @@ class Capacity:
     reliable_levels: int
 
 
-def blahut_arimoto(channel: FloatArray, tolerance_bits: float = TOLERANCE_BITS) -> float:
-    """Capacity in bits of a discrete channel, rows = inputs, summing to 1; a lower bound within the
-    tolerance.
-
-    >>> round(blahut_arimoto(np.array([[0.9, 0.1], [0.1, 0.9]])), 3)  # 1 - h(0.1), binary symmetric channel
-    0.531
-    """
-    with np.errstate(divide="ignore"):
-        logs = np.log2(channel, where=channel > 0.0, out=np.zeros_like(channel))
-    own = (channel * logs).sum(axis=1)
-    use = np.full(len(channel), 1.0 / len(channel))
-    for _ in range(100_000):
-        output = use @ channel
-        log_output = np.log2(output, where=output > 0.0, out=np.zeros_like(output))
-        gain = own - channel @ log_output
-        low = float(use @ gain)
-        if float(gain.max()) - low < tolerance_bits:
-            break
-        use = use * np.exp2(gain - gain.max())
-        use /= use.sum()
-    return low
+def _row(channel: Channel, levels: int) -> LevelsRow:
+    """Levels evenly in u; a threshold lies the same number of standard deviations from both its levels."""
+    u = channel.inputs(levels)
+    thresholds = channel.thresholds(u)
+    matrix = between(channel.below(u)(thresholds))
+    return LevelsRow(
+        levels=levels,
+        bits=blahut_arimoto(matrix),
+        symbol_error=symbol_error(matrix),
+        targets=channel.targets(u),
+        thresholds=tuple(thresholds.tolist()),
+    )
 
 
-@dataclass(frozen=True, eq=False)
-class _Channel:
-    """Mean and sd of the read against u = ∫ dm/σ, the standard deviations passed since the lowest level."""
-
-    x: FloatArray
-    mean: FloatArray
-    sd: FloatArray
-    u: FloatArray
-
-    @classmethod
-    def of(cls, seen: Response) -> _Channel:
-        mean = seen.mean_table
-        sd = np.maximum(np.sqrt(seen.variance_table), FLOOR * (seen.high - seen.low))
-        passed = np.diff(mean) * 0.5 * (1.0 / sd[1:] + 1.0 / sd[:-1])
-        return cls(sqrt_grid(GRID), mean, sd, np.concatenate([[0.0], np.cumsum(passed)]))
-
-    def gaussians(self, u: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Mean and sd of the read of inputs at u."""
-        return np.interp(u, self.u, self.mean), np.interp(u, self.u, self.sd)
-
-    def transitions(self, u: FloatArray, edges: FloatArray) -> FloatArray:
-        """Probability of each bin, between the read levels `edges` and beyond them, for inputs at u."""
-        mean, sd = self.gaussians(u)
-        below = ndtr((edges[None, :] - mean[:, None]) / sd[:, None])
-        none, all_of_it = np.zeros((len(u), 1)), np.ones((len(u), 1))
-        return np.diff(np.hstack([none, below, all_of_it]), axis=1)
-
-    def analog_bits(self) -> float:
-        """Capacity with inputs and read bins so fine that finer ones change less than the tolerance."""
-        span = float(self.u[-1])
-        u = np.linspace(0.0, span, min(MOST_INPUTS, 2 + int(INPUTS_PER_SD * span)))
-        edges = np.interp(np.linspace(0.0, span, 4 * len(u)), self.u, self.mean)
-        tails = np.linspace(0.0, REACH, 4 * int(REACH * INPUTS_PER_SD))[1:]
-        below, above = self.mean[0] - self.sd[0] * tails[::-1], self.mean[-1] + self.sd[-1] * tails
-        return blahut_arimoto(self.transitions(u, np.concatenate([below, edges, above])))
-
-    def row(self, levels: int) -> LevelsRow:
-        """Levels evenly in u; a threshold lies the same number of standard deviations from both its
-        levels."""
-        u = np.linspace(0.0, self.u[-1], levels)
-        mean, sd = self.gaussians(u)
-        thresholds = (mean[:-1] * sd[1:] + mean[1:] * sd[:-1]) / (sd[:-1] + sd[1:])
-        matrix = self.transitions(u, thresholds)
-        wrong = matrix.sum(axis=1, where=~np.eye(levels, dtype=bool))
-        return LevelsRow(
-            levels=levels,
-            bits=blahut_arimoto(matrix),
-            symbol_error=float(wrong.mean()),
-            targets=tuple(np.interp(u, self.u, self.x).tolist()),
-            thresholds=tuple(thresholds.tolist()),
-        )
+def most_levels(card: Card) -> int:
+    """The largest number of levels that are tried: 32, or as many as the card has."""
+    return min(MOST_LEVELS, len(card.written_levels) or MOST_LEVELS)
 
 
 def _noise_free(card: Card, time_s: float) -> Capacity:
@@ -138,7 +100,7 @@ def _noise_free(card: Card, time_s: float) -> Capacity:
     if card.reliable_bits is None:
         raise ValueError(f"card '{card.name}' has no noise, so any capacity: state reliable_bits = … on the card")
     rows = []
-    for levels in range(2, MOST_LEVELS + 1):
+    for levels in range(2, most_levels(card) + 1):
         targets = np.linspace(0.0, 1.0, levels)
         middles = 0.5 * (targets[1:] + targets[:-1])
         rows.append(LevelsRow(levels, math.log2(levels), 0.0, tuple(targets.tolist()), tuple(middles.tolist())))
@@ -151,8 +113,9 @@ def capacity(card: Card | str, time_s: float) -> Capacity:
     The L levels are spaced evenly in ∫ dm/σ over the mean reads m, so that neighbours are equally many
     standard deviations apart, and each threshold lies equally many from both its levels, so that no
     neighbour pays for the other. (Thresholds where the densities cross gain up to 2 % of the bits; ours
-    keep to closed form.) A noise-free card has infinite analog bits; its reliable bits are a convention
-    that the card states.
+    keep to closed form.) A card with finite levels is written to its own, those farthest apart, and has no
+    rows beyond their number. A noise-free card has infinite analog bits; its reliable bits are a
+    convention that the card states.
 
     Raises:
         ValueError: unknown card, or a time outside its range.
@@ -170,8 +133,8 @@ def _capacity(card: Card, time_s: float) -> Capacity:
     seen = response(card, time_s)
     if not seen.variance_table.any():
         return _noise_free(card, time_s)
-    channel = _Channel.of(seen)
-    rows = tuple(channel.row(levels) for levels in range(2, MOST_LEVELS + 1))
+    channel = Channel.of(seen)
+    rows = tuple(_row(channel, levels) for levels in range(2, most_levels(card) + 1))
     best = max(rows, key=lambda row: row.bits)
     return Capacity(card.name, time_s, channel.analog_bits(), rows, best.bits, best.levels)
 
@@ -185,3 +148,167 @@ def reliable_bits(card: Card | str, time_s: float) -> float:
     4.0
     """
     return capacity(card, time_s).reliable_bits
+
+
+@dataclass(frozen=True)
+class CapacityPoint:
+    """L levels written, M told apart by a read, at one time and temperature: what a cell then holds.
+
+    Attributes:
+        card: name of the card.
+        time_s: seconds between the reference read and this one.
+        temperature_k: what the cells were kept at, None for the temperature the card was measured at.
+        levels_written: L.
+        levels_read: M; M = L is a hard decision, M > L also says how sure it is.
+        bits: capacity of the L x M channel, the levels used as is best (Blahut-Arimoto).
+        uniform_bits: mutual information with the levels used equally often.
+        symbol_error: share of wrong hard decisions at equal use, the same for every M.
+        analog_bits: capacity of the card's Gaussian channel with any level written and any read: the bound.
+        targets: the L levels to write, in [0, 1].
+        thresholds: the M - 1 read levels that the read is compared with (L - 1 without noise: more would add nothing).
+    """
+
+    card: str
+    time_s: float
+    temperature_k: float | None
+    levels_written: int
+    levels_read: int
+    bits: float
+    uniform_bits: float
+    symbol_error: float
+    analog_bits: float
+    targets: tuple[float, ...]
+    thresholds: tuple[float, ...]
+
+
+def capacity_study(
+    card: Card | str,
+    *,
+    levels_written: Sequence[int] | None = None,
+    levels_read: Sequence[int] | None = None,
+    times_s: Sequence[float] = (0.0,),
+    temperatures_k: Sequence[float] | None = None,
+    cells_a_level: int | None = None,
+    seed: int = 0,
+) -> tuple[CapacityPoint, ...]:
+    """Bits a cell against levels written and read, time and temperature; levels and thresholds of `capacity`.
+
+    Levels and hard thresholds are those of `capacity` for the time of the read; further thresholds each add most
+    bits (`devices.channel.soft_thresholds`).
+
+    Args:
+        card: a card, or the name or path of one.
+        levels_written: numbers L of levels, 2 to 32 each, or as many as the card has. None: 2, 4, 8 and 16.
+        levels_read: numbers M of read levels, up to 256 each; pairs with M < L are left out. None: M = L.
+        times_s: seconds since the reference read.
+        temperatures_k: kelvin, for cards that say how temperature speeds them up. None: the card's own.
+        cells_a_level: None for the Gaussian channel, else the channel counted from so many simulated cells a level,
+            with clamping and skewed drift as they are. Counting overstates bits by about M / (2 ln 2 · cells),
+            0.0001 for 16 levels read of 100,000 cells.
+        seed: of the simulated cells.
+
+    Returns:
+        A point for each temperature, time, L and M, in this order.
+
+    Raises:
+        ValueError: unknown card, a time or temperature that it does not hold at, a number of levels out of range.
+
+    >>> hard, soft = capacity_study("pcm-zarcone:aligned", levels_written=[4], levels_read=[4, 16])
+    >>> round(hard.bits, 2), round(soft.bits, 2), round(soft.analog_bits, 2)
+    (1.8, 1.89, 2.04)
+    """
+    device = as_card(card)
+    most = most_levels(device)
+    given = [levels for levels in CUSTOMARY_LEVELS if levels <= most] if levels_written is None else levels_written
+    written = [_whole(count, f"levels written on '{device.name}'", most) for count in given]
+    read = None if levels_read is None else [_whole(count, "levels read", MOST_READ) for count in levels_read]
+    pairs = [(count, [m for m in (read or [count]) if m >= count]) for count in written]
+    if not any(reads for _, reads in pairs):
+        raise ValueError(
+            f"levels read must reach the levels written, not {read} for {written}: "
+            f"let a read tell apart as many as were written, or more"
+        )
+    if cells_a_level is not None and cells_a_level < 1:
+        raise ValueError(f"cells_a_level must be 1 or more, not {cells_a_level}: 100000 make bits good to 0.001")
+    points: list[CapacityPoint] = []
+    for temperature_k in temperatures_k if temperatures_k is not None else (None,):
+        for time_s in times_s:
+            at = response(device, _aged(device, time_s, temperature_k))
+            for levels, reads in pairs:
+                found = _points(at, levels, reads, cells_a_level, seed)
+                points += [replace(point, time_s=float(time_s), temperature_k=temperature_k) for point in found]
+    return tuple(points)
+
+
+def _whole(count: int, what: str, most: int) -> int:
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 2 <= count <= most:
+        raise ValueError(
+            f"{what} must be a whole number from 2 to {most}, not {count!r}: take for example {min(8, most)}"
+        )
+    return int(count)
+
+
+def _aged(card: Card, time_s: float, temperature_k: float | None) -> float:
+    """The time at the card's own temperature that ages a cell as much."""
+    return card.check_time(time_s if temperature_k is None else card.equivalent_time(time_s, temperature_k))
+
+
+def _points(seen: Response, levels: int, reads: list[int], cells: int | None, seed: int) -> list[CapacityPoint]:
+    """The points of one number of levels, at the card's own temperature."""
+    whole = capacity(seen.card, seen.time_s)
+    row = whole.levels_table[levels - 2]
+    hard = np.array(row.thresholds)
+    if seen.variance_table.any():
+        channel = Channel.of(seen)
+        places = channel.places()
+        below = channel.below(channel.inputs(levels))
+        if cells is not None:
+            below = simulated_below(seen, row.targets, cells, seed)
+    else:
+        places = hard
+        below = _steps(np.array(row.targets))
+    points = []
+    for count in reads:
+        thresholds = soft_thresholds(below, hard, places, count - 1)
+        matrix = between(below(thresholds))
+        points.append(
+            CapacityPoint(
+                card=seen.card.name,
+                time_s=seen.time_s,
+                temperature_k=None,
+                levels_written=levels,
+                levels_read=count,
+                bits=blahut_arimoto(matrix),
+                uniform_bits=mutual_information(matrix),
+                symbol_error=symbol_error(between(below(hard))),
+                analog_bits=whole.analog_bits,
+                targets=row.targets,
+                thresholds=tuple(thresholds.tolist()),
+            )
+        )
+    return points
+
+
+def _steps(reads: FloatArray) -> Below:
+    """The distribution functions of reads without noise."""
+    return lambda edges: (reads[:, None] <= edges[None, :]).astype(np.float64)
+
+
+def save_points(points: Sequence[CapacityPoint], path: Path | str) -> Path:
+    """Write a study as CSV, a row a point; targets and thresholds separated by spaces in their field.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{target.name}.tmp")
+    names = [field.name for field in fields(CapacityPoint)]
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        for point in points:
+            values = [getattr(point, name) for name in names]
+            writer.writerow([" ".join(map(repr, v)) if isinstance(v, tuple) else v for v in values])
+    os.replace(temporary, target)
+    return target

@@ -20,27 +20,38 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from devices.curves import Curve
+from devices.drift import Drift, drift_of
+from devices.fields import fields_of, positive, record_of, texts_of, value_of
 from devices.parts import (
-    Drift,
     Drive,
     Level,
-    ReadNoise,
     Source,
+    Stuck,
+    Temperature,
+    Times,
     curve_of,
-    drift_of,
     drive_of,
-    fields_of,
-    read_noise_of,
-    record_of,
-    time_of,
-    value_of,
+    levels_of,
+    times_of,
 )
+from devices.read_noise import ReadNoise, read_noise_of, rereads_of
+from devices.relaxation import Relaxation, relaxation_of
 
 __all__ = ["Card"]
 
 FORMAT = 1
 NEEDED = ("format", "name", "title", "choices", "sources", "level", "time", "programming")
-OPTIONAL = ("drive", "drift", "read_noise", "reliable_bits")
+OPTIONAL = (
+    "disagreements",
+    "drive",
+    "drift",
+    "relaxation",
+    "read_noise",
+    "rereads",
+    "temperature",
+    "stuck",
+    "reliable_bits",
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,10 @@ class Card:
 
     Curves take levels x in [0, 1] (float64 array) and give levels, or the pure numbers of drift and read
     noise. `t0_s` is the reference read after programming, in seconds; the `time_s` of a read counts from
-    it, up to `max_s`. `reliable_bits` is a stated convention of noise-free cards, None elsewhere.
+    it, up to `max_s`, or only at `only_s` where that is not empty. `written_levels` are the finite levels of a
+    cell, rising from 0 to 1, empty where it takes any. `rereads` is the correlation of two reads of one cell of a
+    card without separate read noise; None: reads are alike. `reliable_bits` is a stated convention of noise-free
+    cards, None elsewhere.
     """
 
     name: str = field(compare=False)
@@ -59,14 +73,34 @@ class Card:
     text: str = field(compare=False, repr=False)
     sources: tuple[Source, ...] = field(compare=False, repr=False)
     choices: tuple[str, ...] = field(compare=False, repr=False)
+    disagreements: tuple[str, ...] = field(compare=False, repr=False)
     level: Level = field(compare=False, repr=False)
-    t0_s: float = field(compare=False)
-    max_s: float = field(compare=False)
+    times: Times = field(compare=False)
+    temperature: Temperature | None = field(compare=False, repr=False)
     programming_sd: Curve = field(compare=False, repr=False)
+    written_levels: tuple[float, ...] = field(compare=False, repr=False)
     drive: Drive | None = field(compare=False, repr=False)
     drift: Drift | None = field(compare=False, repr=False)
+    relaxation: Relaxation | None = field(compare=False, repr=False)
     read_noise: ReadNoise | None = field(compare=False, repr=False)
+    rereads: float | None = field(compare=False, repr=False)
+    stuck: Stuck = field(compare=False, repr=False)
     reliable_bits: float | None = field(compare=False, repr=False)
+
+    @property
+    def t0_s(self) -> float:
+        """The reference read after programming, in seconds."""
+        return self.times.t0_s
+
+    @property
+    def max_s(self) -> float:
+        """The latest time_s of a read."""
+        return self.times.max_s
+
+    @property
+    def first_s(self) -> float:
+        """The earliest time_s of a read: 0, or the first of `times.only_s`."""
+        return self.times.only_s[0] if self.times.only_s else 0.0
 
     @classmethod
     def from_text(cls, text: str, variant: str = "") -> Card:
@@ -93,13 +127,33 @@ class Card:
 
     def check_time(self, time_s: float) -> float:
         """time_s as float; ValueError outside the range of time that the card holds in."""
-        value = float(time_s) if isinstance(time_s, (int, float, np.number)) else math.nan
-        if not 0.0 <= value <= self.max_s:
+        return self.times.check(self.name, time_s)
+
+    def equivalent_time(self, time_s: float, temperature_k: float) -> float:
+        """Seconds at the card's reference temperature that age its cells as `time_s` seconds at `temperature_k`.
+
+        Arrhenius: time_s · exp(Ea/k (1/T_ref - 1/T)). The result is what `read` and `response` take as time_s.
+
+        Raises:
+            ValueError: a card without an activation energy, or a temperature outside its range.
+
+        >>> from devices import load_card
+        >>> f"{load_card('rram-radar').equivalent_time(5.8e5, 373.0):.3g}"
+        '1.09e+07'
+        """
+        law = self.temperature
+        if law is None:
             raise ValueError(
-                f"card '{self.name}' holds from time_s = 0 to {self.max_s:g} s after programming, "
-                f"not at {time_s!r}: read within that range or take a card measured there"
+                f"card '{self.name}' says no activation energy, so no time at {temperature_k!r} K: "
+                "leave temperature_k out or take a card with a [temperature] table"
             )
-        return value
+        value = float(temperature_k) if isinstance(temperature_k, (int, float, np.number)) else math.nan
+        if not law.min_k <= value <= law.max_k:
+            raise ValueError(
+                f"card '{self.name}' holds from {law.min_k:g} to {law.max_k:g} K, not at {temperature_k!r} K: "
+                "keep the cells within that range"
+            )
+        return float(time_s) * law.acceleration(value)
 
     def drive_for(self, levels: ArrayLike) -> NDArray[np.float64]:
         """The drive (in `drive.unit`) whose mean response is each level, any shape.
@@ -152,26 +206,51 @@ def _parts(content: dict[str, Any]) -> dict[str, Any]:
     fields_of(content, "it", NEEDED, OPTIONAL)
     if content["format"] != FORMAT:
         raise ValueError(f"needs format = {FORMAT}, the one this version reads, not {content['format']!r}")
-    choices, sources, bits = content["choices"], content["sources"], content.get("reliable_bits")
-    if not isinstance(choices, list) or not isinstance(sources, list) or not sources:
-        raise ValueError("needs choices = [texts] and at least one [[sources]] table")
-    if bits is not None and not value_of(bits, "float", "reliable_bits") > 0.0:
-        raise ValueError(f"reliable_bits needs more than 0, not {bits!r}")
-    level = record_of(Level, content["level"], "level")
-    t0_s, max_s = time_of(content["time"])
-    programming = fields_of(content["programming"], "programming", ("sd",))
+    sources, bits = content["sources"], content.get("reliable_bits")
+    if not isinstance(sources, list) or not sources:
+        raise ValueError("needs at least one [[sources]] table")
+    level, times = record_of(Level, content["level"], "level"), times_of(content["time"])
+    programming = fields_of(content["programming"], "programming", ("sd",), ("levels",))
     return {
         "name": content["name"],
         "title": value_of(content["title"], "str", "title"),
         "sha256": hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest(),
         "sources": tuple(record_of(Source, item, f"sources {i + 1}") for i, item in enumerate(sources)),
-        "choices": tuple(value_of(item, "str", "choices") for item in choices),
+        "choices": texts_of(content["choices"], "choices"),
+        "disagreements": texts_of(content.get("disagreements", []), "disagreements"),
         "level": level,
-        "t0_s": t0_s,
-        "max_s": max_s,
+        "times": times,
+        "temperature": record_of(Temperature, content["temperature"], "temperature")
+        if "temperature" in content
+        else None,
         "programming_sd": curve_of(programming["sd"], "programming.sd", level, in_levels=True),
+        "written_levels": levels_of(programming["levels"], level) if "levels" in programming else (),
         "drive": drive_of(content["drive"], level) if "drive" in content else None,
-        "drift": drift_of(content["drift"], level, t0_s) if "drift" in content else None,
-        "read_noise": read_noise_of(content["read_noise"], level, t0_s) if "read_noise" in content else None,
-        "reliable_bits": None if bits is None else float(bits),
-    }
+        "stuck": _stuck_of(content.get("stuck", {})),
+        "reliable_bits": None if bits is None else positive(bits, "reliable_bits"),
+    } | _ageing(content, level, times, programming["sd"])
+
+
+def _stuck_of(table: object) -> Stuck:
+    """The shares of stuck cells, each 0 where the card does not say."""
+    return record_of(Stuck, {"low": 0.0, "high": 0.0} | fields_of(table, "stuck", (), ("low", "high")), "stuck")
+
+
+def _ageing(content: dict[str, Any], level: Level, times: Times, programming_sd: object) -> dict[str, Any]:
+    """What happens to a level after programming: the parts of the card about drift, relaxation and reads."""
+    sd = curve_of(programming_sd, "programming.sd", level, in_levels=True)
+    parts: dict[str, Any] = {"drift": None, "relaxation": None, "read_noise": None, "rereads": None}
+    if "drift" in content:
+        parts["drift"] = drift_of(content["drift"], level, times.t0_s)
+    if "relaxation" in content:
+        parts["relaxation"] = relaxation_of(content["relaxation"], level, times, sd)
+    if "read_noise" in content:
+        parts["read_noise"] = read_noise_of(content["read_noise"], level, times.t0_s)
+    if "rereads" in content:
+        parts["rereads"] = rereads_of(
+            content["rereads"],
+            clamped=level.clamp_at_0,
+            changing="drift" in content or "relaxation" in content,
+            noisy="read_noise" in content,
+        )
+    return parts

@@ -9,129 +9,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["INTERVALS", "KINDS", "Curve", "interpolate", "number", "parse", "sqrt_grid", "tabulate"]
+from devices.shapes import (
+    ClippedLog,
+    ClippedPower,
+    Constant,
+    Curve,
+    FloatArray,
+    Joined,
+    Log10,
+    Nearest,
+    OverPhysical,
+    Points,
+    Polynomial,
+    Saturating,
+    Scaled,
+)
 
-FloatArray = NDArray[np.float64]
+__all__ = [
+    "INTERVALS",
+    "KINDS",
+    "Constant",
+    "Curve",
+    "FloatArray",
+    "interpolate",
+    "number",
+    "parse",
+    "sqrt_grid",
+    "tabulate",
+]
 
 INTERVALS = 1024
 """Intervals of a look-up table, uniform in √x (our choice: 4 KiB a curve, so that all stay in the L1
 cache)."""
-
-TINY_LEVEL = 1e-30  # stands for x = 0 under a logarithm; every clipped curve has long reached its bound
-
-
-class Curve(Protocol):
-    """A function of the level."""
-
-    def __call__(self, x: FloatArray, /) -> FloatArray:
-        """The curve at levels x in [0, 1], any shape."""
-
-
-@dataclass(frozen=True)
-class Constant:
-    """The same value at every level."""
-
-    value: float
-
-    def __call__(self, x: FloatArray, /) -> FloatArray:
-        """The value, in the shape of x."""
-        return np.full_like(x, self.value, dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class Polynomial:
-    """c0 + c1 x + c2 x² + … of the level."""
-
-    coefficients: tuple[float, ...]
-
-    def __call__(self, x: FloatArray, /) -> FloatArray:
-        """The polynomial at x."""
-        result: FloatArray = np.asarray(np.polynomial.polynomial.polyval(x, self.coefficients), dtype=np.float64)
-        return result
-
-
-@dataclass(frozen=True)
-class Points:
-    """Straight lines between measured points; `at` is in the card's level unit and spans its whole range."""
-
-    at: tuple[float, ...]
-    values: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.at) != len(self.values) or len(self.at) < 2:
-            raise ValueError(f"needs two or more 'at' and as many 'values', not {len(self.at)} and {len(self.values)}")
-        step = np.diff(self.at)
-        if not ((step > 0).all() or (step < 0).all()):
-            raise ValueError(f"needs 'at' strictly rising or falling, not {list(self.at)}")
-
-    def on_levels(self, to_level: Callable[[float], float]) -> Points:
-        """The same points with `at` as levels x, rising from 0 to 1."""
-        pairs = sorted((to_level(at), value) for at, value in zip(self.at, self.values, strict=True))
-        if abs(pairs[0][0]) > 1e-9 or abs(pairs[-1][0] - 1.0) > 1e-9:
-            raise ValueError(f"needs 'at' from one end of the level range to the other, not {list(self.at)}")
-        return Points(tuple(at for at, _ in pairs), tuple(value for _, value in pairs))
-
-    def __call__(self, x: FloatArray, /) -> FloatArray:
-        """Linear interpolation at x."""
-        return np.interp(x, self.at, self.values)
-
-
-@dataclass(frozen=True)
-class ClippedLog:
-    """slope · ln x + offset, kept within [low, high]."""
-
-    slope: float
-    offset: float
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        _check_bounds(self.low, self.high)
-
-    def __call__(self, x: FloatArray, /) -> FloatArray:
-        """The clipped logarithm at x; at x = 0 the bound it runs into."""
-        return np.clip(self.slope * np.log(np.maximum(x, TINY_LEVEL)) + self.offset, self.low, self.high)
-
-
-@dataclass(frozen=True)
-class ClippedPower:
-    """factor · x^exponent, kept within [low, high]."""
-
-    factor: float
-    exponent: float
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        _check_bounds(self.low, self.high)
-
-    def __call__(self, x: FloatArray, /) -> FloatArray:
-        """The clipped power at x; at x = 0 the bound it runs into."""
-        return np.clip(self.factor * np.maximum(x, TINY_LEVEL) ** self.exponent, self.low, self.high)
-
-
-def _check_bounds(low: float, high: float) -> None:
-    if low > high:
-        raise ValueError(f"needs low below high, not {low:g} and {high:g}")
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """Another curve times a factor: how a published unit becomes the level's."""
-
-    curve: Curve
-    factor: float
-
-    def __call__(self, x: FloatArray, /) -> FloatArray:
-        """The curve at x, in levels."""
-        return self.factor * self.curve(x)
-
 
 KINDS: dict[str, type[Any]] = {
     "constant": Constant,
@@ -139,6 +54,10 @@ KINDS: dict[str, type[Any]] = {
     "points": Points,
     "clipped-log": ClippedLog,
     "clipped-power": ClippedPower,
+    "nearest": Nearest,
+    "log10": Log10,
+    "saturating": Saturating,
+    "joined": Joined,
 }
 """What `kind = "…"` may say on a card."""
 
@@ -150,17 +69,51 @@ def number(value: object) -> float:
     return float(value)
 
 
-def _argument(value: object) -> float | tuple[float, ...]:
+def _argument(value: object) -> float | tuple[float, ...] | Curve:
+    if isinstance(value, Mapping):
+        curve = _shape(value)
+        if isinstance(curve, (Points, Nearest)):
+            raise ValueError(f"needs no points inside another curve, not {value!r}")
+        return curve
     return tuple(number(item) for item in value) if isinstance(value, list) else number(value)
 
 
-def parse(spec: object, *, units: Mapping[str, float], to_level: Callable[[float], float]) -> Curve:
+def _shape(spec: Mapping[str, object]) -> Curve:
+    """The curve of a table with `kind` and the fields of that kind, as published."""
+    arguments = dict(spec)
+    kind = KINDS.get(str(arguments.pop("kind", None)))
+    if kind is None:
+        raise ValueError(f"needs kind = one of {', '.join(KINDS)}, not {spec.get('kind')!r}")
+    wanted = {field.name for field in fields(kind)}
+    if set(arguments) != wanted:
+        wrong = ", ".join(sorted(set(arguments) ^ wanted))
+        raise ValueError(f"needs the fields {', '.join(sorted(wanted))} and no others; wrong or missing: {wrong}")
+    values = {name: _argument(value) for name, value in arguments.items()}
+    for name, value in values.items():
+        expected = str(next(field.type for field in fields(kind) if field.name == name))
+        found = "float" if isinstance(value, float) else "tuple" if isinstance(value, tuple) else "Curve"
+        if not expected.startswith(found):
+            what = {"f": "a number", "t": "a list of numbers", "C": "a table with kind"}[expected[0]]
+            raise ValueError(f"needs {name} = {what}, not {arguments[name]!r}")
+    curve: Curve = kind(**values)
+    return curve
+
+
+def parse(
+    spec: object,
+    *,
+    units: Mapping[str, float],
+    to_level: Callable[[float], float],
+    physical: tuple[str, float, float] | None = None,
+) -> Curve:
     """The curve that a card's table describes.
 
     Args:
-        spec: table with `kind`, `unit` and the fields of that kind.
+        spec: table with `kind`, `unit` and the fields of that kind; `over` names the unit of the argument, "1"
+            (the level x, also without it) or the card's level unit. The `at` of points are always in the latter.
         units: the units allowed here, each with the factor that turns it into the unit wanted.
         to_level: turns a value in the card's level unit into x in [0, 1].
+        physical: the card's level unit, the value at level 0 and the span to level 1; None allows x only.
 
     Raises:
         ValueError: unknown kind or unit, missing or unknown field, a number that is none.
@@ -175,20 +128,18 @@ def parse(spec: object, *, units: Mapping[str, float], to_level: Callable[[float
     """
     if not isinstance(spec, Mapping):
         raise ValueError(f"needs a table with kind, unit and parameters, not {spec!r}")
-    arguments = dict(spec)
-    kind = KINDS.get(str(arguments.pop("kind", None)))
-    if kind is None:
+    if str(spec.get("kind")) not in KINDS:
         raise ValueError(f"needs kind = one of {', '.join(KINDS)}, not {spec.get('kind')!r}")
-    unit = arguments.pop("unit", None)
+    unit, over = spec.get("unit"), spec.get("over", "1")
     if not isinstance(unit, str) or unit not in units:
         raise ValueError(f"needs unit = one of {', '.join(units)}, not {unit!r}")
-    wanted = {field.name for field in fields(kind)}
-    if set(arguments) != wanted:
-        wrong = ", ".join(sorted(set(arguments) ^ wanted))
-        raise ValueError(f"needs the fields {', '.join(sorted(wanted))} and no others; wrong or missing: {wrong}")
-    curve: Curve = kind(**{name: _argument(value) for name, value in arguments.items()})
-    if isinstance(curve, Points):
+    curve = _shape({name: value for name, value in spec.items() if name not in ("unit", "over")})
+    if isinstance(curve, (Points, Nearest)):
         curve = curve.on_levels(to_level)
+    elif physical is not None and over == physical[0] != "1":
+        curve = OverPhysical(curve, physical[1], physical[2])
+    elif over != "1":
+        raise ValueError(f"needs over = 1{'' if physical is None else ' or ' + physical[0]}, not {over!r}")
     return curve if units[unit] == 1.0 else Scaled(curve, units[unit])
 
 

@@ -1,4 +1,4 @@
-"""The compiled loops: program cells, read cells, break cells. One family of loops for every card.
+"""The compiled loops: program cells, read cells, snap and break cells. One loop a phase serves every card.
 
 A card reaches a loop as look-up tables over √x, a stream of randomness as two 64-bit keys
 (`devices.random`), so nothing here knows a device. Every value depends on its own cell's index alone:
@@ -23,7 +23,7 @@ from numba.extending import intrinsic as typed_intrinsic
 from numba.np import arrayobj
 from numpy.typing import NDArray
 
-__all__ = ["GOLDEN", "OCTAVE_BITS", "in_chunks", "program_cells", "read_cells", "stick_cells"]
+__all__ = ["GOLDEN", "OCTAVE_BITS", "in_chunks", "program_cells", "read_cells", "snap_cells", "stick_cells"]
 
 FloatTable = NDArray[np.float32]
 
@@ -133,7 +133,15 @@ def power_of_two(a: F) -> Any:
     return scale * (F(1) + f * (F(1) + f * (F(0.5) + f * tail)))
 
 
-@njit(cache=True, nogil=True)
+def compiled(function: Callable[..., None]) -> Any:
+    """The compiled loop, kept on disk where that is possible: an installation may be read-only without a home."""
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # numba found no folder that it may write to
+        return njit(nogil=True)(function)
+
+
+@compiled
 def program_cells(
     levels: FloatTable,
     sd: FloatTable,
@@ -155,36 +163,76 @@ def program_cells(
         store(out, i, level if level > bound else bound)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def read_cells(
     levels: FloatTable,
     programmed: FloatTable,
-    drift: tuple[FloatTable, FloatTable],
-    noise: FloatTable,
+    kept: float | None,
+    relaxation: tuple[FloatTable, FloatTable, U, U] | None,
+    lowest: float | None,
+    drift: tuple[FloatTable, FloatTable, U, U] | None,
+    noise: FloatTable | None,
+    added: FloatTable | None,
+    own_keys: tuple[U, U] | None,
+    shared: tuple[F, F, F, U, U, U, U] | None,
+    intervals: np.int32,
     quantiles: FloatTable,
-    drift_keys: tuple[U, U],
     read_keys: tuple[U, U],
     first: int,
     out: FloatTable,
 ) -> None:
-    """out = programmed · 2^-|N(drift mean, drift sd)| · (1 + noise · normal), the curves taken at the
-    target level.
+    """out = what one read of each cell shows, the curves taken at the target level x.
 
-    The drift tables hold exponent · log2(t / t0) and the noise table the relative sd, both at the time of
-    reading.
+        level = programmed, or x + kept · (programmed - x), the part of a deviation that a further read still shows
+        level = max(lowest, level + shift + spread · normal of the cell)              relaxation, then the clamp
+        level = level · 2^-|N(drift mean, drift sd)|                                  drift, the exponent the cell's
+        out   = level · (1 + noise · z) + added · z'                                  read noise
+
+    An argument that is None leaves its part out already when the loop is compiled, so a card pays for what it has.
+    z belongs to the read; z' is the same number unless `own_keys` give it a stream of its own. With `shared` = (a, b,
+    c, keys, keys), z = a · z(first keys) + b · z(second keys) + c · z(read): what further reads have in common.
     """
-    intervals = np.int32(noise.size - 1)
-    drift_mean, drift_sd = drift  # outside the loop: taking an array from a tuple counts a reference
+    # outside the loop: taking an array from a tuple counts a reference
+    if relaxation is not None:
+        shift, spread, relax_0, relax_1 = relaxation
+    if drift is not None:
+        drift_mean, drift_sd, drift_0, drift_1 = drift
+    if lowest is not None:
+        bound = F(lowest)
+    if kept is not None:
+        share = F(kept)
     for i in range(levels.size):
-        piece, place = piece_of(load(levels, i), intervals)
+        x = load(levels, i)
+        piece, place = piece_of(x, intervals)
         cell = U(first + i)
-        own = normal(bits(drift_keys[0], drift_keys[1], cell), quantiles)
-        lost = abs(between(drift_mean, piece, place) + between(drift_sd, piece, place) * own)
-        z = normal(bits(read_keys[0], read_keys[1], cell), quantiles)
-        store(out, i, load(programmed, i) * power_of_two(-lost) * (F(1) + between(noise, piece, place) * z))
+        level = load(programmed, i)
+        if kept is not None:
+            level = x + share * (level - x)
+        if relaxation is not None:
+            moved = normal(bits(relax_0, relax_1, cell), quantiles)
+            level = level + (between(shift, piece, place) + between(spread, piece, place) * moved)
+        if lowest is not None:
+            level = level if level > bound else bound
+        if drift is not None:
+            own = normal(bits(drift_0, drift_1, cell), quantiles)
+            lost = abs(between(drift_mean, piece, place) + between(drift_sd, piece, place) * own)
+            level = level * power_of_two(-lost)
+        if noise is not None or added is not None:
+            z = normal(bits(read_keys[0], read_keys[1], cell), quantiles)
+            if shared is not None:
+                same = normal(bits(shared[3], shared[4], cell), quantiles)
+                more = normal(bits(shared[5], shared[6], cell), quantiles)
+                z = shared[0] * same + shared[1] * more + shared[2] * z
+            if noise is not None:
+                level = level * (F(1) + between(noise, piece, place) * z)
+            if added is not None:
+                if own_keys is not None:
+                    z = normal(bits(own_keys[0], own_keys[1], cell), quantiles)
+                level = level + between(added, piece, place) * z
+        store(out, i, level)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def stick_cells(low_rate: float, high_rate: float, keys: tuple[U, U], first: int, out: FloatTable) -> None:
     """Set a share `low_rate` of the cells to 0 and a share `high_rate` to 1, in place."""
     for i in range(out.size):
@@ -193,6 +241,17 @@ def stick_cells(low_rate: float, high_rate: float, keys: tuple[U, U], first: int
             out[i] = F(0)
         elif u >= 1.0 - high_rate:
             out[i] = F(1)
+
+
+@compiled
+def snap_cells(levels: FloatTable, thresholds: FloatTable, values: FloatTable, out: FloatTable) -> None:
+    """out = the one of the rising `values` that each level is written to: the k-th from threshold k on."""
+    for i in range(levels.size):
+        x = load(levels, i)
+        above = np.int64(0)
+        for k in range(thresholds.size):
+            above += np.int64(x >= load(thresholds, k))
+        store(out, i, load(values, above))
 
 
 def in_chunks(cells: int, work: Callable[[int, int], None]) -> None:

@@ -1,23 +1,21 @@
-"""The parts of a device card, and how each is read from TOML and checked.
+"""The parts of a device card that every device has: sources, the level range, the drive, times and temperature.
 
-Every reader raises ValueError with one line that names the place on the card, the rule and the value; the card
-adds its own name in front.
+What the cells then do has a file each: `devices.drift`, `devices.relaxation`, `devices.read_noise`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 
-from devices.curves import Curve, number, parse, tabulate
+from devices.curves import Curve, parse, tabulate
+from devices.fields import fields_of, record_of, value_of
 
-__all__ = ["Drift", "Drive", "Level", "ReadNoise", "Source"]
+__all__ = ["Drive", "Level", "Source", "Stuck", "Temperature", "Times"]
 
-T = TypeVar("T")
+BOLTZMANN_EV = 8.617333262e-5  # eV per kelvin (CODATA 2018, exact)
 
 
 @dataclass(frozen=True)
@@ -72,94 +70,114 @@ class Drive:
 
 
 @dataclass(frozen=True)
-class Drift:
-    """Power-law drift (t / t0)^-ν with ν = |N(exponent_mean(x), exponent_sd(x))|, one ν a cell."""
+class Times:
+    """When the card holds: from 0 to `max_s` after the reference read at `t0_s`, or only at the times `only_s`."""
 
-    exponent_mean: Curve
-    exponent_sd: Curve
+    t0_s: float
+    max_s: float
+    only_s: tuple[float, ...] = ()
+
+    def check(self, card: str, time_s: object) -> float:
+        """time_s as float; ValueError where the card does not hold."""
+        value = float(time_s) if isinstance(time_s, (int, float, np.number)) else math.nan
+        if self.only_s and value not in self.only_s:
+            listed = ", ".join(f"{at:g}" for at in self.only_s)
+            raise ValueError(
+                f"card '{card}' holds only at time_s = {listed} s after programming, where it was measured, "
+                f"not at {time_s!r}: read at one of these"
+            )
+        if not 0.0 <= value <= self.max_s:
+            raise ValueError(
+                f"card '{card}' holds from time_s = 0 to {self.max_s:g} s after programming, "
+                f"not at {time_s!r}: read within that range or take a card measured there"
+            )
+        return value
+
+    def __str__(self) -> str:
+        if self.only_s:
+            return "only at " + ", ".join(f"{at:g}" for at in self.only_s) + " s"
+        return f"0 to {self.max_s:g} s"
 
 
 @dataclass(frozen=True)
-class ReadNoise:
-    """1/f read noise: relative sd q(x) · √ln((t + t_read) / (2 t_read)), t_read in seconds."""
+class Temperature:
+    """Arrhenius ageing: a second at T ages as exp(Ea/k (1/T_ref - 1/T)) seconds at `reference_k`."""
 
-    t_read_s: float
-    q: Curve
+    reference_k: float
+    activation_ev: float
+    min_k: float
+    max_k: float
 
-    def growth(self, t_s: float) -> float:
-        """The factor √ln((t + t_read) / (2 t_read)) at t seconds after programming.
+    def __post_init__(self) -> None:
+        if not (self.activation_ev > 0.0 and 0.0 < self.min_k <= self.reference_k <= self.max_k):
+            raise ValueError(
+                "needs activation_ev above 0 and min_k, reference_k, max_k rising from above 0, not "
+                f"{self.activation_ev:g} and {self.min_k:g}, {self.reference_k:g}, {self.max_k:g}"
+            )
 
-        >>> round(ReadNoise(t_read_s=250e-9, q=np.ones_like).growth(20.0), 3)
-        4.184
+    def acceleration(self, temperature_k: float) -> float:
+        """Seconds at the reference temperature that age a cell as one second at `temperature_k` (kelvin).
+
+        >>> lab = Temperature(reference_k=358.0, activation_ev=2.25, min_k=338.0, max_k=373.0)
+        >>> round(lab.acceleration(373.0), 1)
+        18.8
         """
-        return math.sqrt(math.log((t_s + self.t_read_s) / (2.0 * self.t_read_s)))
+        return math.exp(self.activation_ev / BOLTZMANN_EV * (1.0 / self.reference_k - 1.0 / temperature_k))
 
 
-def fields_of(table: object, place: str, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
-    """The table as dict; ValueError unless it has all needed fields and no unknown one."""
-    if not isinstance(table, Mapping):
-        raise ValueError(f"{place} needs a table with {', '.join(needed)}, not {table!r}")
-    missing = [name for name in needed if name not in table]
-    unknown = [name for name in table if name not in (*needed, *optional)]
-    if missing or unknown:
-        raise ValueError(
-            f"{place} needs the fields {', '.join(needed)}: "
-            f"missing {', '.join(missing) or 'none'}, unknown {', '.join(unknown) or 'none'}"
-        )
-    return dict(table)
+@dataclass(frozen=True)
+class Stuck:
+    """Shares of the cells that sit at level 0 (`low`) or at level 1 (`high`) whatever is written."""
+
+    low: float = 0.0
+    high: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.low >= 0.0 and self.high >= 0.0 and self.low + self.high <= 1.0):
+            raise ValueError(
+                f"stuck_low and stuck_high must be shares of the cells, together at most 1, "
+                f"not {self.low:g} and {self.high:g}: pass for example stuck_low=0.01"
+            )
+
+    def replaced(self, low: float | None, high: float | None) -> Stuck:
+        """These shares with those given instead."""
+        return Stuck(self.low if low is None else float(low), self.high if high is None else float(high))
+
+    def __bool__(self) -> bool:
+        return self.low > 0.0 or self.high > 0.0
 
 
-def value_of(value: object, kind: str, place: str) -> Any:
-    """A card's value as the type that a dataclass declares for it."""
-    if kind == "float":
-        try:
-            return number(value)
-        except ValueError as error:
-            raise ValueError(f"{place} {error}") from None
-    if kind == "tuple[float, ...]" and isinstance(value, list):
-        return tuple(value_of(item, "float", place) for item in value)
-    if kind == "bool" and isinstance(value, bool):
-        return value
-    if kind == "str" and isinstance(value, str) and value:
-        return value
-    wanted = {"bool": "true or false", "str": "a text"}.get(kind, "a list of numbers")
-    raise ValueError(f"{place} needs {wanted}, not {value!r}")
+def curve_of(spec: object, place: str, level: Level, *, in_levels: bool = False, signed: bool = False) -> Curve:
+    """A curve of the card, nowhere negative unless `signed`; with `in_levels` it may be in the level's unit.
 
-
-def record_of(cls: type[T], table: object, place: str) -> T:
-    """A frozen dataclass of plain values, read from the table of the same field names."""
-    kinds = {item.name: str(item.type) for item in fields(cls)}  # type: ignore[arg-type]  # a dataclass, always
-    given = fields_of(table, place, list(kinds))
-    values = {name: value_of(given[name], kind, f"{place}.{name}") for name, kind in kinds.items()}
+    A signed curve in the level's unit is a change of the level, so it also keeps the direction of the range.
+    """
+    span = level.at_1 - level.at_0
+    units = {"1": 1.0} | ({level.unit: 1.0 / (span if signed else abs(span))} if in_levels else {})
     try:
-        return cls(**values)
-    except ValueError as error:
-        raise ValueError(f"{place} {error}") from None
-
-
-def curve_of(spec: object, place: str, level: Level, *, in_levels: bool = False) -> Curve:
-    """A curve of the card, nowhere negative; with `in_levels` it may be in the level's unit."""
-    units = {"1": 1.0} | ({level.unit: 1.0 / abs(level.at_1 - level.at_0)} if in_levels else {})
-    try:
-        curve = parse(spec, units=units, to_level=level.from_physical)
+        curve = parse(spec, units=units, to_level=level.from_physical, physical=(level.unit, level.at_0, span))
     except ValueError as error:
         raise ValueError(f"{place} {error}") from None
     table = tabulate(curve)
-    if not (np.isfinite(table).all() and (table >= 0.0).all()):
+    if not (np.isfinite(table).all() and (signed or (table >= 0.0).all())):
         raise ValueError(
-            f"{place} needs finite values of 0 or more at every level, not {table.min():g} to {table.max():g}"
+            f"{place} needs finite values{'' if signed else ' of 0 or more'} at every level, "
+            f"not {table.min():g} to {table.max():g}"
         )
     return curve
 
 
-def time_of(table: object) -> tuple[float, float]:
-    """t0_s and max_s, the latter possibly infinite."""
-    given = fields_of(table, "time", ("t0_s", "max_s"))
+def times_of(table: object) -> Times:
+    """The times a card holds in; `max_s` may be infinite, `only_s` lists the only ones."""
+    given = fields_of(table, "time", ("t0_s", "max_s"), ("only_s",))
     t0_s = value_of(given["t0_s"], "float", "time.t0_s")
     max_s = math.inf if given["max_s"] == math.inf else value_of(given["max_s"], "float", "time.max_s")
     if t0_s < 0.0 or max_s < 0.0:
         raise ValueError(f"time needs t0_s and max_s of 0 s or more, not {t0_s:g} and {max_s:g}")
-    return t0_s, max_s
+    only_s = value_of(given.get("only_s", []), "tuple[float, ...]", "time.only_s")
+    if list(only_s) != sorted(set(only_s)) or (only_s and not 0.0 <= only_s[0] <= only_s[-1] == max_s):
+        raise ValueError(f"time.only_s needs times that rise from 0 or later to max_s = {max_s:g}, not {list(only_s)}")
+    return Times(t0_s, max_s, only_s)
 
 
 def drive_of(table: object, level: Level) -> Drive:
@@ -170,21 +188,13 @@ def drive_of(table: object, level: Level) -> Drive:
     return drive
 
 
-def drift_of(table: object, level: Level, t0_s: float) -> Drift:
-    """The drift, which needs a reference read to count from."""
-    given = fields_of(table, "drift", ("exponent_mean", "exponent_sd"))
-    if t0_s == 0.0:
-        raise ValueError("drift needs time.t0_s above 0 s, the time of the reference read, not 0")
-    mean, sd = (curve_of(given[name], f"drift.{name}", level) for name in ("exponent_mean", "exponent_sd"))
-    return Drift(mean, sd)
-
-
-def read_noise_of(table: object, level: Level, t0_s: float) -> ReadNoise:
-    """The read noise, whose logarithm needs a reference read later than one reading time."""
-    given = fields_of(table, "read_noise", ("t_read_s", "q"))
-    t_read_s = value_of(given["t_read_s"], "float", "read_noise.t_read_s")
-    if not 0.0 < t_read_s <= t0_s:
+def levels_of(values: object, level: Level) -> tuple[float, ...]:
+    """The finite levels a cell is written to, given in the level's unit, as levels x that rise from 0 to 1."""
+    given = value_of(values, "tuple[float, ...]", "programming.levels")
+    at = tuple(sorted(level.from_physical(value) for value in given))
+    if len(at) < 2 or len(set(at)) < len(at) or abs(at[0]) > 1e-9 or abs(at[-1] - 1.0) > 1e-9:
         raise ValueError(
-            f"read_noise.t_read_s needs to lie above 0 s and within time.t0_s = {t0_s:g}, not {t_read_s:g}"
+            f"programming.levels needs two or more different levels from {level.at_0:g} to {level.at_1:g}, "
+            f"not {list(given)}"
         )
-    return ReadNoise(t_read_s, curve_of(given["q"], "read_noise.q", level))
+    return (0.0, *at[1:-1], 1.0)  # without the rounding of the division

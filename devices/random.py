@@ -24,13 +24,28 @@ from scipy.special import ndtri
 
 from devices.kernels import OCTAVE_BITS
 
-__all__ = ["DRIFT", "PROGRAMMING", "QUANTILES", "READ", "STUCK", "check_seed", "keys"]
+__all__ = [
+    "ADDED",
+    "COMMON",
+    "DRIFT",
+    "PROGRAMMING",
+    "QUANTILES",
+    "READ",
+    "RELAXATION",
+    "STUCK",
+    "check_seed",
+    "keys",
+]
 
 PROGRAMMING = 0
 DRIFT = 1
 STUCK = 2
+RELAXATION = 3
+COMMON = 4
 READ = 16
-"""Streams; the k-th read of the cells is stream READ + k."""
+ADDED = 2**33
+"""Streams; the k-th read of the cells is stream READ + k, and ADDED + k for what is added to it. COMMON is what
+further reads of one cell share."""
 
 TAIL_BITS = 32
 

@@ -6,18 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import devices
 from devices import Card, card_names, load_card
-from devices.curves import interpolate, tabulate
-
-# x and µ_ν, sd_ν, Q of the Nandakumar/Joshi fit, as published and re-tabulated (four decimals)
-PUBLISHED_DRIFT = [
-    (0.01, 0.0958, 0.0450, 0.1756),
-    (0.05, 0.0708, 0.0315, 0.0617),
-    (0.10, 0.0601, 0.0229, 0.0393),
-    (0.20, 0.0493, 0.0142, 0.0251),
-    (0.50, 0.0490, 0.0080, 0.0138),
-    (1.00, 0.0490, 0.0080, 0.0088),
-]
+from devices.card import NEEDED, OPTIONAL
+from devices.curves import KINDS, interpolate, tabulate
 
 
 def edited(old: str, new: str, name: str = "pcm-nandakumar") -> str:
@@ -27,70 +19,25 @@ def edited(old: str, new: str, name: str = "pcm-nandakumar") -> str:
     return text.replace(old, new)
 
 
-def test_programming_sd_of_the_nandakumar_card_is_the_published_one() -> None:
-    # Nandakumar et al. 2019: sd / g_max at these x, four decimals
-    x = np.array([0.0, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0])
-    published = [0.0105, 0.0121, 0.0144, 0.0179, 0.0273, 0.0381, 0.0431, 0.0422]
-    np.testing.assert_allclose(load_card("pcm-nandakumar").programming_sd(x), published, atol=5.1e-5)
-
-
-@pytest.mark.parametrize(("x", "mean", "sd", "q"), PUBLISHED_DRIFT)
-def test_drift_and_read_noise_of_the_nandakumar_card_are_the_published_ones(
-    x: float, mean: float, sd: float, q: float
-) -> None:
-    card = load_card("pcm-nandakumar")
-    assert card.drift is not None
-    assert card.read_noise is not None
-    found = [float(curve(np.array(x))) for curve in (card.drift.exponent_mean, card.drift.exponent_sd)]
-    np.testing.assert_allclose([*found, float(card.read_noise.q(np.array(x)))], [mean, sd, q], atol=5.1e-5)
-
-
-@pytest.mark.parametrize(("t_s", "factor"), [(20.0, 4.184), (3600.0, 4.764), (86400.0, 5.087), (31536000.0, 5.637)])
-def test_growth_of_the_read_noise_is_the_published_one(t_s: float, factor: float) -> None:
-    noise = load_card("pcm-nandakumar").read_noise
-    assert noise is not None
-    assert noise.growth(t_s) == pytest.approx(factor, abs=5.1e-4)
-
-
-@pytest.mark.parametrize(
-    ("variant", "sd_in_decades"),
-    [
-        ("one-device", [0.0068, 0.0290, 0.0471, 0.0494, 0.0410, 0.0403, 0.0392, 0.0333, 0.032, 0.032, 0.035, 0.040]),
-        ("aligned", [0.0080, 0.0344, 0.0558, 0.0649, 0.0715, 0.0699, 0.0665, 0.0663, 0.0707, 0.0765, 0.0797, 0.0824]),
-    ],
-)  # fmt: skip
-def test_zarcone_cards_pass_through_the_measured_moments(variant: str, sd_in_decades: list[float]) -> None:
-    card = load_card(f"pcm-zarcone:{variant}")
-    assert card.drive is not None
-    levels = np.array([card.level.from_physical(mean) for mean in card.drive.means])
-    # 0.713 decades between the ends of the monotone range of the 12 points
-    np.testing.assert_allclose(card.programming_sd(levels) * 0.713, sd_in_decades, rtol=1e-12)
-    np.testing.assert_allclose(card.drive_for(levels), card.drive.values, rtol=1e-12)
-
-
-def test_zarcone_spread_is_the_published_share_of_the_range() -> None:
-    # medians over the range: one device 4.1-5.8 %, aligned 9.5 % (moments of the same data set)
-    x = np.linspace(0.0, 1.0, 1001)
-    assert 0.041 < np.median(load_card("pcm-zarcone:one-device").programming_sd(x)) < 0.058
-    assert np.median(load_card("pcm-zarcone:aligned").programming_sd(x)) == pytest.approx(0.095, rel=0.03)
-
-
 @pytest.mark.parametrize("name", card_names())
-def test_tables_follow_the_curves_within_half_a_percent_of_their_maximum(name: str) -> None:
-    """A kink inside an interval costs slope · width / 4 at most: 0.0035 of the maximum for Q, less elsewhere."""
+def test_tables_follow_the_curves_within_a_percent_of_their_maximum(name: str) -> None:
+    """A kink inside an interval costs slope · width / 4 at most: 0.0035 of the maximum for Q, less elsewhere; a jump
+    costs itself: 0.008 of the maximum where the published branches of pcm-hermes meet. Steps of finite levels are
+    read at the levels alone."""
     card = load_card(name)
-    curves = [card.programming_sd]
+    curves = [] if card.written_levels else [card.programming_sd]
     curves += [card.drift.exponent_mean, card.drift.exponent_sd] if card.drift else []
-    curves += [card.read_noise.q] if card.read_noise else []
+    curves += [card.read_noise.q, card.read_noise.sd] if card.read_noise else []
     x = np.linspace(0.0, 1.0, 40_001) ** 3
     for curve in curves:
         error = np.abs(interpolate(tabulate(curve), x) - curve(x))
-        assert error.max() <= 0.005 * curve(x).max()
+        assert error.max() <= 0.01 * curve(x).max()
         assert error.mean() <= 2e-5 * max(curve(x).max(), 1e-30)
 
 
 def test_card_names_spell_out_variants_and_all_load() -> None:
-    assert card_names() == ["ideal", "pcm-nandakumar", "pcm-zarcone:aligned", "pcm-zarcone:one-device"]
+    assert card_names() == sorted(card_names())
+    assert {"ideal", "pcm-nandakumar", "pcm-zarcone:aligned", "pcm-hermes:two-devices"} < set(card_names())
     assert [load_card(name).name for name in card_names()] == card_names()
 
 
@@ -137,7 +84,7 @@ def test_every_card_says_its_sources_and_its_choices() -> None:
         ("pcm-zarcon", r"no card 'pcm-zarcon': near names are .*pcm-zarcone"),
         ("pcm-zarcone:alined", r"no card 'pcm-zarcone:alined': near names are pcm-zarcone:aligned"),
         ("ideal:x", r"no card 'ideal:x': near names are ideal"),
-        ("flash", r"no card 'flash': near names are ideal, pcm-nandakumar, .*\.toml file"),
+        ("flash", r"no card 'flash': near names are ideal, pcm-hermes, .*\.toml file"),
         ("nowhere/my.toml", r"cannot read card file 'nowhere/my.toml': .* give the path of a card in TOML"),
     ],
 )
@@ -180,6 +127,36 @@ def test_a_bad_card_is_refused_in_one_line(old: str, new: str, line: str) -> Non
         Card.from_text(edited(old, new))
 
 
+BAD_PARTS = [
+    ("sonos", "unit = \"nA\", over = \"nA\", height = 12.58037", "unit = \"nA\", over = \"A\", height = 12.58037",
+     "read_noise.sd needs over = 1 or nA, not 'A'"),
+    ("sonos", "height = 12.58037, scale = 215.36557", "height = 12.58037, scale = 0", "needs scale above 0"),
+    ("sonos", "height = 12.58037,", "height = [1.0],", r"read_noise.sd needs height = a number, not \[1.0\]"),
+    ("sonos", "time_s = 172800.0", "time_s = 86400.0", "relaxation.at needs times that rise from 0 s to time.max_s"),
+    ("rram-neurram", "[0.701,", "[0.201,", "relaxation.at 1.sd needs to be nowhere below programming.sd"),
+    ("rram-neurram", "only_s = [1.0,", "only_s = [2e6,", "time.only_s needs times that rise"),
+    ("rram-neurram", '"at-times"', '"at-dawn"', "relaxation needs kind = one of log-time, power-time, at-times"),
+    ("rram-cmo", "t0_s = 1.0", "t0_s = 0.5", "relaxation of kind log-time needs time.t0_s of 1 s or more"),
+    ("rram-cmo", "apart_s = 1.0", "apart_s = 1e-6", "read_noise.apart_s needs 1/f noise and at least 2 t_read_s"),
+    ("rram-radar", "min_k = 338.0", "min_k = 360.0", "temperature needs activation_ev above 0 and min_k, reference_k"),
+    ("rram-radar", "power = 0.8413", "power = 0.0", "relaxation.power needs more than 0, not 0.0"),
+    ("rram-radar", "format = 1", "format = 1\nstuck = {low = 0.7, high = 0.5}", "stuck .* together at most 1"),
+    ("rram-multilevel", "levels = [0.0, 0.38464387,", "levels = [0.1, 0.38464387,", "programming.levels needs two or"),
+    ("pcm-zarcone", "correlation = 0.46", "correlation = 1.0", "rereads.correlation needs a number from 0 to below 1"),
+    ("pcm-zarcone", "clamp_at_0 = false", "clamp_at_0 = true", "rereads needs a card without clamp_at_0"),
+    ("pcm-hermes", "below = { kind = \"clipped-log\", slope = -0.0387,",
+     "below = { kind = \"points\", slope = -0.0387,",
+     "drift.exponent_mean needs the fields at, values"),
+    ("pcm-hermes", "apart_s = 1.0", "apart_s = 1.0\n[variants.two-devices.wear]\nx = 1", "unknown wear"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "old", "new", "line"), BAD_PARTS)
+def test_a_bad_part_of_a_card_is_refused_in_one_line(name: str, old: str, new: str, line: str) -> None:
+    with pytest.raises(ValueError, match=rf"^card '{name}[^\n]*{line}[^\n]*$"):
+        Card.from_text(edited(old, new, name))
+
+
 DEFAULT = 'default_variant = "one-device"'
 BAD_VARIANTS = [
     (DEFAULT, "", "needs default_variant = one of its variants, not ''"),
@@ -201,7 +178,7 @@ def test_a_bad_card_with_variants_is_refused_in_one_line(old: str, new: str, lin
 
 
 def test_an_unknown_variant_of_a_text_is_refused() -> None:
-    line = r"^card 'pcm-zarcone': no variant 'x': take one-device or aligned$"
+    line = r"^card 'pcm-zarcone': no variant 'x': take one-device or aligned or partial-reset$"
     with pytest.raises(ValueError, match=line):
         Card.from_text(load_card("pcm-zarcone").text, "x")
 
@@ -220,6 +197,12 @@ def test_a_bad_file_is_named(tmp_path: Path) -> None:
         ("pcm-nandakumar", 4e7, r"holds from time_s = 0 to 3\.1536e\+07 s"),
         ("pcm-nandakumar", -1.0, r"not at -1\.0: read within that range"),
         ("ideal", math.nan, "not at nan"),
+        ("rram-neurram", 0.0, "holds only at time_s = 1, 86400, 172800 s after programming, .* not at 0"),
+        ("rram-neurram", 90000.0, "holds only at time_s = 1, 86400, 172800 s"),
+        ("rram-milo", 1.0, "holds only at time_s = 0 s"),
+        ("pcm-joshi", 3600.0, "holds only at time_s = 0 s"),
+        ("sonos:five-days", 432001.0, "holds from time_s = 0 to 432000 s"),
+        ("sonos:at-once", 60.0, "holds only at time_s = 0 s"),
     ],
 )
 def test_a_time_outside_the_range_is_refused(name: str, time_s: float, line: str) -> None:
@@ -241,3 +224,18 @@ def test_a_level_has_a_voltage_only_where_the_card_says_so() -> None:
         load_card("ideal").drive_for(0.5)
     with pytest.raises(ValueError, match=r"levels must lie in \[0, 1\]"):
         card.drive_for([0.5, 1.5])
+
+
+def test_the_schema_names_every_table_and_every_kind_of_curve() -> None:
+    readme = (Path(devices.__file__).parent / "cards" / "README.md").read_text("utf-8")
+    for field in (*NEEDED, *OPTIONAL, *KINDS, "variants", "default_variant", "only_s", "levels", "over"):
+        assert f"`{field}`" in readme or f"[{field}]" in readme or f"[{field}." in readme or f"`{field} " in readme
+
+
+@pytest.mark.parametrize("name", card_names())
+def test_every_card_says_its_licence_and_where_its_numbers_stand(name: str) -> None:
+    card = load_card(name)
+    for source in card.sources:
+        assert source.licence
+        assert source.figure
+    assert any("re-read" in choice or "reads" in choice or name == "ideal" for choice in card.choices)

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from devices import kernels, load_card, program, random
-from devices.curves import interpolate
-from devices.response import programming_table, read_tables
+from devices import Card, Cells, kernels, load_card, program, random
+from devices.curves import interpolate, sqrt_grid, tabulate
+from devices.tables import programming_table
 
 njit: Any = numba.njit
 Floats = NDArray[np.float32]
@@ -50,19 +50,57 @@ def test_programming_is_what_plain_numpy_makes_of_it() -> None:
     np.testing.assert_allclose(found, np.maximum(expected, 0.0), atol=3e-7)
 
 
-def test_reading_is_what_plain_numpy_makes_of_it() -> None:
-    card = load_card("pcm-nandakumar")
-    x = np.linspace(0.0, 1.0, 20_001, dtype=np.float32)
-    cells = program(card, x, seed=4)
-    tables = read_tables(card, 86400.0)
-    assert tables is not None
-    wide = x.astype(np.float64)
-    own = interpolate(tables.drift_mean, wide) + interpolate(tables.drift_sd, wide) * numpy_normals(
-        4, random.DRIFT, x.size
-    )
-    noise = interpolate(tables.noise, wide) * numpy_normals(4, random.READ + 5, x.size)
-    expected = cells.programmed * np.exp2(-np.abs(own)) * (1.0 + noise)
-    np.testing.assert_allclose(cells.read(time_s=86400.0, read=5), expected, atol=2e-6)
+def numpy_read(cells: Cells, time_s: float, read: int) -> NDArray[np.float64]:
+    """A read written out in plain numpy from the card's curves at the nodes of the tables, all parts of all cards."""
+    card, seed, n = cells.card, cells.seed, cells.levels.size
+    x, t_s = cells.levels.astype(np.float64), time_s + cells.card.t0_s
+    first = numpy_normals(seed, random.READ, n)
+    common, own = numpy_normals(seed, random.COMMON, n), numpy_normals(seed, random.READ + read, n)
+    y = cells.programmed.astype(np.float64)
+    if card.rereads is not None and read > 0:
+        c, sd = card.rereads, interpolate(programming_table(card), x)
+        y = x + c * (y - x) + sd * (np.sqrt(c - c**2) * common + np.sqrt(1.0 - c) * own)
+    if card.relaxation is not None:
+        moved = numpy_normals(seed, random.RELAXATION, n)
+        shift, spread = (interpolate(f(sqrt_grid(), t_s), x) for f in (card.relaxation.shift, card.relaxation.spread))
+        y = y + shift + spread * moved
+        y = np.maximum(y, 0.0) if card.level.clamp_at_0 else y
+    if card.drift is not None:
+        mean, sd = (interpolate(tabulate(c), x) for c in (card.drift.exponent_mean, card.drift.exponent_sd))
+        y = y * (t_s / card.t0_s) ** -np.abs(mean + sd * numpy_normals(seed, random.DRIFT, n))
+    if card.read_noise is not None:
+        c, growth = card.read_noise.common(t_s), card.read_noise.growth(t_s)
+        z = own if read == 0 else c * first + np.sqrt(c - c**2) * common + np.sqrt(1.0 - c) * own
+        q, sd = (growth * interpolate(tabulate(curve), x) for curve in (card.read_noise.q, card.read_noise.sd))
+        y = y * (1.0 + q * z)
+        y = y + sd * (numpy_normals(seed, random.ADDED + read, n) if q.any() and sd.any() else z)
+    return y
+
+
+@pytest.mark.parametrize("read", [0, 5])
+@pytest.mark.parametrize(
+    ("name", "time_s"),
+    [
+        ("pcm-nandakumar", 86400.0),
+        ("pcm-nandakumar", 0.0),
+        ("pcm-hermes:one-device", 3e7),
+        ("pcm-zarcone", 0.0),
+        ("rram-neurram", 1.0),
+        ("rram-neurram", 172800.0),
+        ("rram-cmo", 3600.0),
+        ("rram-radar", 1e7),
+        ("sonos", 100_000.0),
+        ("rram-multilevel:8-levels", 0.0),
+        ("both noises", 3600.0),
+    ],
+)
+def test_reading_is_what_plain_numpy_makes_of_it(name: str, time_s: float, read: int) -> None:
+    card = load_card("pcm-nandakumar" if name == "both noises" else name)
+    if name == "both noises":
+        card = Card.from_text(card.text + 'sd = { kind = "constant", unit = "µS", value = 0.5 }\n')
+    cells = program(card, np.linspace(0.0, 1.0, 20_001, dtype=np.float32), seed=4)
+    # float32 tables and arithmetic on levels around 1
+    np.testing.assert_allclose(cells.read(time_s=time_s, read=read), numpy_read(cells, time_s, read), atol=2e-6)
 
 
 def test_powers_of_two_are_exact_to_float32_and_one_at_zero() -> None:
@@ -87,14 +125,14 @@ def test_cutting_into_chunks_changes_no_bit(cuts: list[int], first: int) -> None
     assert parts.tobytes() == whole.tobytes()
 
 
-@pytest.mark.parametrize("card", ["pcm-nandakumar", "pcm-zarcone"])
+@pytest.mark.parametrize("card", ["pcm-nandakumar", "pcm-zarcone", "rram-multilevel"])
 def test_two_threads_give_the_bits_of_one(card: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(1).random(2 * kernels.CHUNK_CELLS + 12_345, dtype=np.float32)
     found = []
     for threads in (1, 2, 3):
         monkeypatch.setattr(kernels, "config", SimpleNamespace(NUMBA_NUM_THREADS=threads))
         cells = program(card, x, seed=5, stuck_low=0.01, stuck_high=0.02)
-        found.append(cells.programmed.tobytes() + cells.read(time_s=50.0, read=1).tobytes())
+        found.append(cells.programmed.tobytes() + cells.read(time_s=0.0, read=1).tobytes())
     assert found[0] == found[1] == found[2]
 
 
@@ -114,3 +152,25 @@ def test_levels_no_caller_should_pass_read_no_memory_beyond_the_tables() -> None
     out = np.empty_like(x)
     kernels.program_cells(x, programming_table(load_card("ideal")), random.QUANTILES, random.keys(0, 0), 0, 0.0, out)
     np.testing.assert_array_equal(out[2::6], 2.0)
+
+
+def test_a_level_is_snapped_to_the_value_of_its_interval() -> None:
+    thresholds, values = np.array([0.25, 0.75], np.float32), np.array([0.0, 0.4, 1.0], np.float32)
+    x = np.array([0.0, 0.2499, 0.25, 0.5, 0.7499, 0.75, 1.0, np.nan], np.float32)
+    out = np.empty_like(x)
+    kernels.snap_cells(x, thresholds, values, out)
+    np.testing.assert_array_equal(out, np.array([0.0, 0.0, 0.4, 0.4, 0.4, 1.0, 1.0, 0.0], np.float32))
+
+
+def test_without_a_folder_to_write_to_the_loops_still_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba refuses to cache where neither the installation nor the home may be written to."""
+
+    def refusing(**options: bool) -> Any:
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr(kernels, "njit", refusing)
+    x = np.zeros(5, np.float32)
+    kernels.compiled(kernels.stick_cells.py_func)(0.0, 1.0, random.keys(0, random.STUCK), 0, x)
+    np.testing.assert_array_equal(x, 1.0)

@@ -75,7 +75,7 @@ def test_reads_of_one_chip_differ_less_than_chips(
 
 
 def test_a_card_without_read_noise_reads_alike_every_time(network: physcomp.Network, pictures: physcomp.Images) -> None:
-    plan = plan_on(network, pictures, "pcm-zarcone")
+    plan = plan_on(network, pictures, "rram-milo")
     trials = read_back(physcomp.store(network, plan), pictures.pixels, pictures.labels, trials=3)
     assert len({(t.loss, t.accuracy) for t in trials}) == 1
 
