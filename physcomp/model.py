@@ -19,7 +19,7 @@ from physcomp.images import Images
 from physcomp.menu import DEFAULT, part_of, read_menu
 from physcomp.network import Network, prepare
 from physcomp.rounding import round_rows
-from physcomp.sensitivity import Coupling, Curvature, Progress, couplings, curvatures
+from physcomp.sensitivity import MEMORY_BYTES, Coupling, Curvature, Progress, couplings, curvatures
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,7 @@ class LossModel:
         cost: float64 (groups, codes): cells, scales included.
         images: the calibration images it was measured on.
         seed: of the random probes.
+        memory_bytes: as it was built with, see `build_models`.
     """
 
     network: Network
@@ -57,6 +58,7 @@ class LossModel:
     cost: NDArray[np.float64]
     images: Images
     seed: int
+    memory_bytes: int
 
     @property
     def weights(self) -> int:
@@ -110,9 +112,10 @@ class LossModel:
                 f"{smallest:.4f} cells/weight, got {cells_per_weight:g}; raise it"
             )
         blocks = tuple(
-            qubo.Block.from_gram(start + np.arange(layer.groups), coupling.gram)
-            for start, layer, coupling in zip(self.starts, self.layers, self.couplings, strict=True)
-            if layer.groups > 1
+            qubo.Block.from_gram(start + np.arange(run.start, run.stop), gram)
+            for start, coupling in zip(self.starts, self.couplings, strict=True)
+            for run, gram in zip(coupling.runs, coupling.grams, strict=True)
+            if len(gram) > 1
         )
         whole = qubo.Selection(
             loss=self.loss, cost=self.cost, budget=cells_per_weight * self.weights - fixed, blocks=blocks
@@ -143,6 +146,7 @@ class LossModel:
             offered=self.offered,
             granularity=self.granularity,
             seed=self.seed,
+            memory_bytes=self.memory_bytes,
             progress=None,
         )
         return model
@@ -150,11 +154,12 @@ class LossModel:
     def predict(self, choice: NDArray[np.int64], shrinkage: float) -> float:
         """Expected loss increase, in nats, of a choice of one code a group."""
         total = float(self.loss[np.arange(len(choice)), choice].sum())
-        for start, layer, coupling in zip(self.starts, self.layers, self.couplings, strict=True):
-            picked = choice[start : start + layer.groups]
-            index = np.arange(layer.groups)
-            products = coupling.gram[index[:, None], picked[:, None], index[None, :], picked[None, :]]
-            total += shrinkage * 0.5 * float(products.sum() - np.trace(products))
+        for start, coupling in zip(self.starts, self.couplings, strict=True):
+            for run, gram in zip(coupling.runs, coupling.grams, strict=True):
+                picked = choice[start + run.start : start + run.stop]
+                index = np.arange(len(gram))
+                products = gram[index[:, None], picked[:, None], index[None, :], picked[None, :]]
+                total += shrinkage * 0.5 * float(products.sum() - np.trace(products))
         return total
 
 
@@ -167,6 +172,7 @@ def build_models(
     compared: tuple[str, ...] = (),
     granularity: Granularity = "filter",
     seed: int = 0,
+    memory_bytes: int = MEMORY_BYTES,
     progress: Progress | None = None,
 ) -> list[LossModel]:
     """Measure on calibration images what every code of the menu would do to every group, on several cards.
@@ -179,6 +185,8 @@ def build_models(
         compared: names of further codes, for plans that give every group the same one.
         granularity: what one decision is for.
         seed: of the random probes.
+        memory_bytes: for the couplings, and once more for the passes over images; where it does not hold the couplings
+            inside whole layers they are kept between fewer neighbouring groups.
         progress: called with the share done.
 
     Raises:
@@ -195,6 +203,7 @@ def build_models(
         offered=len(menu),
         granularity=granularity,
         seed=seed,
+        memory_bytes=memory_bytes,
         progress=progress,
     )
 
@@ -209,6 +218,7 @@ def _models(
     offered: int,
     granularity: Granularity,
     seed: int,
+    memory_bytes: int,
     progress: Progress | None,
 ) -> list[LossModel]:
     """`build_models` with the curvature at the weights of `module`, and errors relative to those of `network`."""
@@ -218,7 +228,7 @@ def _models(
     def share(step: int) -> Progress:
         return lambda done: progress((step + done) / steps) if progress else None
 
-    curved = curvatures(module, layers, images, seed=seed, progress=share(0))
+    curved = curvatures(module, layers, images, seed=seed, memory_bytes=memory_bytes, progress=share(0))
     counts = tuple(sorted({code.count for code in codes if isinstance(code, Digital)}))
     rounded = [round_rows(layer.rows, curve, counts) for layer, curve in zip(layers, curved, strict=True)]
     models = []
@@ -228,7 +238,7 @@ def _models(
             for layer, curve, pair in zip(layers, curved, rounded, strict=True)
         ]
         means = [fit.mean for fit in fitted]
-        measured = couplings(module, layers, images, means, seed=seed, progress=share(step))
+        measured = couplings(module, layers, images, means, seed=seed, memory_bytes=memory_bytes, progress=share(step))
         losses = [_loss(m, fit.spread) for m, fit in zip(measured, fitted, strict=True)]
         models.append(
             LossModel(
@@ -246,6 +256,7 @@ def _models(
                 cost=np.concatenate([_cost(layer, codes, medium) for layer in layers]),
                 images=images,
                 seed=seed,
+                memory_bytes=memory_bytes,
             )
         )
     return models
@@ -261,6 +272,7 @@ def build_model(
     compared: tuple[str, ...] = (),
     granularity: Granularity = "filter",
     seed: int = 0,
+    memory_bytes: int = MEMORY_BYTES,
     progress: Progress | None = None,
 ) -> LossModel:
     """`build_models` for one card and time."""
@@ -272,6 +284,7 @@ def build_model(
         compared=compared,
         granularity=granularity,
         seed=seed,
+        memory_bytes=memory_bytes,
         progress=progress,
     )
     return model
@@ -314,8 +327,7 @@ def _fit(
 
 def _loss(coupling: Coupling, spread: Rows) -> NDArray[np.float64]:
     """½ of each column's square and ½ Σ h Var: (groups, codes)."""
-    alone = np.einsum("gkgk->gk", coupling.gram)
-    return np.asarray(alone / 2 + np.einsum("gw,gwk->gk", coupling.importance, spread) / 2)
+    return np.asarray(coupling.alone / 2 + np.einsum("gw,gwk->gk", coupling.importance, spread) / 2)
 
 
 def _cost(layer: Layer, codes: tuple[Code, ...], medium: Medium) -> NDArray[np.float64]:

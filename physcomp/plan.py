@@ -55,7 +55,7 @@ class Proof:
 
     Args:
         solver: the solver's name; `fixed` for a plan that nobody chose.
-        kind: classical, quantum-inspired or quantum; `none` for a fixed plan.
+        kind: classical, quantum-inspired, quantum or hybrid; `none` for a fixed plan.
         energy: expected loss increase by the solver's own model, nats.
         lower_bound: no choice within the budget has less energy than this, in the same model; None if fixed.
         gap: (energy - lower_bound) / energy; None if fixed.

@@ -9,6 +9,7 @@ image kept apart and at once contracted with the perturbations, gives all of the
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -27,6 +28,12 @@ from physcomp.threads import in_threads
 EXACT_CLASSES = 4
 PROBES = 2
 
+CHUNK = 100  # images of one pass, where the memory allows it; more were no faster
+MEMORY_BYTES = 1 << 30  # our choice
+# Passes in hand at a time, each in its thread or waiting to be summed: on two processors. Fixed, since results must not
+# depend on the number of processors; with more of them more memory is taken.
+PASSES = 6
+
 Progress = Callable[[float], None]
 Rows64 = NDArray[np.float64]
 
@@ -36,16 +43,25 @@ class Coupling:
     """What perturbations of one layer's groups do to the loss, as means over the images.
 
     Args:
-        gram: float64 (groups, codes, groups, codes): products of columns, so that ½ of a diagonal entry is the
-            expected loss increase of one perturbation and an off-diagonal entry the coupling of two.
+        grams: for each run of neighbouring groups float64 (run, codes, run, codes): products of columns, so that ½ of
+            a diagonal entry is the expected loss increase of one perturbation and an off-diagonal entry the coupling
+            of two. One run where the memory allows it, none where it allows no couplings at all.
+        alone: float64 (groups, codes): the diagonal of them.
         importance: float64 (groups, weights): the diagonal h of the Gauss-Newton matrix.
         shift: float64 (groups, codes): the change of each group's bias that makes its column shortest; None where
-            groups have no bias of their own. `gram` is what is left after it.
+            groups have no bias of their own. `grams` and `alone` are what is left after it.
     """
 
-    gram: NDArray[np.float64]
+    grams: tuple[NDArray[np.float64], ...]
+    alone: NDArray[np.float64]
     importance: NDArray[np.float64]
     shift: NDArray[np.float64] | None
+
+    @property
+    def runs(self) -> tuple[slice, ...]:
+        """The groups that each of `grams` is about, in the layer's numbering."""
+        edges = np.cumsum([0] + [len(gram) for gram in self.grams])
+        return tuple(slice(int(a), int(b)) for a, b in pairwise(edges))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +71,7 @@ class Curvature:
     Args:
         importance: float64 (groups, weights): its diagonal before that, the cost of an error of one weight alone.
         blocks: float32 (groups, blocks, size, size): its diagonal blocks over runs of `size` consecutive weights,
-            the last padded with zeros. One block where that fits into `CURVATURE_BYTES`.
+            the last padded with zeros. One block where the memory allows it.
     """
 
     importance: NDArray[np.float64]
@@ -68,6 +84,7 @@ def curvatures(
     images: Images,
     *,
     seed: int = 0,
+    memory_bytes: int = MEMORY_BYTES,
     progress: Progress | None = None,
 ) -> list[Curvature]:
     """Estimate the Gauss-Newton matrix inside each group, with one random probe an image.
@@ -80,12 +97,13 @@ def curvatures(
         layers: as `physcomp.groups.layers_of` gives them.
         images: calibration images.
         seed: of the random signs.
+        memory_bytes: for the passes, and a quarter of it for each layer's blocks, which are smaller with less.
         progress: called with the share done.
 
     Returns:
         One `Curvature` a layer.
     """
-    sizes = [_block_size(layer) for layer in layers]
+    sizes = [_block_size(layer, memory_bytes) for layer in layers]
 
     def work(chunk: Chunk) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         (gradients,) = _gradients(module, layers, chunk, probes=1, seed=seed)
@@ -97,7 +115,8 @@ def curvatures(
         return sums
 
     found = []
-    for layer, size, (block, cross, power) in zip(layers, sizes, _sum_over(images, work, progress), strict=True):
+    sums = _sum_over(images, work, progress, _images_at_once(layers, 0, memory_bytes))
+    for layer, size, (block, cross, power) in zip(layers, sizes, sums, strict=True):
         diagonal = block.diagonal(dim1=2, dim2=3).reshape(layer.groups, -1)[:, : layer.weights]
         bias = _in_blocks(cross.unsqueeze(1), size).transpose(2, 3)
         diagonal = diagonal.clone()
@@ -106,11 +125,8 @@ def curvatures(
     return found
 
 
-CURVATURE_BYTES = 1 << 28  # for one layer's blocks, our choice
-
-
-def _block_size(layer: Layer) -> int:
-    return max(1, min(layer.weights, CURVATURE_BYTES // (4 * layer.rows.size)))
+def _block_size(layer: Layer, memory_bytes: int) -> int:
+    return max(1, min(layer.weights, memory_bytes // (4 * 4 * layer.rows.size)))
 
 
 def _in_blocks(rows: torch.Tensor, size: int) -> torch.Tensor:
@@ -127,6 +143,7 @@ def couplings(
     perturbations: list[NDArray[np.float32]],
     *,
     seed: int = 0,
+    memory_bytes: int = MEMORY_BYTES,
     progress: Progress | None = None,
 ) -> list[Coupling]:
     """Measure what given mean perturbations do, alone and in pairs inside a layer.
@@ -137,58 +154,84 @@ def couplings(
         images: calibration images.
         perturbations: for each layer float32 (groups, weights, codes): the mean error of each code.
         seed: of the random signs, used only beyond `EXACT_CLASSES` classes.
+        memory_bytes: for the couplings and their sums, and once more for the passes; with less, couplings are kept
+            only inside runs of fewer neighbouring groups, and fewer images pass at a time.
         progress: called with the share done.
 
     Returns:
         One `Coupling` a layer.
     """
     deltas = [torch.from_numpy(np.ascontiguousarray(part)) for part in perturbations]
-    probes = None if _classes(module, images) <= EXACT_CLASSES else PROBES
+    classes = _classes(module, images)
+    probes = None if classes <= EXACT_CLASSES else PROBES
+    codes = deltas[0].shape[2]
+    size = _run_size(layers, codes, memory_bytes)
+    kept_numbers = (probes or classes) * (codes + 1) * sum(layer.groups for layer in layers)
 
-    def work(chunk: Chunk) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def work(chunk: Chunk) -> list[tuple[torch.Tensor, ...]]:
         totals = [torch.zeros(layer.rows.shape) for layer in layers]
         kept: list[list[torch.Tensor]] = [[] for _ in layers]
         for gradients in _gradients(module, layers, chunk, probes=probes, seed=seed):
             for part, total, delta, (weights, biases) in zip(kept, totals, deltas, gradients, strict=True):
                 total += weights.square().sum(0)
                 columns = torch.bmm(weights.transpose(0, 1), delta)  # (groups, images, codes)
-                columns = torch.cat([columns, biases.T.unsqueeze(2)], dim=2)
-                part.append(columns.transpose(1, 2).reshape(-1, columns.shape[1]))
+                part.append(torch.cat([columns, biases.T.unsqueeze(2)], dim=2).transpose(1, 2))
         # One product a chunk, not one a column of L: the sums over the large matrix are what takes time.
-        flat = [torch.cat(part, dim=1) for part in kept]
-        return [((columns @ columns.T).double(), total.double()) for columns, total in zip(flat, totals, strict=True)]
+        whole = [torch.cat(part, dim=2) for part in kept]  # (groups, codes and bias, images of all columns)
+        return [(total.double(), *_products(columns, size)) for columns, total in zip(whole, totals, strict=True)]
 
-    sums = _sum_over(images, work, progress)
-    return [
-        _project(gram / len(images), total / len(images), layer)
-        for (gram, total), layer in zip(sums, layers, strict=True)
-    ]
+    sums = _sum_over(images, work, progress, _images_at_once(layers, kept_numbers, memory_bytes))
+    return [_project([part / len(images) for part in parts], layer) for parts, layer in zip(sums, layers, strict=True)]
 
 
-def _project(gram: torch.Tensor, importance: torch.Tensor, layer: Layer) -> Coupling:
+def _run_size(layers: tuple[Layer, ...], codes: int, memory_bytes: int) -> int:
+    """So many neighbouring groups are coupled; below 2 couplings would not fit at all."""
+    return int(memory_bytes // (8 * PASSES * (codes + 1) ** 2 * sum(layer.groups for layer in layers)))
+
+
+def _products(columns: torch.Tensor, size: int) -> list[torch.Tensor]:
+    """Of (groups, codes and bias, n) columns: each squared, each times its group's last, and all of each run."""
+    squares = columns.square().sum(2).double()
+    crossed = torch.bmm(columns, columns[:, -1:, :].transpose(1, 2)).squeeze(2).double()
+    if size < 2:
+        return [squares, crossed]
+    flat = [run.reshape(-1, columns.shape[2]) for run in columns.split(size)]
+    return [squares, crossed, *((run @ run.T).double() for run in flat)]
+
+
+def _project(parts: list[torch.Tensor], layer: Layer) -> Coupling:
     """Take out of each group's columns their share along the group's bias column, which is stored last."""
-    groups = layer.groups
-    full = gram.numpy().reshape(groups, len(gram) // groups, groups, -1)
+    importance, squares, crossed = (part.numpy() for part in parts[:3])
+    alone, power, along = squares[:, :-1], squares[:, -1], crossed[:, :-1]
+    shift = None
+    if layer.bias_of_group:
+        shift = -along / np.where(power > 0, power, 1)[:, None] * (power > 0)[:, None]
+        alone = np.maximum(alone + shift * along, 0)
+    grams, first = [], 0
+    for part in parts[3:]:
+        full = part.numpy().reshape(-1, squares.shape[1], len(part) // squares.shape[1], squares.shape[1])
+        grams.append(_mended(full, None if shift is None else shift[first : first + len(full)]))
+        first += len(full)
+    if grams:
+        alone = np.concatenate([np.einsum("gkgk->gk", gram) for gram in grams])
+    return Coupling(tuple(grams), alone, importance, shift)
+
+
+def _mended(full: NDArray[np.float64], shift: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Products of the columns a + shift b, with b a group's bias column, from those of all a and b, b last."""
     kept = np.ascontiguousarray(full[:, :-1, :, :-1])
-    if not layer.bias_of_group:
-        return Coupling(kept, importance.numpy(), None)
-    index = np.arange(groups)
-    power = full[index, -1, index, -1]
-    shift = -full[index, :-1, index, -1] / np.where(power > 0, power, 1)[:, None] * (power > 0)[:, None]
-    # Columns a + shift b, with b the group's bias column: expand the products of (a_g + s_g b_g) and (a_h + s_h b_h).
-    crossed = full[:, :-1, :, -1]  # a_gk · b_h
-    kept += crossed[:, :, :, None] * shift[None, None, :, :]
-    kept += crossed.transpose(2, 0, 1)[:, None, :, :] * shift[:, :, None, None]
-    kept += full[:, -1, :, -1][:, None, :, None] * shift[:, :, None, None] * shift[None, None, :, :]
-    return Coupling(kept, importance.numpy(), shift)
+    if shift is not None:
+        crossed = full[:, :-1, :, -1]  # a_gk · b_h
+        kept += crossed[:, :, :, None] * shift[None, None, :, :]
+        kept += crossed.transpose(2, 0, 1)[:, None, :, :] * shift[:, :, None, None]
+        kept += full[:, -1, :, -1][:, None, :, None] * shift[:, :, None, None] * shift[None, None, :, :]
+    return kept
 
 
 def _classes(module: nn.Module, images: Images) -> int:
     with torch.no_grad():
         return int(module(images.pixels[:1]).shape[1])
 
-
-CHUNK = 100  # images of one pass: bounds memory at CHUNK × weights × 4 bytes, our choice
 
 Gradients = list[tuple[torch.Tensor, torch.Tensor]]
 
@@ -204,11 +247,17 @@ class Chunk:
     pixels: torch.Tensor
 
 
+def _images_at_once(layers: tuple[Layer, ...], kept: int, memory_bytes: int) -> int:
+    """Images of one pass: each has its gradient of every weight, twice at times, and so many further numbers."""
+    numbers = 2 * sum(layer.rows.size for layer in layers) + kept
+    return max(1, min(CHUNK, memory_bytes // (4 * numbers * PASSES)))
+
+
 def _sum_over(
-    images: Images, work: Callable[[Chunk], list[Sums]], progress: Progress | None
+    images: Images, work: Callable[[Chunk], list[Sums]], progress: Progress | None, at_once: int
 ) -> list[tuple[torch.Tensor, ...]]:
     """Sum over chunks of images, in their order, the tensors that `work` gives for each layer."""
-    chunks = [Chunk(number, pixels) for number, pixels in enumerate(torch.split(images.pixels, CHUNK))]
+    chunks = [Chunk(number, pixels) for number, pixels in enumerate(torch.split(images.pixels, at_once))]
     sums: list[tuple[torch.Tensor, ...]] = []
     for done, of_layers in enumerate(in_threads(work, chunks), start=1):
         if not sums:

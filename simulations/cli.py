@@ -12,6 +12,7 @@ from typer._click.exceptions import NoArgsIsHelpError
 from typer.exceptions import TyperException
 
 import physcomp
+import qubo
 from physcomp import training
 from physcomp.joint import Search, choose
 from physcomp.network import read_description
@@ -167,7 +168,7 @@ def choose_command(
     budget: Annotated[float, typer.Option(help="Cells per weight, everything stored counted.")],
     target: Annotated[Path, typer.Option("--out", help="Plan file to write (JSON).")],
     time_s: Annotated[float, typer.Option("--time", help="Seconds from programming to reading.")] = 0.0,
-    solver: Annotated[str, typer.Option(help="annealer, lagrangian or ocean-sa.")] = Search.solver,
+    solver: Annotated[str, typer.Option(help=", ".join(qubo.SOLVERS) + ".")] = Search.solver,
     seed: SeedOption = 0,
     quiet: Quiet = False,
 ) -> None:

@@ -36,7 +36,7 @@ def test_a_model_around_the_trained_network_itself_is_the_model(model, tiny):
     same = model.around(tiny.module.state_dict(), 0.7)
     np.testing.assert_array_equal(same.loss, model.loss[:, : model.offered])
     for ours, theirs in zip(same.couplings, model.couplings, strict=True):
-        np.testing.assert_array_equal(ours.gram, theirs.gram[:, : model.offered, :, : model.offered])
+        np.testing.assert_array_equal(ours.grams[0], theirs.grams[0][:, : model.offered, :, : model.offered])
 
 
 def test_a_distrusted_plan_is_chosen_again_with_the_curvature_on_the_way_to_it(model, tiny_images, monkeypatch):

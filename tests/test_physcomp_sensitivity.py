@@ -6,7 +6,7 @@ from torch.func import functional_call, jacrev
 
 import physcomp
 from physcomp.groups import layers_of
-from physcomp.sensitivity import couplings, curvatures
+from physcomp.sensitivity import PASSES, couplings, curvatures
 
 
 def exact_columns(network, layers, images, perturbations):
@@ -46,7 +46,7 @@ def test_columns_importance_and_bias_shift_agree_with_autograd(tiny, tiny_images
         mended = columns + shift[:, :, None] * bias[:, None, :]
         gram = np.einsum("gkn,hln->gkhl", mended, mended) / len(tiny_images)
         scale = np.abs(gram).max()
-        np.testing.assert_allclose(coupling.gram, gram, atol=1e-4 * scale)
+        np.testing.assert_allclose(coupling.grams[0], gram, atol=1e-4 * scale)
         np.testing.assert_allclose(coupling.shift, shift, rtol=2e-3, atol=1e-4 * np.abs(shift).max())
         np.testing.assert_allclose(coupling.importance, importance, rtol=1e-3, atol=1e-6 * importance.max())
 
@@ -57,7 +57,7 @@ def test_half_a_square_is_the_loss_rise_of_a_small_perturbation(tiny, tiny_image
     size = 1e-2
     generator = np.random.default_rng(6)
     deltas = [generator.standard_normal((*layer.rows.shape, 1)).astype(np.float32) * size for layer in layers]
-    grams = [c.gram for c in couplings(tiny.module, layers, tiny_images, deltas)]
+    grams = [c.grams[0] for c in couplings(tiny.module, layers, tiny_images, deltas)]
     state = {n: t.clone() for n, t in tiny.module.state_dict().items()}
     clean = tiny.module(tiny_images.pixels).detach().double().log_softmax(1)
     last, shift = layers[-1], couplings(tiny.module, layers, tiny_images, deltas)[-1].shift
@@ -68,11 +68,30 @@ def test_half_a_square_is_the_loss_rise_of_a_small_perturbation(tiny, tiny_image
     assert rise == pytest.approx(grams[-1].sum() / 2, rel=0.03)
 
 
+@pytest.mark.parametrize("size", [0, 2, 3])
+def test_with_less_memory_fewer_neighbours_are_coupled_and_nothing_else_changes(tiny, tiny_images, perturbations, size):
+    layers = layers_of(tiny.module)
+    codes = perturbations[0].shape[2]
+    groups = sum(layer.groups for layer in layers)
+    little = 8 * PASSES * (codes + 1) ** 2 * groups * size
+    whole = couplings(tiny.module, layers, tiny_images, perturbations)
+    for full, part in zip(
+        whole, couplings(tiny.module, layers, tiny_images, perturbations, memory_bytes=little), strict=True
+    ):
+        np.testing.assert_allclose(part.alone, full.alone, rtol=1e-3, atol=1e-6 * full.alone.max())
+        np.testing.assert_allclose(part.importance, full.importance, rtol=1e-4, atol=1e-9)
+        np.testing.assert_allclose(part.shift, full.shift, rtol=2e-3, atol=1e-4 * np.abs(full.shift).max())
+        assert len(part.grams) == (-(-len(full.alone) // size) if size else 0)
+        for run, gram in zip(part.runs, part.grams, strict=True):
+            expected = full.grams[0][run, :, run, :]
+            np.testing.assert_allclose(gram, expected, rtol=1e-3, atol=1e-5 * np.abs(full.grams[0]).max())
+
+
 def test_bias_shift_never_makes_a_column_longer(tiny, tiny_images, perturbations):
     layers = layers_of(tiny.module)
     mended = couplings(tiny.module, layers, tiny_images, perturbations)
     for coupling, (columns, _, _) in zip(mended, exact_columns(tiny, layers, tiny_images, perturbations), strict=True):
-        alone = np.einsum("gkgk->gk", coupling.gram)
+        alone = coupling.alone
         assert np.all(alone <= np.square(columns).sum(2) / len(tiny_images) * (1 + 1e-4))
 
 
