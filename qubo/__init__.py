@@ -9,8 +9,26 @@
 
 from qubo.certificate import Certificate, lower_bound
 from qubo.families import generate
+from qubo.magnitude import Compression, Magnitude
+from qubo.pareto import Frontier, frontier
 from qubo.selection import Block, Selection
 from qubo.solution import Solution
 from qubo.solvers import SOLVERS, solve
+from qubo.solvers.estimate import QpuEstimate, qpu_estimate
 
-__all__ = ["SOLVERS", "Block", "Certificate", "Selection", "Solution", "generate", "lower_bound", "solve"]
+__all__ = [
+    "SOLVERS",
+    "Block",
+    "Certificate",
+    "Compression",
+    "Frontier",
+    "Magnitude",
+    "QpuEstimate",
+    "Selection",
+    "Solution",
+    "frontier",
+    "generate",
+    "lower_bound",
+    "qpu_estimate",
+    "solve",
+]

@@ -21,6 +21,8 @@ from qubo.arrays import Arrays
 Vector = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
+TABLE = -np.log((np.arange(4096) + 0.5) / 4096)
+"""Quantiles of −ln u: the Metropolis test without a logarithm; cut at probability 1.2e-4."""
 TINY = 1e-13
 """A move must gain this share of its group's loss: below it is rounding."""
 
@@ -72,6 +74,16 @@ def cross(a: Arrays, x: Indices, g: int, k: int, h: int, q: int) -> float:
 
 
 @njit(cache=True, nogil=True)
+def _first(a: Arrays, b: int) -> int:
+    """The first group of block b if its members are consecutive groups in order, else −1: then fields are one run."""
+    first = a.members[a.start[b]]
+    for j in range(a.start[b + 1] - a.start[b]):
+        if a.members[a.start[b] + j] != first + j:
+            return -1
+    return int(first)
+
+
+@njit(cache=True, nogil=True)
 def apply(a: Arrays, x: Indices, F: Vector, S: Vector, g: int, k: int) -> None:
     """Group g takes code k."""
     old = x[g]
@@ -85,6 +97,13 @@ def apply(a: Arrays, x: Indices, F: Vector, S: Vector, g: int, k: int) -> None:
         n = (a.start[b + 1] - a.start[b]) * C
         up = a.offset[b] + (a.place[g] * C + k) * n
         down = a.offset[b] + (a.place[g] * C + old) * n
+        first = _first(a, b)
+        if first >= 0:
+            flat = F.reshape(-1)[first * C : first * C + n]
+            gained, lost = a.data[up : up + n], a.data[down : down + n]
+            for i in range(n):
+                flat[i] += gained[i] - lost[i]
+            return
         for j in range(a.start[b], a.start[b + 1]):
             h = a.members[j]
             for c in range(C):
@@ -352,10 +371,18 @@ def fill(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float) -> int:
 
 @njit(cache=True, nogil=True)
 def _reach(a: Arrays, out: Vector) -> None:
-    """Largest |coupling| of each code (G, C): what a pair of moves can gain beyond the sum of both."""
+    """At least the largest |coupling| of each code (G, C): what a pair of moves can gain beyond the sum of both."""
     C = a.loss.shape[1]
     for b in range(a.width.size):
-        n = (a.start[b + 1] - a.start[b]) * C
+        n, D = (a.start[b + 1] - a.start[b]) * C, a.width[b]
+        if D > 0:  # by the lengths of the factors: all products would take longer than the moves they save
+            lengths = np.zeros(n)
+            for i in range(n):
+                for d in range(D):
+                    lengths[i] += a.data[a.offset[b] + i * D + d] ** 2
+            for i in range(n):
+                out[a.members[a.start[b] + i // C], i % C] = np.sqrt(lengths[i] * lengths.max())
+            continue
         for i in range(n):
             top = 0.0
             for j in range(n):
@@ -464,7 +491,8 @@ def pair_across(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float, lam: 
 def polish(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float, lam: float, inside: bool) -> tuple[float, float]:
     """From a feasible x to a local optimum of single moves and pairs (inside blocks if asked); (energy, cost)."""
     refresh(a, x, F, S)
-    for _ in range(200):
+    # With very many groups the last moves gain next to nothing and take most of the time.
+    for _ in range(max(4, min(200, 2_000_000 // a.loss.size))):
         made = fill(a, x, F, S, limit)
         made += pair_across(a, x, F, S, limit, lam, 4000)
         if made == 0 and inside:

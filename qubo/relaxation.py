@@ -12,6 +12,11 @@ from qubo.arrays import Arrays
 
 Vector = NDArray[np.float64]
 
+ROUNDS = 40
+"""At most this many prices in the search over λ (our choice; a handful as a rule)."""
+MET = 0.003
+"""How closely the relaxed cost has to meet the budget (our choice)."""
+
 
 @njit(cache=True, nogil=True)
 def line_dual(h: Vector, cost: Vector, count: NDArray[np.int64], budget: float) -> tuple[float, float]:
@@ -58,6 +63,16 @@ def line_dual(h: Vector, cost: Vector, count: NDArray[np.int64], budget: float) 
 
 
 @njit(cache=True, nogil=True)
+def _first(a: Arrays, b: int) -> int:
+    """The first group of block b if its members are consecutive groups in order, else −1: then slopes are one run."""
+    first = a.members[a.start[b]]
+    for j in range(a.start[b + 1] - a.start[b]):
+        if a.members[a.start[b] + j] != first + j:
+            return -1
+    return int(first)
+
+
+@njit(cache=True, nogil=True)
 def _shift_mass(a: Arrays, H: Vector, S: Vector, g: int, up: int, down: int, mass: float) -> None:
     """Gradients (Gram blocks) or sums (factor blocks) after `mass` moved from code `down` to code `up` of g."""
     b = a.block[g]
@@ -67,6 +82,13 @@ def _shift_mass(a: Arrays, H: Vector, S: Vector, g: int, up: int, down: int, mas
         n = (a.start[b + 1] - a.start[b]) * C
         p = a.offset[b] + (a.place[g] * C + up) * n
         q = a.offset[b] + (a.place[g] * C + down) * n
+        first = _first(a, b)
+        if first >= 0:
+            flat = H.reshape(-1)[first * C : first * C + n]
+            gained, lost = a.data[p : p + n], a.data[q : q + n]
+            for i in range(n):
+                flat[i] += mass * (gained[i] - lost[i])
+            return
         for j in range(a.start[b], a.start[b + 1]):
             h = a.members[j]
             for c in range(C):
@@ -225,33 +247,34 @@ class Relaxed:
             self.bound, self.lam, self.best_y = value - 0.5 * quadratic, lam, self.y.copy()
         return lam
 
-    def slack(self) -> tuple[Vector, Vector]:
-        """The best point and, per code, how far its reduced slope is above its group's least; inf where unused."""
-        assert self.best_y is not None
-        h = self.a.loss + pair_slopes(self.a, self.best_y) + self.lam * self.a.cost
-        spread = h - h.min(axis=1, keepdims=True)
-        return self.best_y, np.maximum(spread, np.finfo(np.float64).tiny)
-
-    def run(self, rounds: int, sweeps: int, precision: float) -> None:
-        """Bisection on λ between a point that overspends and one that does not, each warm from the last."""
+    def run(self, sweeps: int, precision: float) -> None:
+        """Brackets λ with points roughly minimised, then interpolates to where the relaxed cost meets the budget."""
         H, S = np.zeros_like(self.a.loss), np.zeros(int(self.a.sums[-1]))
         gradient(self.a, self.y, H, S)
-        lam = self.evaluate(H, S)
-        low, high = 0.0, np.inf
-        for _ in range(rounds):
-            tolerance = precision * max(abs(self.bound), 1e-300)
-            taken = relax(self.a, self.y, H, S, lam, sweeps, tolerance)
-            before = self.bound
-            proposed = self.evaluate(H, S)
-            if taken > self.limit:
-                low = max(low, lam)
+        lam = self.evaluate(H, S) or 1e-6
+        low, high, above, below = 0.0, np.inf, 0.0, 0.0
+        for _ in range(ROUNDS):
+            rough = not high <= 2 * low
+            tolerance = precision * abs(self.bound)
+            over = relax(self.a, self.y, H, S, lam, max(2, sweeps // 8) if rough else sweeps, tolerance) - self.limit
+            self.evaluate(H, S)
+            if over > 0:
+                low, above = lam, over
             else:
-                high = min(high, lam)
-            narrow = high < np.inf and high - low <= 1e-3 * high
-            if (lam == 0 and taken <= self.limit) or (narrow and self.bound - before <= tolerance):
-                break
-            # The dual's own λ where it lies inside the bracket, else the middle.
-            inside = low < proposed < high and abs(proposed - lam) > 1e-6 * lam
-            lam = proposed if inside else (2 * low + 1e-300 if np.isinf(high) else 0.5 * (low + high))
+                high, below = lam, -over
+            if high == np.inf:
+                lam *= 2
+            elif low == 0.0:
+                lam *= 0.5
+            elif abs(over) <= MET * self.limit or high - low <= MET * high:
+                if not rough:
+                    break
+                low, high = 0.8 * lam, 1.25 * lam  # the bracket was found roughly: once more in earnest
+            else:
+                lam = low + (high - low) * min(max(above / (above + below + 1e-300), 0.1), 0.9)
+        # A budget that does not bind: the dual is largest at λ = 0.
+        if low == 0.0:
+            relax(self.a, self.y, H, S, 0.0, sweeps, precision * abs(self.bound))
+            self.evaluate(H, S)
         assert self.best_y is not None
         self.y = self.best_y

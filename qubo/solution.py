@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["classical", "quantum-inspired", "quantum"]
+Kind = Literal["classical", "quantum-inspired", "quantum", "hybrid"]
+"""What really ran; "hybrid" is a service that mixes processors and quantum annealing as it sees fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +27,13 @@ class Solution:
         multiplier: λ, the loss that one more cell of budget is worth at the bound.
         seconds: wall-clock time of the search, without the bound unless the solver computed it.
         solver: name of the solver.
-        kind: what really ran: classical, quantum-inspired or quantum.
+        kind: what really ran: classical, quantum-inspired, quantum or hybrid.
         evaluations: moves proposed or variables visited by the search.
         seed: the seed given.
         feasible_before_repair: share of raw samples that met the budget with one code per group;
             None for solvers that never leave the feasible set.
         interrupted: the search was stopped from the keyboard and this is the best so far.
+        details: what else the solver has to report, such as chain strength and broken chains; read-only.
     """
 
     choice: NDArray[np.int64]
@@ -45,6 +49,10 @@ class Solution:
     seed: int
     feasible_before_repair: float | None = None
     interrupted: bool = False
+    details: Mapping[str, float | str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "details", MappingProxyType(dict(self.details)))
 
     @property
     def gap(self) -> float:

@@ -16,14 +16,10 @@ from numpy.typing import NDArray
 
 from qubo.arrays import Layout, lay_out
 from qubo.certificate import Certificate
-from qubo.kernels import Indices, Vector, anneal, polish, refresh, repair, shares
+from qubo.kernels import TABLE, Indices, Vector, anneal, polish, refresh, repair, shares
 from qubo.selection import Selection
-from qubo.solvers.lagrangian import price
+from qubo.solvers.lagrangian import goal, price
 from qubo.solvers.search import Outcome, Watch
-
-TABLE = -np.log((np.arange(4096) + 0.5) / 4096)
-"""Quantiles of −ln u: the Metropolis test without a logarithm; cut at probability 1.2e-4."""
-
 
 HOTTEST, COLDEST = 10.0, 0.02
 """Temperatures, in median gaps between a group's best and second code under λ (our choice, measured on S, Q, R, D)."""
@@ -37,6 +33,10 @@ KEPT_COLUMNS = 64
 """Choices kept for recombination."""
 WORK = 1e7
 """Moves proposed in a round where groups are many (our choice)."""
+PRICED = 2e7
+"""Codes looked at while λ is searched, for very many groups (our choice)."""
+SCRATCH = 200
+"""Sweeps from which restarts from scratch are worth while (measured)."""
 CHUNK = 200_000
 """Moves proposed between looks at the clock, and at most 64 sweeps."""
 
@@ -64,6 +64,7 @@ class _Problem:
         lam: λ to start from, scaled.
         unit: unit of temperature: the median gap between a group's best and second code under λ.
         aim: free cells aimed at early on, scaled; 0 leaves λ alone.
+        best: least energy met by any restart, for progress.
         columns: choices found so far, for recombination.
     """
 
@@ -71,6 +72,7 @@ class _Problem:
     lam: float
     unit: float
     aim: float
+    best: float = np.inf
     columns: list[Indices] = field(default_factory=list)
 
     @classmethod
@@ -117,11 +119,13 @@ def _anneal_one(problem: _Problem, run: _Run, sweeps: int, hottest: float, watch
             run.lam, problem.aim, limit, run.best, PAIRS,
         )  # fmt: skip
         watch.add(min(chunk, sweeps - first) * a.codes.size)
+        problem.best = min(problem.best, run.best)
     last = polish(a, run.x, run.F, run.S, limit, run.lam, False)[0]
     best = polish(a, run.best_x, run.F, run.S, limit, run.lam, False)[0]
     if last < best:
         run.best_x[:] = run.x
     run.best = min(last, best)
+    problem.best = min(problem.best, run.best)
 
 
 def _recombine(problem: _Problem, seed: int) -> Indices:
@@ -165,51 +169,58 @@ def search(
     *,
     seed: int,
     watch: Watch,
-    sweeps: int = 400,
+    sweeps: int | None = None,
     restarts: int | None = None,
     rounds: int = 2,
     threads: int | None = None,
+    within: float = 1e-5,
 ) -> Outcome:
     """Restarts from scratch and from the Lagrangian choice, recombined block by block, then again from the best.
 
     Args:
-        sweeps: sweeps per restart, each proposing one move per group.
+        sweeps: sweeps per restart, each proposing one move per group; 400 by default, fewer for very many groups.
         restarts: restarts a round, run side by side; 8 up to 3,000 groups by default, fewer beyond, at least 2.
         rounds: rounds; with a time limit, as many as fit.
         threads: threads for the restarts, all cores by default; the answer does not depend on it.
+        within: stop once the energy is proven to be within this share of the lower bound.
     """
     a = layout.arrays
-    priced = Watch(watch.limit)
-    start = price(layout, certificate, priced)
-    watch.interrupted = priced.interrupted
-    problem = _Problem.of(layout, start.lam)
-    problem.columns.append(start.x)
-    best_x, best, number = start.x, start.energy, 0
+    target = goal(layout, certificate, within)
+    sweeps = sweeps or int(np.clip(WORK / (2 * a.codes.size), 50, 400))
     restarts = restarts or int(np.clip(WORK / (sweeps * a.codes.size), 2, 8))
     watch.expect(sweeps * restarts * rounds * a.codes.size)
+    start = price(layout, certificate, watch, int(np.clip(PRICED / a.loss.size, 6, 30)), within)
+    problem = _Problem.of(layout, start.lam)
+    best_x, best, number = start.x, start.energy, 0
+    if best > target and not watch.stopped():
+        F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+        best = polish(a, best_x, F, S, layout.limit, start.lam, True)[0]
+    problem.columns.append(best_x)
+    problem.best = best
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         try:
-            while not watch.stopped() and (number < rounds or watch.limit is not None):
-                runs = _runs(problem, best_x, restarts, seed, number)
+            while best > target and not watch.stopped() and (number < rounds or watch.limit is not None):
+                runs = _runs(problem, best_x, restarts, seed, number, sweeps >= SCRATCH)
                 work = [
                     pool.submit(_anneal_one, problem, run, sweeps, HOTTEST if run.hot else REHEAT, watch)
                     for run in runs
                 ]
-                watch.wait(work, best * layout.scale)
+                watch.wait(work, lambda: problem.best * layout.scale)
                 x, energy = _gather(problem, runs, seed)
                 if energy < best:
                     best_x, best = x, energy
+                problem.best = min(problem.best, best)
                 number += 1
         except KeyboardInterrupt:
             watch.interrupted = True  # the threads see it and stop
     return Outcome(layout.decode(best_x), watch.evaluations)
 
 
-def _runs(problem: _Problem, best: Indices, restarts: int, seed: int, number: int) -> list[_Run]:
-    """Restarts of a round: even rounds mostly from scratch, odd ones from the best choice, reheated."""
+def _runs(problem: _Problem, best: Indices, restarts: int, seed: int, number: int, scratch: bool) -> list[_Run]:
+    """Restarts of a round: even rounds mostly from `scratch` where asked, odd ones from the best choice, reheated."""
     runs = []
     for i in range(restarts):
-        hot = number % 2 == 0 and i % 4 != 1
+        hot = scratch and number % 2 == 0 and i % 4 != 1
         origin = problem.layout.cheapest() if hot else best
         runs.append(_start(problem, origin, np.random.SeedSequence((seed, number, i)), hot))
     return runs

@@ -17,6 +17,11 @@ from qubo.kernels import Indices, descend, fill, polish, refresh, repair
 from qubo.selection import Selection
 from qubo.solvers.search import Outcome, Watch
 
+FIRST_STRIDE = 0.01
+"""First step of λ away from the certificate's, relative (our choice)."""
+NARROW = 1e-5
+"""Width, relative to λ, at which the bracket of λ is not halved further (our choice)."""
+
 
 @dataclass(frozen=True)
 class Priced:
@@ -27,12 +32,16 @@ class Priced:
     lam: float
 
 
-def price(layout: Layout, certificate: Certificate, watch: Watch, steps: int = 30) -> Priced:
-    """Bisects λ from the certificate's in at most `steps` steps; each choice is repaired, the best polished."""
+def price(layout: Layout, certificate: Certificate, watch: Watch, steps: int = 30, within: float = 0.0) -> Priced:
+    """Bisects λ from the certificate's in at most `steps` steps; each choice is repaired, the best polished.
+
+    Ends early once a choice is `within` this share of the certificate's bound.
+    """
     a, limit = layout.arrays, layout.limit
     F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
     x, lam = best_start(layout, certificate), certificate.multiplier / layout.price
-    low, high, everyone = 0.0, np.inf, np.arange(x.size)
+    target = goal(layout, certificate, within)
+    low, high, stride, everyone = 0.0, np.inf, FIRST_STRIDE, np.arange(x.size)
     best: Priced | None = None
     try:
         for _ in range(steps):
@@ -48,15 +57,29 @@ def price(layout: Layout, certificate: Certificate, watch: Watch, steps: int = 3
             watch.add(a.loss.size)
             watch.report(best.energy * layout.scale)
             low, high = (lam, high) if cost > limit else (low, lam)
-            if watch.stopped() or (high < np.inf and high - low <= 1e-6 * high):
+            narrow = high < np.inf and high - low <= NARROW * high
+            if watch.stopped() or best.energy <= target or narrow:
                 break
-            lam = max(2 * low, 1e-12) if np.isinf(high) else 0.5 * (low + high)
+            # The certificate's λ is near: strides out from it double in the logarithm, then the bracket is halved.
+            if high == np.inf:
+                lam = lam * (1 + stride) if lam > 0 else 1e-6
+            elif low == 0.0:
+                lam = lam / (1 + stride) if lam > 1e-9 else 0.0
+            else:
+                lam = 0.5 * (low + high)
+            stride = 2 * stride
     except KeyboardInterrupt:
         watch.interrupted = True
     if best is None:
         raise KeyboardInterrupt  # before there was anything to keep
     energy = polish(a, best.x, F, S, limit, lam, False)[0]
     return Priced(best.x, energy, lam)
+
+
+def goal(layout: Layout, certificate: Certificate, within: float) -> float:
+    """The scaled energy that is within a share of the certificate's bound."""
+    bound = certificate.bound / layout.scale
+    return bound + within * abs(bound)
 
 
 def search(

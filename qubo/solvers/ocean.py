@@ -1,34 +1,29 @@
-"""Ocean's simulated annealing (classical) on the sparse λ form: `dwave.samplers.SimulatedAnnealingSampler`.
+"""The samplers of `dwave.samplers` that run here, without a token, on the sparse λ form.
 
-λ stays outside: sample, check the budget, rescale, until samples meet it. One-hot weights start at what the Lagrangian
-choice needs and grow only in groups that samples violate. `beta_range` is always passed: the sampler's own default
-costs seconds of Python and fits these coefficients badly. Samples are decoded, repaired to the budget and filled, but
-not polished by our pair moves, so that the answer is Ocean's.
+Simulated annealing, tabu search and steepest descent are classical, path-integral annealing is quantum-inspired. All
+share the loop of `qubo.solvers.rescale`; without a time limit the same seed gives the same answer.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from qubo import encoding
 from qubo.arrays import Layout
 from qubo.certificate import Certificate
-from qubo.kernels import descend, fill, refresh, repair
 from qubo.selection import Selection
-from qubo.solvers.lagrangian import Priced, price
+from qubo.solvers import rescale
+from qubo.solvers.rescale import Draw, Task
 from qubo.solvers.search import Outcome, Watch
 
-BETA_RANGE = (0.03, 100.0)
-"""Inverse temperatures in units of 1 / (λ × mean cost step); measured to work on every family."""
-GROWTH = 1.7
-"""Factor on the one-hot weight of a violated group, from round to round (our choice)."""
+COLDEST_BETA = 10.0
+"""β of path-integral annealing, in units of 1 / (λ × mean cost step): world lines grow with it (our choice)."""
+TRANSVERSE_FIELD = 2.0
+"""Transverse field at the start, in the unit of energy (our choice)."""
+TABU_VARIABLES = 10_000
+"""Tabu search lays the problem out as a dense matrix: 800 MB at this many variables."""
 
-MENDED = 0.02
-"""λ moves only once at most this share of groups is broken: a dropped group spends nothing (our choice)."""
 
-
-def search(
+def simulated_annealing(
     selection: Selection,
     layout: Layout,
     certificate: Certificate,
@@ -39,7 +34,7 @@ def search(
     reads: int = 5,
     rounds: int = 8,
 ) -> Outcome:
-    """Rounds of solve, check, rescale.
+    """`SimulatedAnnealingSampler`.
 
     Args:
         sweeps: sweeps per read, each visiting every variable.
@@ -48,92 +43,124 @@ def search(
     """
     from dwave.samplers import SimulatedAnnealingSampler
 
-    a = layout.arrays
-    priced = Watch(watch.limit)
-    start = price(layout, certificate, priced)
-    watch.interrupted = priced.interrupted
-    lam, unit = start.lam, _unit(layout, start.lam)
-    weights = _first_weights(layout, start, unit)
-    low, high, best, best_choice, clean, drawn = 0.0, np.inf, np.inf, layout.decode(start.x), 0, 0
-    sampler, number = SimulatedAnnealingSampler(), 0  # type: ignore[no-untyped-call]
-    watch.expect(rounds * sweeps * reads * int(a.codes.sum()))
-    while number == 0 or (not watch.stopped() and (number < rounds or watch.limit is not None)):
-        bqm = encoding.to_bqm(selection, lam * layout.price, one_hot=weights * layout.scale)
-        beta = [b / (unit * layout.scale) for b in BETA_RANGE]
-        try:
-            found = sampler.sample(
-                bqm, num_reads=reads, num_sweeps=sweeps, beta_range=beta, seed=(seed + 7919 * number) % 2**31
-            )
-        except KeyboardInterrupt:
-            watch.interrupted = True
-            break
-        choices, one_hot = encoding.decode(selection, found.record.sample, list(found.variables))
-        spent = np.array([selection.total_cost(choice) for choice in choices])
-        clean += int((one_hot & (spent <= selection.limit)).sum())
-        drawn += reads
-        watch.add(sweeps * reads * len(bqm.variables))
-        broken = _broken(selection, found.record.sample, list(found.variables))
-        for choice, holes in zip(choices, broken, strict=True):
-            energy, kept = _repaired(layout, choice, holes, lam)
-            if energy < best:
-                best, best_choice = energy, kept
-        watch.report(best * layout.scale)
-        weights = np.where(broken.any(axis=0), GROWTH, 1.0) * weights
-        lowest = int(np.argmin(found.record.energy))
-        if broken[lowest].mean() <= MENDED:
-            low, high = (lam, high) if spent[lowest] > selection.limit else (low, lam)
-            lam = 1.1 * lam if np.isinf(high) else (0.9 * lam if low == 0 else 0.5 * (low + high))
-        number += 1
-    return Outcome(best_choice, watch.evaluations, clean / drawn if drawn else None)
+    sampler = SimulatedAnnealingSampler()  # type: ignore[no-untyped-call]
+
+    def draw(task: Task) -> Draw:
+        found = sampler.sample(
+            task.model(), num_reads=reads, num_sweeps=sweeps, beta_range=task.beta_range, seed=task.seed,
+            interrupt_function=watch.stopped,
+        )  # fmt: skip
+        return Draw.of(found, sweeps * found.record.sample.size)
+
+    work = sweeps * reads * int(layout.arrays.codes.sum())
+    return rescale.search(selection, layout, certificate, draw, seed=seed, watch=watch, rounds=rounds, work=work)
 
 
-def _unit(layout: Layout, lam: float) -> float:
-    """The energy of a mean cost step under λ, scaled; with a loose budget the mean loss step."""
-    a = layout.arrays
-    kept = np.isfinite(a.loss)
-    steps = np.maximum(a.codes - 1, 1)
-    span = a.cost.max(axis=1) - np.where(kept, a.cost, np.inf).min(axis=1)
-    unit = lam * float((span / steps).mean())
-    if unit <= 0:
-        spread = np.where(kept, a.loss, -np.inf).max(axis=1) - a.loss.min(axis=1)
-        unit = float((spread / steps).mean()) or 1.0
-    return unit
+def tabu(
+    selection: Selection,
+    layout: Layout,
+    certificate: Certificate,
+    *,
+    seed: int,
+    watch: Watch,
+    updates: int = 500,
+    reads: int = 3,
+    rounds: int = 5,
+) -> Outcome:
+    """`TabuSampler`; with a time limit each read is also limited to its share of the time left.
 
+    Args:
+        updates: variables flipped per read, in multiples of the number of variables.
+        reads: reads a round.
+        rounds: at most this many λ; with a time limit, as many as fit.
 
-def _first_weights(layout: Layout, start: Priced, unit: float) -> NDArray[np.float64]:
-    """(G,) 1.1 × what each group's best code costs, alone or beside the Lagrangian choice, whichever is more; scaled.
-
-    The weights proven sufficient for any state (`encoding.one_hot_weights`) are up to a hundred times larger where
-    couplings are strong, and too large a weight freezes a sampler.
+    Raises:
+        ValueError: more variables than fit a dense matrix.
     """
-    a = layout.arrays
-    F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
-    refresh(a, start.x.copy(), F, S)
-    alone = a.loss + start.lam * a.cost
-    beside = (alone + F).min(axis=1)
-    return np.asarray(encoding.WEIGHT_MARGIN * np.maximum(np.maximum(alone.min(axis=1), beside), 0.1 * unit))
+    from dwave.samplers import TabuSampler
+
+    variables = int(selection.offered.sum())
+    if variables > TABU_VARIABLES:
+        raise ValueError(
+            f"ocean-tabu holds a dense matrix of at most {TABU_VARIABLES} variables, got {variables}: use ocean-sa"
+        )
+    sampler = TabuSampler()  # type: ignore[no-untyped-call]
+
+    def draw(task: Task) -> Draw:
+        left = watch.left_s
+        found = sampler.sample(
+            task.model(), num_reads=reads, num_restarts=0, seed=task.seed,
+            timeout=None if left is None else max(1, int(1000 * left / reads)),  # type: ignore[arg-type]
+            coefficient_z_first=updates, lower_bound_z=1,
+        )  # fmt: skip
+        return Draw.of(found, updates * found.record.sample.size)
+
+    work = updates * reads * variables
+    return rescale.search(selection, layout, certificate, draw, seed=seed, watch=watch, rounds=rounds, work=work)
 
 
-def _broken(selection: Selection, samples: NDArray[np.int8], labels: list[int]) -> NDArray[np.bool_]:
-    """(N, G) groups that a sample left without exactly one code."""
-    full = np.zeros((samples.shape[0], selection.groups * selection.codes), dtype=np.int8)
-    full[:, np.asarray(labels)] = samples
-    return np.asarray(full.reshape(-1, selection.groups, selection.codes).sum(axis=2) != 1)
+def path_integral(
+    selection: Selection,
+    layout: Layout,
+    certificate: Certificate,
+    *,
+    seed: int,
+    watch: Watch,
+    sweeps: int = 100,
+    reads: int = 3,
+    rounds: int = 4,
+) -> Outcome:
+    """`PathIntegralAnnealingSampler`: Monte Carlo of the transverse-field Ising model (quantum-inspired).
 
+    At a fixed low temperature the field falls linearly from `TRANSVERSE_FIELD` to nothing while the problem is
+    turned on, as on an annealer; without a schedule the sampler has no transverse field at all.
 
-def _repaired(
-    layout: Layout, choice: NDArray[np.int64], broken: NDArray[np.bool_], lam: float
-) -> tuple[float, NDArray[np.int64]]:
-    """Energy (scaled) and menu indices of a repaired choice.
-
-    Broken groups take their best code under λ given the others; then cells are freed down to the budget, and single
-    moves fill what is left of it.
+    Args:
+        sweeps: sweeps per read over the whole schedule.
+        reads: reads a round.
+        rounds: at most this many λ; with a time limit, as many as fit.
     """
-    a = layout.arrays
-    x = layout.encode(choice)
-    F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
-    refresh(a, x, F, S)
-    descend(a, x, F, S, np.flatnonzero(broken), lam, 10)
-    repair(a, x, F, S, layout.limit)
-    fill(a, x, F, S, layout.limit)
-    return refresh(a, x, F, S)[0], layout.decode(x)
+    from dwave.samplers import PathIntegralAnnealingSampler
+
+    sampler = PathIntegralAnnealingSampler()  # type: ignore[no-untyped-call]
+    s = (np.arange(sweeps) + 1.0) / sweeps
+
+    def draw(task: Task) -> Draw:
+        found = sampler.sample(
+            task.model(), num_reads=reads, seed=task.seed, beta_schedule_type="custom",
+            Hp_field=COLDEST_BETA * s / task.energy_unit, Hd_field=COLDEST_BETA * TRANSVERSE_FIELD * (1 - s),
+            interrupt_function=watch.stopped,
+        )  # fmt: skip
+        return Draw.of(found, sweeps * found.record.sample.size)
+
+    work = sweeps * reads * int(layout.arrays.codes.sum())
+    return rescale.search(selection, layout, certificate, draw, seed=seed, watch=watch, rounds=rounds, work=work)
+
+
+def greedy(
+    selection: Selection,
+    layout: Layout,
+    certificate: Certificate,
+    *,
+    seed: int,
+    watch: Watch,
+    restarts: int = 100,
+    rounds: int = 8,
+) -> Outcome:
+    """`SteepestDescentSampler` from random states: the floor that annealing has to beat.
+
+    Args:
+        restarts: descents a round.
+        rounds: at most this many λ; with a time limit, as many as fit.
+    """
+    from dwave.samplers import SteepestDescentSampler
+
+    sampler = SteepestDescentSampler()  # type: ignore[no-untyped-call]
+
+    def draw(task: Task) -> Draw:
+        found = sampler.sample(task.model(), num_reads=restarts, seed=task.seed, large_sparse_opt=True)
+        return Draw.of(found, int(found.record.num_steps.sum()) + 1)
+
+    # A descent from a random state takes about one step per two variables.
+    work = max(1, restarts * int(layout.arrays.codes.sum()) // 2)
+    return rescale.search(selection, layout, certificate, draw, seed=seed, watch=watch, rounds=rounds, work=work)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from qubo.solution import Kind
 
 Progress = Callable[[float, float], None]
 
@@ -23,11 +25,17 @@ class Outcome:
         choice: (G,) int64.
         evaluations: moves proposed or variables visited.
         feasible_before_repair: share of raw samples that needed no repair, for samplers.
+        kind: what really ran, where that is not what the solver stands for.
+        details: what else there is to report, see `Solution.details`.
+        lower_bound: a bound that the search itself proved, in the loss's unit.
     """
 
     choice: NDArray[np.int64]
     evaluations: int
     feasible_before_repair: float | None = None
+    kind: Kind | None = None
+    details: Mapping[str, float | str] = field(default_factory=dict)
+    lower_bound: float | None = None
 
 
 class Watch:
@@ -57,6 +65,11 @@ class Watch:
         """Wall-clock time since the start."""
         return time.perf_counter() - self.started
 
+    @property
+    def left_s(self) -> float | None:
+        """Wall-clock time left, at least 0; None without a limit."""
+        return None if self.limit is None else max(0.0, self.limit - self.seconds)
+
     def stopped(self) -> bool:
         """Whether to stop at the next chance."""
         return self.interrupted or (self.limit is not None and self.seconds >= self.limit)
@@ -73,13 +86,13 @@ class Watch:
         if self.progress is not None and not self.interrupted:
             self.progress(1.0, best)
 
-    def wait(self, work: Sequence[Future[Any]], best: float) -> None:
-        """Waits for threads, reporting ten times a second; an interrupt makes them stop and be kept."""
+    def wait(self, work: Sequence[Future[Any]], best: Callable[[], float]) -> None:
+        """Waits for threads, reporting the best so far ten times a second; an interrupt makes them stop and be kept."""
         left = set(work)
         while left:
             try:
                 left = wait(left, timeout=0.1, return_when=FIRST_COMPLETED).not_done
-                self.report(best)
+                self.report(best())
             except KeyboardInterrupt:
                 self.interrupted = True
         for future in work:

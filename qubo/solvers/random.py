@@ -1,0 +1,86 @@
+"""Uniform random choices (classical): the baseline that any search must beat.
+
+Choices are drawn uniformly, one usable code a group. Those within the budget are uniform among all feasible choices;
+the others are repaired without a look at the energy: groups in random order draw again among their codes that are no
+dearer, until the budget is met. The best of all is the answer, as it is: no descent, no fill.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qubo.arrays import Arrays, Layout
+from qubo.certificate import Certificate
+from qubo.kernels import Indices, refresh
+from qubo.selection import Selection
+from qubo.solvers.search import Outcome, Watch
+
+CHUNK = 200_000
+"""Codes drawn between looks at the clock."""
+ROUNDS = 3
+"""Rounds of drawing again before groups go to their cheapest code (our choice)."""
+
+
+def search(
+    selection: Selection,
+    layout: Layout,
+    certificate: Certificate,
+    *,
+    seed: int,
+    watch: Watch,
+    samples: int = 10_000,
+) -> Outcome:
+    """The best of many choices.
+
+    Args:
+        samples: choices drawn; with a time limit, as many as fit.
+    """
+    a = layout.arrays
+    rng = np.random.default_rng(seed)
+    F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    size = max(1, CHUNK // a.codes.size)
+    best, best_x, clean, drawn = np.inf, layout.cheapest(), 0, 0
+    watch.expect(samples)
+    try:
+        while not watch.stopped() and (drawn < samples or watch.limit is not None):
+            count = size if watch.limit is not None else min(size, samples - drawn)
+            x = np.asarray(np.floor(rng.random((count, a.codes.size)) * a.codes), dtype=np.int64)
+            within = costs(a, x) <= layout.limit
+            x[~within] = lowered(a, x[~within], layout.limit, rng)
+            for row in x:
+                energy = refresh(a, row, F, S)[0]
+                if energy < best:
+                    best, best_x = energy, row.copy()
+            clean += int(within.sum())
+            drawn += count
+            watch.add(count)
+            watch.report(best * layout.scale)
+    except KeyboardInterrupt:
+        watch.interrupted = True
+    return Outcome(layout.decode(best_x), watch.evaluations, clean / drawn if drawn else None)
+
+
+def costs(a: Arrays, x: Indices) -> NDArray[np.float64]:
+    """(N,) total costs of choices (N, G), scaled."""
+    return np.asarray(a.cost[np.arange(a.codes.size), x].sum(axis=1))
+
+
+def lowered(a: Arrays, x: Indices, limit: float, rng: np.random.Generator) -> Indices:
+    """Choices (N, G) brought within the budget by chance alone, see the module's docstring."""
+    x, groups = x.copy(), np.arange(a.codes.size)
+    order = np.argsort(np.where(np.isfinite(a.loss), a.cost, np.inf), axis=1, kind="stable")
+    rank = np.argsort(order, axis=1)  # place of each code by cost, within its group
+    for attempt in range(ROUNDS + 1):
+        here = rank[groups, x]
+        to = np.floor(rng.random(x.shape) * (here + 1)).astype(np.int64) if attempt < ROUNDS else np.zeros_like(here)
+        lower = order[groups, to]
+        saved = a.cost[groups, x] - a.cost[groups, lower]
+        turn = np.argsort(rng.random(x.shape), axis=1)
+        # A group draws again only while the groups before it have not yet met the budget.
+        over = costs(a, x)[:, None] - limit - np.cumsum(np.take_along_axis(saved, turn, axis=1), axis=1)
+        needed = np.zeros(x.shape, dtype=bool)
+        ahead = np.concatenate([costs(a, x)[:, None] - limit, over[:, :-1]], axis=1)
+        np.put_along_axis(needed, turn, ahead > 0, axis=1)
+        x = np.where(needed, lower, x)
+    return x
