@@ -8,6 +8,7 @@ True
 
 from typing import TYPE_CHECKING, Any
 
+from devices.bch import PracticalCode, practical_bits
 from devices.capacity import Capacity, CapacityPoint, LevelsRow, capacity, capacity_study, reliable_bits, save_points
 from devices.card import Card
 from devices.cells import Cells, program
@@ -42,6 +43,7 @@ __all__ = [
     "Level",
     "LevelsRow",
     "Measurements",
+    "PracticalCode",
     "ReadNoise",
     "Relaxation",
     "Response",
@@ -57,6 +59,7 @@ __all__ = [
     "drift_compensation",
     "fit_card",
     "load_card",
+    "practical_bits",
     "program",
     "program_weights",
     "read_measurements",

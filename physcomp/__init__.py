@@ -11,34 +11,47 @@ From a network to its chip:
     parameters = chip.read_back()
 """
 
+from physcomp.alternation import Schedule, alternate
 from physcomp.chip import Chip, load_chip, store
+from physcomp.finetuning import Finetuned, finetune
 from physcomp.groups import layers_of
 from physcomp.images import Images, load_images
 from physcomp.joint import Choices, Search, choose
 from physcomp.model import LossModel, build_model, build_models, wrap
+from physcomp.narrowing import Described, describe, narrow
 from physcomp.network import Network, Score, evaluate, evaluate_state, load_network, prepare
 from physcomp.plan import Plan, plan_of, uniform_plan
+from physcomp.recalibration import Recalibrated, recalibrate
 
 __all__ = [
     "Chip",
     "Choices",
+    "Described",
+    "Finetuned",
     "Images",
     "LossModel",
     "Network",
     "Plan",
+    "Recalibrated",
+    "Schedule",
     "Score",
     "Search",
+    "alternate",
     "build_model",
     "build_models",
     "choose",
+    "describe",
     "evaluate",
     "evaluate_state",
+    "finetune",
     "layers_of",
     "load_chip",
     "load_images",
     "load_network",
+    "narrow",
     "plan_of",
     "prepare",
+    "recalibrate",
     "store",
     "uniform_plan",
     "wrap",

@@ -1,8 +1,8 @@
 """The chip: programmed cells with all that is needed to read them back, in memory and as an HDF5 file.
 
 What is stored, in order. For each layer, for each code of the menu that it uses: the scales (16 bits a group, where
-the code has scales) and the code's bits, group by group; then the layer's biases, 16 bits each. Then the further
-tensors, 16 bits a number. Analog levels follow the same order. The plan says which group has which code.
+the code has scales) and the code's bits, group by group or in one stream; then the layer's biases, 16 bits each. Then
+the further tensors, 16 bits a number. Analog levels follow the same order. The plan says which group has which code.
 
 The HDF5 file (format `physcomp-chip`, version 1):
     /                 attributes `format`, `version`, `physcomp`, `seed`, `card`, `variant`, `card_sha256`, and
@@ -33,7 +33,7 @@ from physcomp.codes import Code, Encoded, Medium
 from physcomp.codes.base import SCALE_BITS, Bits, Rows, bfloat16_to_bits, bits_to_bfloat16
 from physcomp.groups import layers_of, other_tensors
 from physcomp.network import Network
-from physcomp.plan import LayerPlan, Plan, bias_tensor, menu_of, rows_to_write
+from physcomp.plan import LayerPlan, Plan, bias_tensor, cells_to_write, menu_of, rows_to_write
 
 FORMAT = "physcomp-chip"
 FORMAT_VERSION = 1
@@ -74,7 +74,7 @@ class Chip:
         levels = self.cells.read(time_s=time_s, read=read)
         state: dict[str, torch.Tensor] = {}
         bits = 0
-        for layer, segments, bias_start in _layout(self.plan):
+        for layer, segments, bias_start in _layout(self.plan, self.bits):
             rows = np.empty((len(layer.codes), _weights(layer)), np.float32)
             for segment in segments:
                 encoded = Encoded(segment.bits_of(self.bits), segment.levels_of(levels))
@@ -146,9 +146,11 @@ def store(network: Network, plan: Plan, *, card: devices.Card | str | None = Non
     levels: list[Rows] = []
     for layer, planned in zip(layers, plan.layers, strict=True):
         rows = rows_to_write(planned, menu_of(plan), layer.rows)
+        allocated = cells_to_write(planned, menu_of(plan), layer.weights)
         for code, groups in _by_code(plan, planned):
             scales = np.array(planned.scales, np.float32)[groups]
-            encoded = code.encode(rows[groups], scales, medium)
+            writer = code.given(np.array([allocated[group] for group in groups])) if code.allocates else code
+            encoded = writer.encode(rows[groups], scales, medium)
             if code.scale_bits:
                 bits.append(bfloat16_to_bits(scales).reshape(-1))
             bits.append(encoded.bits.reshape(-1))
@@ -209,7 +211,7 @@ class _Segment:
     groups: NDArray[np.int64]
     bits: int
     cells: int
-    bits_each: int
+    stored: int
     cells_each: int
 
     @property
@@ -218,8 +220,7 @@ class _Segment:
 
     @property
     def end(self) -> tuple[int, int]:
-        count = len(self.groups)
-        return self._code_start + count * self.bits_each, self.cells + count * self.cells_each
+        return self._code_start + self.stored, self.cells + len(self.groups) * self.cells_each
 
     def scales_of(self, bits: Bits) -> Rows:
         if not self.code.scale_bits:
@@ -227,20 +228,21 @@ class _Segment:
         return bits_to_bfloat16(bits[self.bits : self._code_start].reshape(-1, SCALE_BITS))
 
     def bits_of(self, bits: Bits) -> Bits:
-        return bits[self._code_start : self.end[0]].reshape(len(self.groups), self.bits_each)
+        return bits[self._code_start : self.end[0]].reshape(1 if self.code.stream_bits else len(self.groups), -1)
 
     def levels_of(self, levels: Rows) -> Rows:
         return levels[self.cells : self.end[1]].reshape(len(self.groups), self.cells_each)
 
 
-def _layout(plan: Plan) -> Iterator[tuple[LayerPlan, list[_Segment], int]]:
-    """For each layer its segments and where its biases begin among the bits."""
+def _layout(plan: Plan, stored: Bits) -> Iterator[tuple[LayerPlan, list[_Segment], int]]:
+    """For each layer its segments and where its biases begin among the bits that are stored."""
     bits, cells = 0, 0
     for layer in plan.layers:
         weights = _weights(layer)
         segments = []
         for code, groups in _by_code(plan, layer):
-            segment = _Segment(code, groups, bits, cells, code.digital_bits(weights), code.analog_cells(weights))
+            own = code.stored_bits(stored[bits + code.scale_bits * len(groups) :], len(groups), weights)
+            segment = _Segment(code, groups, bits, cells, own, code.analog_cells(weights))
             bits, cells = segment.end
             segments.append(segment)
         yield layer, segments, bits

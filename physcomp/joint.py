@@ -22,6 +22,7 @@ import devices
 import qubo
 from physcomp.chip import store
 from physcomp.images import Images
+from physcomp.matching import Matching
 from physcomp.model import LossModel
 from physcomp.network import Network, Score, evaluate, evaluate_state
 from physcomp.plan import Plan, plan_of
@@ -44,6 +45,7 @@ class Search:
         parts: parts of the menu, see `physcomp.menu.part_of`.
         solver: of `qubo.solve`.
         chips: chips on which the held-out loss of a plan with analog cells is measured.
+        effort: spent on the lower bound of each budget's best plan, see `qubo.lower_bound`.
         seed: of solver and chips.
     """
 
@@ -51,6 +53,7 @@ class Search:
     parts: tuple[str, ...] = ("all", "digital", "analog")
     solver: str = "annealer"
     chips: int = 2
+    effort: float = 0.1
     seed: int = 0
 
 
@@ -102,7 +105,7 @@ def choose(
 ) -> Choices:
     """Solve the selection problem for every budget, shrinkage and part of the menu, and measure each plan.
 
-    The plan of least held-out loss at each budget is then proven: its lower bound is made as tight as it can be.
+    The plan of least held-out loss at each budget is then proven: its lower bound is made tighter.
 
     Args:
         model: of the network on the card.
@@ -135,7 +138,7 @@ def choose(
             progress(0.7 + 0.3 * done / len(budgets))
     choices = Choices(tuple(plans), shrinkage)
     picked = {choices.best(budget).sha256: choices.best(budget) for budget in budgets}
-    proofs = in_threads(lambda item: _proven(models[item[0]], item[1]), picked.items())
+    proofs = in_threads(lambda item: _proven(models[item[0]], item[1], search.effort), picked.items())
     proven = dict(zip(picked, proofs, strict=True))
     return dataclasses.replace(choices, plans=tuple(proven.get(plan.sha256, plan) for plan in choices.plans))
 
@@ -146,7 +149,8 @@ def _attempts(
     search: Search,
     progress: Callable[[float], None] | None,
 ) -> list[Plan]:
-    """Solve each (model, budget, part, shrinkage), and measure the plans on held-out images."""
+    """Solve each (model, budget, part, shrinkage), and measure the plans, plain and matched, on held-out images."""
+    matching = Matching.of(tasks[0][0])
 
     def attempt(task: tuple[LossModel, float, str, float]) -> Plan:
         model, budget, part, shrinkage = task
@@ -162,12 +166,19 @@ def _attempts(
             budget=budget,
             solution=solution,
         )
-        chips = 1 if plan.noiseless else search.chips
-        scores = [
-            measure(model.network, plan, heldout, card=model.medium.card, seed=HELDOUT_SEED + chip)
-            for chip in range(chips)
+        return min((measured(model, each) for each in (plan, matching.matched(plan))), key=_heldout)
+
+    def measured(model: LossModel, plan: Plan) -> Plan:
+        card, chips = model.medium.card, 1 if plan.noiseless else search.chips
+        times = [None] if plan.noiseless else [read.read_time_s for read in model.medium.reads]
+        losses = [
+            [
+                measure(model.network, plan, heldout, card=card, seed=HELDOUT_SEED + chip, time_s=time).loss
+                for chip in range(chips)
+            ]
+            for time in times
         ]
-        return _with_proof(plan, heldout_loss=sum(score.loss for score in scores) / chips)
+        return _with_proof(plan, heldout_loss=float(model.medium.counted(np.array(losses).sum(axis=1) / chips)))
 
     plans = []
     for done, plan in enumerate(in_threads(attempt, tasks), start=1):
@@ -187,14 +198,14 @@ def _badness(plans: list[Plan], shrinkage: float, part: str) -> float:
     return sum(math.log(max(loss, 1e-12)) for loss in losses)
 
 
-def _proven(model: LossModel, plan: Plan) -> Plan:
-    """The same plan with the best lower bound there is; while many are tried a plain one is enough."""
+def _proven(model: LossModel, plan: Plan, effort: float) -> Plan:
+    """The same plan with a better lower bound; while many are tried a plain one is enough."""
     assert plan.budget is not None
     proof = plan.proof
     if proof.shrinkage == 0:
         return plan  # without couplings the plain bound is the exact dual
     selection = model.selection(plan.budget, shrinkage=proof.shrinkage, part=proof.part)
-    bound = qubo.lower_bound(selection).bound
+    bound = max(proof.lower_bound or -math.inf, qubo.lower_bound(selection, effort=effort).bound)
     return _with_proof(plan, lower_bound=bound, gap=(proof.energy - bound) / abs(proof.energy))
 
 
@@ -207,7 +218,9 @@ def _with_proof(plan: Plan, **changes: Any) -> Plan:
     return dataclasses.replace(plan, proof=dataclasses.replace(plan.proof, **changes))
 
 
-def measure(network: Network, plan: Plan, images: Images, *, card: devices.Card, seed: int) -> Score:
-    """Store a network by a plan on one chip, read it back, and score it on images."""
-    state = store(network, plan, card=card, seed=seed).read_back()
+def measure(
+    network: Network, plan: Plan, images: Images, *, card: devices.Card, seed: int, time_s: float | None = None
+) -> Score:
+    """Store a network by a plan on one chip, read it back, at the plan's time or another, and score it on images."""
+    state = store(network, plan, card=card, seed=seed).read_back(time_s=time_s)
     return evaluate_state(network, state, images)

@@ -1,9 +1,11 @@
 """The menu: the codes offered to each group, and the parts of it that stand for older ways of storing."""
 
-from physcomp.codes import Analog, Code, Digital, parse
+from collections.abc import Iterable
 
-# Our choice: dense where trials put most groups (one to four bits, one cell), sparse beyond; sixteen, so that naming
-# a group's code takes four bits.
+from physcomp.codes import Code, Digital, Sparse, parse
+
+# Our choice: close to each other where trials put most groups (masks of half to nearly all zeros with one to four bits,
+# one to four bits without a mask, one cell), far apart beyond; thirty, so that naming a group's code takes five bits.
 DEFAULT = (
     "pruned",
     "digital(1)",
@@ -21,7 +23,41 @@ DEFAULT = (
     "hybrid(2,1)",
     "hybrid(3,1)",
     "hybrid(2,2)",
+    *(f"sparse({percent},digital({bits}))" for percent in (50, 75, 90, 95) for bits in (1, 2, 3)),
+    "sparse(90,digital(4))",
+    "sparse(97,digital(4))",
 )
+
+KINDS = ("all", "digital", "analog")
+
+# Cells a weight in tables of protection strategies (Isik et al. 2023, doi 10.1145/3588436), and two, our addition.
+STRATEGY_CELLS = (1, 2, 3, 5, 7, 10)
+MEAN_CELLS = (1.1, 1.5, *STRATEGY_CELLS[1:])
+
+
+def _strategy(*options: str, cells: Iterable[float] = STRATEGY_CELLS) -> tuple[str, ...]:
+    return tuple(f"analog({','.join([f'{count:g}', *options])})" for count in cells)
+
+
+# Protection strategies as menus, from none to all, to be offered or compared one by one. Of the published ones; which
+# share of the weights is large is our choice. Sensitivity-driven protection needs more than one cell on average.
+STRATEGIES = {
+    "raw": _strategy("plain", "raw"),
+    "none": _strategy("plain"),
+    "pair": _strategy("pair"),
+    "sign": _strategy(),
+    "adaptive": (*_strategy("plain", "split"), *_strategy("plain", "clip")),
+    "sign+adaptive": (*_strategy("split"), *_strategy("clip")),
+    "sign+sensitive": (*_strategy("sensitive=5%", cells=(2, 3, 5)), *_strategy("sensitive", cells=MEAN_CELLS)),
+    "sign+adaptive+sensitive": (
+        *_strategy("sensitive=5%", "split", cells=(2, 3, 5)),
+        *_strategy("sensitive=5%", "clip", cells=(2, 3, 5)),
+        *_strategy("sensitive", "split", cells=MEAN_CELLS),
+        *_strategy("sensitive", "clip", cells=MEAN_CELLS),
+    ),
+    "levels": tuple(f"analog({cells},levels={levels})" for levels in (4, 8, 16) for cells in STRATEGY_CELLS[:3]),
+    "mixed": ("mixed(hybrid(2,1),analog(1),25%)", "mixed(digital(4),analog(1),10%)", "mixed(analog(2),analog(1),25%)"),
+}
 
 
 def read_menu(names: tuple[str, ...] | list[str] = DEFAULT) -> tuple[Code, ...]:
@@ -41,8 +77,9 @@ def part_of(menu: tuple[Code, ...], part: str, offered: int | None = None) -> li
 
     Args:
         menu: the codes.
-        part: `all`: every code offered; `digital` or `analog`: `pruned` and the codes offered of that kind; or the
-            name of one code, offered or not.
+        part: `all`: every code offered; `digital` or `analog`: `pruned` and the codes offered of that kind; the
+            name of one code, offered or not; or `strategy:name`, the menu's codes of one of `STRATEGIES`, offered or
+            not, and `pruned` if it is offered.
         offered: so many codes at the front are offered for choice, the others are there for comparison; None: all.
 
     Returns:
@@ -51,16 +88,34 @@ def part_of(menu: tuple[Code, ...], part: str, offered: int | None = None) -> li
     Raises:
         ValueError: the part is unknown or empty.
     """
-    kinds: dict[str, tuple[type[Code], ...]] = {"all": (Code,), "digital": (Digital,), "analog": (Analog,)}
-    if part in kinds:
-        front = len(menu) if offered is None else offered
-        flags = [
-            index < front and (code.name == "pruned" or isinstance(code, kinds[part]))
-            for index, code in enumerate(menu)
-        ]
+    front = [index < (len(menu) if offered is None else offered) for index in range(len(menu))]
+    if part in KINDS:
+        flags = [first and _of_kind(code, part) for code, first in zip(menu, front, strict=True)]
+    elif part.startswith("strategy:"):
+        members = _strategy_names(part.removeprefix("strategy:"))
+        flags = [code.name in members for code in menu]
+        pruned = [first and code.name == "pruned" for code, first in zip(menu, front, strict=True)]
+        flags = [mine or free for mine, free in zip(flags, pruned, strict=True)] if any(flags) else flags
     else:
         flags = [code.name == part for code in menu]
     if not any(flags):
         names = ", ".join(code.name for code in menu)
-        raise ValueError(f"menu: '{part}' is no part of it; use all, digital, analog or one of {names}")
+        raise ValueError(f"menu: '{part}' is no part of it; use {', '.join(KINDS)}, strategy:name or one of {names}")
     return flags
+
+
+def _of_kind(code: Code, kind: str) -> bool:
+    match kind:
+        case "digital":
+            inner = code.inner if isinstance(code, Sparse) else code
+            return code.name == "pruned" or isinstance(inner, Digital)
+        case "analog":  # with all its options
+            return code.name == "pruned" or code.name.startswith("analog(")
+        case _:
+            return True
+
+
+def _strategy_names(strategy: str) -> tuple[str, ...]:
+    if strategy not in STRATEGIES:
+        raise ValueError(f"menu: no strategy '{strategy}'; use one of {', '.join(STRATEGIES)}")
+    return STRATEGIES[strategy]

@@ -12,14 +12,14 @@ from torch import nn
 
 import devices
 import qubo
-from physcomp.codes import Code, Digital, Medium, fit_scales
-from physcomp.codes.base import SCALE_BITS, Rows
+from physcomp.codes import Code, Medium
+from physcomp.codes.base import SCALE_BITS, Over, Rows, Storage
 from physcomp.groups import Granularity, Layer, layers_of, other_tensors
 from physcomp.images import Images
 from physcomp.menu import DEFAULT, part_of, read_menu
 from physcomp.network import Network, prepare
-from physcomp.rounding import round_rows
 from physcomp.sensitivity import MEMORY_BYTES, Coupling, Curvature, Progress, couplings, curvatures
+from physcomp.targets import Target, targets_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +34,9 @@ class LossModel:
         menu: the codes, those offered for choice first.
         offered: how many of them are offered; the others are there for comparison.
         scales: for each layer float32 (groups, codes), the scale each group would have with each code.
-        rounded: for each layer float32 (groups, weights, counts): the rows rounded to each of `counts` levels.
-        counts: the numbers of levels of the digital codes.
+        targets: for each layer what each code is given to write, by the code's name.
+        allocations: for each layer uint8 (groups, weights), the cells of each weight, by the code's name; of codes
+            that let them differ.
         couplings: for each layer what the codes' mean errors do to the loss.
         loss: float64 (groups, codes): expected loss increase of one code alone, mean error and spread.
         cost: float64 (groups, codes): cells, scales included.
@@ -51,8 +52,8 @@ class LossModel:
     menu: tuple[Code, ...]
     offered: int
     scales: tuple[Rows, ...]
-    rounded: tuple[Rows, ...]
-    counts: tuple[int, ...]
+    targets: tuple[Mapping[str, Target], ...]
+    allocations: tuple[Mapping[str, NDArray[np.uint8]], ...]
     couplings: tuple[Coupling, ...]
     loss: NDArray[np.float64]
     cost: NDArray[np.float64]
@@ -75,10 +76,8 @@ class LossModel:
         return tuple(int(n) for n in np.cumsum([0] + [layer.groups for layer in self.layers[:-1]]))
 
     def target(self, number: int, code: Code) -> Rows:
-        """The rows of a layer that a code is given to write: rounded ones for digital codes, else the trained ones."""
-        if isinstance(code, Digital):
-            return self.rounded[number][:, :, self.counts.index(code.count)]
-        return self.layers[number].rows
+        """The rows of a layer that a code is given to write, see `physcomp.targets`."""
+        return self.targets[number][code.name].rows
 
     def overhead(self, codes: int) -> dict[str, float]:
         """Cells that are taken whatever is chosen, by what they hold, when so many codes are offered."""
@@ -104,7 +103,9 @@ class LossModel:
             ValueError: the budget is below the smallest feasible one, which the error names.
         """
         allowed = np.array(self.part(part))
+        streams = sum(code.stream_bits for code, offered in zip(self.menu, allowed, strict=True) if offered)
         fixed = sum(self.overhead(int(allowed.sum())).values())
+        fixed += streams * len(self.layers) / self.medium.bits_per_cell
         smallest = (self.cost[:, allowed].min(axis=1).sum() + fixed) / self.weights
         if not cells_per_weight >= smallest:
             raise ValueError(
@@ -171,6 +172,9 @@ def build_models(
     menu: tuple[str, ...] = DEFAULT,
     compared: tuple[str, ...] = (),
     granularity: Granularity = "filter",
+    storage: Storage = "bound",
+    read_times_s: tuple[float, ...] = (),
+    over: Over = "mean",
     seed: int = 0,
     memory_bytes: int = MEMORY_BYTES,
     progress: Progress | None = None,
@@ -184,6 +188,12 @@ def build_models(
         menu: names of the codes offered.
         compared: names of further codes, for plans that give every group the same one.
         granularity: what one decision is for.
+        storage: by what digital bits are counted in cells: `bound`, of any error-correcting code, or `bch`, a code
+            that exists.
+        read_times_s: times, in seconds since programming, that count for the choice; none: the one the levels are
+            written for alone.
+        over: what counts of them: `mean`, the loss model averaged over them; or `worst`, each code of each group at
+            the time at which it loses most, so that without couplings no time loses more than expected.
         seed: of the random probes.
         memory_bytes: for the couplings, and once more for the passes over images; where it does not hold the couplings
             inside whole layers they are kept between fewer neighbouring groups.
@@ -192,7 +202,16 @@ def build_models(
     Raises:
         ValueError: a card is outside its range at its time, or the menu or granularity is unknown.
     """
-    cells = [Medium(devices.load_card(card) if isinstance(card, str) else card, time) for card, time in media]
+    cells = [
+        Medium(
+            devices.load_card(card) if isinstance(card, str) else card,
+            time,
+            storage=storage,
+            span_s=tuple(read_times_s),
+            over=over,
+        )
+        for card, time in media
+    ]
     codes = read_menu((*menu, *(name for name in compared if name not in menu)))
     return _models(
         network,
@@ -229,13 +248,12 @@ def _models(
         return lambda done: progress((step + done) / steps) if progress else None
 
     curved = curvatures(module, layers, images, seed=seed, memory_bytes=memory_bytes, progress=share(0))
-    counts = tuple(sorted({code.count for code in codes if isinstance(code, Digital)}))
-    rounded = [round_rows(layer.rows, curve, counts) for layer, curve in zip(layers, curved, strict=True)]
+    targets = [targets_of(layer.rows, curve, codes) for layer, curve in zip(layers, curved, strict=True)]
     models = []
     for step, medium in enumerate(cells, start=1):
         fitted = [
-            _fit(layer, curve, pair, counts, codes, medium)
-            for layer, curve, pair in zip(layers, curved, rounded, strict=True)
+            _fit(layer, curve, target, codes, medium)
+            for layer, curve, target in zip(layers, curved, targets, strict=True)
         ]
         means = [fit.mean for fit in fitted]
         measured = couplings(module, layers, images, means, seed=seed, memory_bytes=memory_bytes, progress=share(step))
@@ -249,11 +267,13 @@ def _models(
                 menu=codes,
                 offered=offered,
                 scales=tuple(fit.scales for fit in fitted),
-                rounded=tuple(rows for rows, _ in rounded),
-                counts=counts,
+                targets=tuple(targets),
+                allocations=tuple(fit.allocations for fit in fitted),
                 couplings=tuple(measured),
                 loss=np.concatenate(losses),
-                cost=np.concatenate([_cost(layer, codes, medium) for layer in layers]),
+                cost=np.concatenate(
+                    [_cost(target, fit.scales, codes, medium) for target, fit in zip(targets, fitted, strict=True)]
+                ),
                 images=images,
                 seed=seed,
                 memory_bytes=memory_bytes,
@@ -271,11 +291,14 @@ def build_model(
     menu: tuple[str, ...] = DEFAULT,
     compared: tuple[str, ...] = (),
     granularity: Granularity = "filter",
+    storage: Storage = "bound",
+    read_times_s: tuple[float, ...] = (),
+    over: Over = "mean",
     seed: int = 0,
     memory_bytes: int = MEMORY_BYTES,
     progress: Progress | None = None,
 ) -> LossModel:
-    """`build_models` for one card and time."""
+    """`build_models` for one card; levels are written for `read_time_s`."""
     (model,) = build_models(
         network,
         images,
@@ -283,6 +306,9 @@ def build_model(
         menu=menu,
         compared=compared,
         granularity=granularity,
+        storage=storage,
+        read_times_s=read_times_s,
+        over=over,
         seed=seed,
         memory_bytes=memory_bytes,
         progress=progress,
@@ -292,37 +318,54 @@ def build_model(
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """Scales (groups, codes), and mean and variance of the errors (groups, weights, codes), of one layer."""
+    """Scales (groups, codes), mean and variance of the errors (groups, weights, codes), and allocations of a layer.
+
+    Over several times the mean errors are those at each, (groups, weights, codes, times), the variance is the mean one.
+    """
 
     scales: Rows
     mean: Rows
     spread: Rows
+    allocations: dict[str, NDArray[np.uint8]]
 
 
 def _fit(
     layer: Layer,
     curvature: Curvature,
-    rounded: tuple[Rows, Rows],
-    counts: tuple[int, ...],
+    targets: Mapping[str, Target],
     codes: tuple[Code, ...],
     medium: Medium,
 ) -> _Fit:
     scales = np.empty((layer.groups, len(codes)), np.float32)
-    mean = np.empty((*layer.rows.shape, len(codes)), np.float32)
-    spread = np.empty_like(mean)
+    times = len(medium.reads) if medium.over == "mean" else 1
+    mean = np.empty((*layer.rows.shape, len(codes), times), np.float32)
+    spread = np.empty(mean.shape[:3], np.float32)
+    allocations = {}
     for index, code in enumerate(codes):
-        if isinstance(code, Digital):
-            target = rounded[0][:, :, counts.index(code.count)]
-            scale = rounded[1][:, counts.index(code.count)]
-        else:
-            target, scale = layer.rows, fit_scales(code, layer.rows, curvature.importance, medium)
-        error, variance = code.error(target, scale, medium)
-        scales[:, index], mean[:, :, index], spread[:, :, index] = (
-            scale,
-            error + target - layer.rows,
-            variance,
-        )
-    return _Fit(scales, mean, spread)
+        target = targets[code.name].rows
+        scale = targets[code.name].scales_on(code, curvature.importance, medium)
+        allocation = code.allocate(target, curvature.importance, scale, medium)
+        if allocation is not None:
+            allocations[code.name] = allocation
+        writer = code.given(allocation)
+        errors = [writer.error(target, scale, read) for read in medium.reads]
+        means, spreads = np.stack([error for error, _ in errors]), np.stack([var for _, var in errors])
+        means += target
+        means -= layer.rows
+        if medium.over == "worst" and len(errors) > 1:
+            means, spreads = _worst(means, spreads, curvature.importance)
+        scales[:, index], mean[:, :, index] = scale, means.transpose(1, 2, 0)
+        spread[:, :, index] = spreads.mean(axis=0)
+    return _Fit(scales, mean if times > 1 else mean[:, :, :, 0], spread, allocations)
+
+
+def _worst(
+    means: NDArray[np.float64], spreads: NDArray[np.float64], importance: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of errors (times, groups, weights), those at the time at which each group loses most: (1, groups, weights)."""
+    losses = np.einsum("gw,tgw->tg", importance, means**2 + spreads)
+    worst = losses.argmax(axis=0)[None, :, None]
+    return np.take_along_axis(means, worst, axis=0), np.take_along_axis(spreads, worst, axis=0)
 
 
 def _loss(coupling: Coupling, spread: Rows) -> NDArray[np.float64]:
@@ -330,8 +373,9 @@ def _loss(coupling: Coupling, spread: Rows) -> NDArray[np.float64]:
     return np.asarray(coupling.alone / 2 + np.einsum("gw,gwk->gk", coupling.importance, spread) / 2)
 
 
-def _cost(layer: Layer, codes: tuple[Code, ...], medium: Medium) -> NDArray[np.float64]:
-    return np.tile([code.cost(layer.weights, medium) for code in codes], (layer.groups, 1))
+def _cost(targets: Mapping[str, Target], scales: Rows, codes: tuple[Code, ...], medium: Medium) -> NDArray[np.float64]:
+    columns = [code.costs(targets[code.name].rows, scales[:, index], medium) for index, code in enumerate(codes)]
+    return np.stack(columns, axis=1)
 
 
 def wrap(module: nn.Module, name: str = "network") -> Network:

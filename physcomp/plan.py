@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 
 import qubo
 from devices.files import replacing
-from physcomp.codes import Code, Digital
-from physcomp.codes.base import Rows, to_bfloat16
+from physcomp.codes import Code
+from physcomp.codes.base import Over, Rows, Storage, to_bfloat16
 from physcomp.groups import Granularity, other_tensors
 from physcomp.menu import read_menu
 from physcomp.model import LossModel
+from physcomp.targets import has_target
 
 FORMAT = "physcomp-plan"
 FORMAT_VERSION = 1
+NEWER_FIELDS: dict[str, Any] = {"storage": "bound", "read_times_s": (), "over": "mean"}  # which older plans lack
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,12 @@ class LayerPlan:
         shape: the shape of its weight tensor.
         codes: for each group the index of its code in the menu.
         scales: for each group its scale, a bfloat16 number, 0 where the code has none.
-        written: the rows that differ from the trained ones, those of digital codes (rounding makes up for its own
-            errors): float32, in the order of the groups, zlib, base64.
+        written: the rows that differ from the trained ones, those of digital and sparse codes (rounding and pruning
+            make up for their own errors): float32, in the order of the groups, zlib, base64.
         biases: for each output its bias as stored, a bfloat16 number; empty where the layer has none. Includes the
             shift that makes up for the mean error of the code.
+        cells: the cells of each weight of groups whose code lets them differ, in the order of the groups: uint8,
+            zlib, base64; empty without such groups.
     """
 
     name: str
@@ -47,6 +51,7 @@ class LayerPlan:
     scales: tuple[float, ...]
     written: str
     biases: tuple[float, ...]
+    cells: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class Plan:
         network_sha256: its fingerprint; a plan stores no other network.
         card: the card's name with its variant.
         card_sha256: its fingerprint; a plan writes no other card.
-        read_time_s: the time since programming it is made for, in seconds.
+        read_time_s: the time since programming it is written for, in seconds.
         granularity: what one decision is for.
         budget: cells per weight it was allowed; None for a fixed plan.
         bits_per_cell: bits a cell holds reliably.
@@ -100,6 +105,9 @@ class Plan:
         others: name and shape of each further tensor, stored as bfloat16.
         ledger: cells by what they hold.
         proof: how it was found.
+        storage: what `bits_per_cell` is: the bound of any error-correcting code, or what a BCH code reaches.
+        read_times_s: the times that counted for the choice; empty: `read_time_s` alone.
+        over: what counted of them, the mean of the losses or the worst.
     """
 
     method: str
@@ -116,6 +124,9 @@ class Plan:
     others: tuple[tuple[str, tuple[int, ...]], ...]
     ledger: dict[str, float]
     proof: Proof
+    storage: Storage = "bound"
+    read_times_s: tuple[float, ...] = ()
+    over: Over = "mean"
 
     @property
     def weights(self) -> int:
@@ -142,6 +153,13 @@ class Plan:
         """Fingerprint of what determines the chip: everything but its method's name and the solver's seconds."""
         fields = self._fields()
         del fields["method"], fields["proof"]["seconds"]
+        if self.storage == "bound":  # as in plans from before there was a choice
+            del fields["storage"]
+        if not self.read_times_s:
+            del fields["read_times_s"], fields["over"]
+        for layer in fields["layers"]:
+            if not layer["cells"]:  # likewise
+                del layer["cells"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
     def named(self, method: str) -> "Plan":
@@ -191,7 +209,8 @@ class Plan:
             raise ValueError(f"{source}: plan version {fields.get('version')}, this physcomp reads {FORMAT_VERSION}")
         try:
             names = [field.name for field in dataclasses.fields(cls)]
-            values: dict[str, Any] = {name: fields[name] for name in names}
+            values: dict[str, Any] = {name: {**NEWER_FIELDS, **fields}[name] for name in names}
+            values["read_times_s"] = tuple(values["read_times_s"])
             values["layers"] = tuple(_read_layer(layer) for layer in fields["layers"])
             values["proof"] = Proof(**fields["proof"])
         except (KeyError, TypeError) as error:
@@ -258,7 +277,10 @@ def plan_of(
         menu=tuple(code.name for code in model.menu),
         layers=layers,
         others=tuple((name, tuple(tensor.shape)) for name, tensor in others.items()),
-        ledger=_ledger(model, choice, sum(model.part(part))),
+        ledger={
+            **cells_of(layers, model.menu, model.medium.bits_per_cell),
+            **model.overhead(sum(model.part(part))),
+        },
         proof=Proof(
             solver=solution.solver if solution else "fixed",
             kind=solution.kind if solution else "none",
@@ -270,6 +292,9 @@ def plan_of(
             part=part,
             predicted_loss_increase=predicted,
         ),
+        storage=model.medium.storage,
+        read_times_s=model.medium.span_s,
+        over=model.medium.over,
     )
 
 
@@ -297,8 +322,9 @@ def _layer_plan(model: LossModel, number: int, choice: NDArray[np.int64]) -> Lay
         shape=layer.shape,
         codes=tuple(int(code) for code in picked),
         scales=tuple(float(scale) for scale in model.scales[number][index, picked]),
-        written=_pack(_rounded_rows(model, number, picked)),
+        written=pack_rows(_rounded_rows(model, number, picked)),
         biases=tuple(float(bias) for bias in to_bfloat16(biases)),
+        cells=_pack_cells(model, number, picked),
     )
 
 
@@ -306,38 +332,58 @@ def _rounded_rows(model: LossModel, number: int, picked: NDArray[np.int64]) -> R
     rows = [
         model.target(number, model.menu[code])[group]
         for group, code in enumerate(picked)
-        if isinstance(model.menu[code], Digital)
+        if has_target(model.menu[code])
     ]
     return np.array(rows, np.float32)
 
 
-def _pack(rows: Rows) -> str:
+def pack_rows(rows: Rows) -> str:
+    """Rows as a plan holds them: zlib, base64."""
     return base64.b64encode(zlib.compress(rows.tobytes(), 9)).decode()
 
 
+def _pack_cells(model: LossModel, number: int, picked: NDArray[np.int64]) -> str:
+    found = model.allocations[number]
+    names = [model.menu[code].name for code in picked]
+    cells = [found[name][group] for group, name in enumerate(names) if name in found]
+    return base64.b64encode(zlib.compress(np.array(cells).tobytes(), 9)).decode() if cells else ""
+
+
+def cells_to_write(plan: LayerPlan, menu: tuple[Code, ...], weights: int) -> dict[int, NDArray[np.uint8]]:
+    """The cells of each weight of a layer's groups, (weights,), by group; only of codes that let them differ."""
+    groups = [group for group, code in enumerate(plan.codes) if menu[code].allocates]
+    if not groups:
+        return {}
+    packed = np.frombuffer(zlib.decompress(base64.b64decode(plan.cells)), np.uint8)
+    return dict(zip(groups, packed.reshape(len(groups), weights), strict=True))
+
+
 def rows_to_write(plan: LayerPlan, menu: tuple[Code, ...], trained: Rows) -> Rows:
-    """The rows of a layer as they are to be written: the plan's for digital codes, else the trained ones."""
-    rounded = [group for group, code in enumerate(plan.codes) if isinstance(menu[code], Digital)]
+    """The rows of a layer as they are to be written: the plan's where codes have a target."""
+    rounded = [group for group, code in enumerate(plan.codes) if has_target(menu[code])]
     rows = trained.copy()
     packed = np.frombuffer(zlib.decompress(base64.b64decode(plan.written)), np.float32)
     rows[rounded] = packed.reshape(len(rounded), trained.shape[1])
     return rows
 
 
-def _ledger(model: LossModel, choice: NDArray[np.int64], offered: int) -> dict[str, float]:
-    """Cells by what they hold; bits are divided by the bits a cell holds."""
+def cells_of(layers: tuple[LayerPlan, ...], menu: tuple[Code, ...], bits_per_cell: float) -> dict[str, float]:
+    """Cells that groups take, by what they hold: part of a plan's ledger. Bits are divided by the bits a cell holds."""
     bits = {"digits": 0, "signs": 0, "scales": 0}
     analog = 0
-    for start, layer in zip(model.starts, model.layers, strict=True):
-        for index in choice[start : start + layer.groups]:
-            code: Code = model.menu[index]
-            signs = code.sign_bits(layer.weights)
-            bits["digits"] += code.digital_bits(layer.weights) - signs
+    for layer in layers:
+        weights = int(np.prod(layer.shape)) // len(layer.codes)
+        # Where a code keeps no rows of its own in the plan, what it takes does not depend on them.
+        rows = rows_to_write(layer, menu, np.zeros((len(layer.codes), weights), np.float32))
+        scales, codes = np.array(layer.scales, np.float32), np.array(layer.codes)
+        for index in set(layer.codes):
+            code, groups = menu[index], np.flatnonzero(codes == index)
+            signs = len(groups) * code.sign_bits(weights)
+            bits["digits"] += code.written_bits(rows[groups], scales[groups]) - signs
             bits["signs"] += signs
-            bits["scales"] += code.scale_bits
-            analog += code.analog_cells(layer.weights)
-    digital = {name: count / model.medium.bits_per_cell for name, count in bits.items()}
-    return {"analog": float(analog), **digital, **model.overhead(offered)}
+            bits["scales"] += len(groups) * code.scale_bits
+            analog += len(groups) * code.analog_cells(weights)
+    return {"analog": float(analog), **{name: count / bits_per_cell for name, count in bits.items()}}
 
 
 def menu_of(plan: Plan) -> tuple[Code, ...]:

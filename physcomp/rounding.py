@@ -6,6 +6,8 @@ and Stork, NIPS 1992). Where they use the layer's inputs, we use the Gauss-Newto
 group, with what the group's bias can mend taken out. Scales are picked by the same quadratic form.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy.linalg
 from numba import njit
@@ -18,8 +20,51 @@ from physcomp.threads import in_threads
 # Added to the diagonal as a share of its mean, since curvature comes from few images. Our choice: on held-out images
 # 0.05 to 0.5 measured alike.
 DAMPING = 0.1
+# And that in any case: the curvature of a filter that hardly answers is rounding errors, of either sign. Our choice.
+FLOOR = 1e-10
 # Scales tried, as shares of the largest magnitude; our choice.
 SHARES = np.geomspace(0.15, 1.0, 10)
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """Levels spaced evenly between minus and plus the scale.
+
+    Args:
+        count: their number, at least 2.
+        zero: with False an even number of levels, those of count + 1 evenly spaced ones that are not zero.
+    """
+
+    count: int
+    zero: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some weights of a group that are corrected together.
+
+    Args:
+        places: their places in the group's row, ascending.
+        damped: float64 (places, places), the curvature among them, damped.
+    """
+
+    places: NDArray[np.int64]
+    damped: NDArray[np.float64]
+
+    def among(self, kept: NDArray[np.bool_]) -> "Part":
+        """The same for those weights of the row that are kept."""
+        inside = kept[self.places]
+        return Part(self.places[inside], self.damped[np.ix_(inside, inside)])
+
+
+def parts_of(blocks: NDArray[np.floating], weights: int, damping: float = DAMPING) -> list[Part]:
+    """The blocks of one group's curvature, (blocks, size, size), without padding and damped."""
+    parts = []
+    for start, block in zip(range(0, weights, blocks.shape[1]), blocks, strict=True):
+        places = np.arange(start, min(start + blocks.shape[1], weights))
+        part = block[: len(places), : len(places)].astype(np.float64)
+        parts.append(Part(places, part + (damping * np.diag(part).mean() + FLOOR) * np.eye(len(places))))
+    return parts
 
 
 def round_rows(rows: Rows, curvature: Curvature, counts: tuple[int, ...]) -> tuple[Rows, Rows]:
@@ -35,9 +80,10 @@ def round_rows(rows: Rows, curvature: Curvature, counts: tuple[int, ...]) -> tup
         (groups, counts), bfloat16 numbers: the outermost level.
     """
     groups, weights = rows.shape
+    alphabets = tuple(Alphabet(count) for count in counts)
 
     def one(group: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return _round_group(rows[group].astype(np.float64), curvature.blocks[group].astype(np.float64), counts)
+        return round_group(rows[group].astype(np.float64), parts_of(curvature.blocks[group], weights), alphabets)
 
     rounded = np.empty((groups, weights, len(counts)), np.float32)
     scales = np.empty((groups, len(counts)), np.float32)
@@ -46,58 +92,66 @@ def round_rows(rows: Rows, curvature: Curvature, counts: tuple[int, ...]) -> tup
     return rounded, scales
 
 
-def _round_group(
-    row: NDArray[np.float64], blocks: NDArray[np.float64], counts: tuple[int, ...]
+def round_group(
+    row: NDArray[np.float64], parts: list[Part], alphabets: tuple[Alphabet, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """One group: (counts, weights) rounded and (counts,) scales; a row of zeros stays with scale 0."""
-    size = blocks.shape[1]
-    largest = np.abs(row).max()
+    """Round the weights of one row that are in a part; the others become zero.
+
+    Returns:
+        (alphabets, weights) rounded, and (alphabets,) scales; where all weights are zero they stay so with scale 0.
+    """
+    largest = max((float(np.abs(row[part.places]).max()) for part in parts if len(part.places)), default=0.0)
     scales = to_bfloat16(largest * SHARES).astype(np.float64)
-    rounded = np.zeros((len(counts), len(scales), len(row)))
-    losses = np.zeros((len(counts), len(scales)))
+    rounded = np.zeros((len(alphabets), len(scales), len(row)))
+    losses = np.zeros((len(alphabets), len(scales)))
     if largest == 0:
-        return rounded[:, 0], np.zeros(len(counts))
-    for start, block in zip(range(0, len(row), size), blocks, strict=True):
-        part = row[start : start + size]
-        order, factor, ordered = _factor(block[: len(part), : len(part)])
-        place = start + order
-        for number, count in enumerate(counts):
-            found = _compensated(row[place], factor, scales, count)
+        return rounded[:, 0], np.zeros(len(alphabets))
+    for part in parts:
+        if not len(part.places):
+            continue
+        order, factor, ordered = _factor(part.damped)
+        place = part.places[order]
+        for number, alphabet in enumerate(alphabets):
+            found = _compensated(row[place], factor, scales, alphabet.count, alphabet.zero)
             rounded[number][:, place] = found
             error = found - row[place]
-            losses[number] += np.einsum("si,ij,sj->s", error, ordered, error, optimize=True)
+            losses[number] += ((error @ ordered) * error).sum(axis=1)
     best = losses.argmin(axis=1)
-    return rounded[np.arange(len(counts)), best], scales[best]
+    return rounded[np.arange(len(alphabets)), best], scales[best]
 
 
 def _factor(
-    block: NDArray[np.float64],
+    damped: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Order of falling curvature, the upper U with UᵀU the inverse of the damped block, and the damped block."""
-    diagonal = np.diag(block)
-    order = np.argsort(-diagonal, kind="stable")
-    damped = block[np.ix_(order, order)] + (DAMPING * diagonal.mean() + 1e-30) * np.eye(len(block))
+    """Order of falling curvature, the upper U with UᵀU the inverse of the ordered block, and that block."""
+    order = np.argsort(-np.diag(damped), kind="stable")
+    ordered = damped[np.ix_(order, order)]
     # With R upper and R Rᵀ the block, U is the inverse of R; R is the Cholesky factor of the block turned round.
-    turned = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
+    turned = np.linalg.cholesky(ordered[::-1, ::-1])[::-1, ::-1]
     factor, _ = scipy.linalg.lapack.dtrtri(np.ascontiguousarray(turned), lower=0)
-    return order, np.ascontiguousarray(factor), damped
+    return order, np.ascontiguousarray(factor), ordered
 
 
 @njit(cache=True, nogil=True, fastmath=True)
 def _compensated(
-    row: NDArray[np.float64], factor: NDArray[np.float64], scales: NDArray[np.float64], count: int
+    row: NDArray[np.float64], factor: NDArray[np.float64], scales: NDArray[np.float64], count: int, zero: bool
 ) -> NDArray[np.float64]:
     """Round weight by weight at each scale and pass the error on: (scales, weights)."""
     half = (count - 1) / 2.0
+    magnitudes = count // 2
     rounded = np.empty((len(scales), len(row)))
     left = np.empty(len(row))
     for s in range(len(scales)):
         scale = scales[s]
         left[:] = row
         for t in range(len(row)):
-            digit = np.floor((left[t] / scale + 1) * half + 0.5)
-            digit = min(max(digit, 0.0), count - 1.0)
-            rounded[s, t] = (digit / half - 1) * scale
+            if zero:
+                digit = np.floor((left[t] / scale + 1) * half + 0.5)
+                rounded[s, t] = (min(max(digit, 0.0), count - 1.0) / half - 1) * scale
+            else:
+                digit = np.floor(abs(left[t]) / scale * magnitudes + 0.5)
+                magnitude = min(max(digit, 1.0), magnitudes) / magnitudes * scale
+                rounded[s, t] = -magnitude if left[t] < 0 else magnitude
             error = (left[t] - rounded[s, t]) / factor[t, t]
             for u in range(t + 1, len(row)):
                 left[u] -= error * factor[t, u]

@@ -152,7 +152,8 @@ def couplings(
         module: in evaluation mode.
         layers: as `physcomp.groups.layers_of` gives them.
         images: calibration images.
-        perturbations: for each layer float32 (groups, weights, codes): the mean error of each code.
+        perturbations: for each layer float32 (groups, weights, codes): the mean error of each code; or
+            (groups, weights, codes, times): at each of several times, for the mean over them.
         seed: of the random signs, used only beyond `EXACT_CLASSES` classes.
         memory_bytes: for the couplings and their sums, and once more for the passes; with less, couplings are kept
             only inside runs of fewer neighbouring groups, and fewer images pass at a time.
@@ -165,8 +166,9 @@ def couplings(
     classes = _classes(module, images)
     probes = None if classes <= EXACT_CLASSES else PROBES
     codes = deltas[0].shape[2]
+    times = deltas[0].shape[3] if deltas[0].ndim == 4 else 1
     size = _run_size(layers, codes, memory_bytes)
-    kept_numbers = (probes or classes) * (codes + 1) * sum(layer.groups for layer in layers)
+    kept_numbers = (probes or classes) * times * (codes + 1) * sum(layer.groups for layer in layers)
 
     def work(chunk: Chunk) -> list[tuple[torch.Tensor, ...]]:
         totals = [torch.zeros(layer.rows.shape) for layer in layers]
@@ -174,14 +176,19 @@ def couplings(
         for gradients in _gradients(module, layers, chunk, probes=probes, seed=seed):
             for part, total, delta, (weights, biases) in zip(kept, totals, deltas, gradients, strict=True):
                 total += weights.square().sum(0)
-                columns = torch.bmm(weights.transpose(0, 1), delta)  # (groups, images, codes)
-                part.append(torch.cat([columns, biases.T.unsqueeze(2)], dim=2).transpose(1, 2))
+                columns = torch.bmm(weights.transpose(0, 1), delta.flatten(2))  # (groups, images, codes and times)
+                columns = columns.view(*columns.shape[:2], codes, times).transpose(2, 3).flatten(1, 2)
+                shifts = biases.T.repeat_interleave(times, dim=1).unsqueeze(2)
+                part.append(torch.cat([columns, shifts], dim=2).transpose(1, 2))
         # One product a chunk, not one a column of L: the sums over the large matrix are what takes time.
         whole = [torch.cat(part, dim=2) for part in kept]  # (groups, codes and bias, images of all columns)
         return [(total.double(), *_products(columns, size)) for columns, total in zip(whole, totals, strict=True)]
 
     sums = _sum_over(images, work, progress, _images_at_once(layers, kept_numbers, memory_bytes))
-    return [_project([part / len(images) for part in parts], layer) for parts, layer in zip(sums, layers, strict=True)]
+    return [
+        _project([total / len(images), *(part / (len(images) * times) for part in parts)], layer)
+        for (total, *parts), layer in zip(sums, layers, strict=True)
+    ]
 
 
 def _run_size(layers: tuple[Layer, ...], codes: int, memory_bytes: int) -> int:
@@ -195,7 +202,7 @@ def _products(columns: torch.Tensor, size: int) -> list[torch.Tensor]:
     crossed = torch.bmm(columns, columns[:, -1:, :].transpose(1, 2)).squeeze(2).double()
     if size < 2:
         return [squares, crossed]
-    flat = [run.reshape(-1, columns.shape[2]) for run in columns.split(size)]
+    flat = [run.reshape(-1, columns.shape[2]) for run in torch.split(columns, size)]
     return [squares, crossed, *((run @ run.T).double() for run in flat)]
 
 

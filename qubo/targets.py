@@ -1,8 +1,15 @@
 """Time to target of repeated runs, and the target they are held to.
 
-TTS(t) = t · max(1, ln(1 − 0.99) / ln(1 − p(t))), p(t) the share of runs that are at the target after t seconds: the
-time in which restarts of length t reach it at least once with 99 % confidence. The best t counts (Rønnow et al. 2014,
-doi 10.1126/science.1252319). Its interval is a bootstrap over runs.
+TTS(t) = t · max(1, ln(1 − 0.99) / ln(1 − p(t))): the time in which restarts of length t reach the target at least once
+with 99 % confidence. The best t counts (Rønnow et al. 2014, doi 10.1126/science.1252319).
+
+Few runs make both p and the best t doubtful, so (our choices) p(t) = k / (n + 1) where k of n runs are at the target
+after t seconds, the mean of what the k-th of n uniform numbers can be: three of three do not prove 99 %. And no restart
+is shorter than the median time of the runs that got there: the shortest of few are luck.
+
+The interval is a bootstrap over runs, reflected in the logarithm (Davison and Hinkley 1997, §5.2: resamples repeat the
+bias of a least value, and reflection takes it off). On memoryless runs it covers the truth in 70 % of cases at five
+runs and 80 % at ten to forty, measured, where 95 % is nominal.
 """
 
 from __future__ import annotations
@@ -33,7 +40,7 @@ class TimeToTarget:
         low: lower end of the 95 % bootstrap interval.
         high: upper end; inf where some resamples never reached it.
         restart_s: length of the restarts at which it is least.
-        share: share of runs at the target by then.
+        share: probability that a restart is at the target by then.
         runs: number of runs.
         reached: runs that reached it at all.
     """
@@ -51,8 +58,6 @@ def time_to_target(
     trials: Sequence[Trial], energy: float, *, confidence: float = CONFIDENCE, seed: int = 0
 ) -> TimeToTarget:
     """Time to target of runs of one solver on one problem.
-
-    Where all runs made it one run is counted: so few runs cannot tell how rare a failure is.
 
     Args:
         trials: the runs.
@@ -73,21 +78,25 @@ def time_to_target(
     drawn = np.sort(times[rng.integers(0, times.size, (RESAMPLES, times.size))], axis=1)
     resampled = np.sort(_least(drawn, confidence)[0])
     low, high = (float(resampled[round(q * (RESAMPLES - 1))]) for q in (0.025, 0.975))
+    least = float(seconds[0])
+    if math.isfinite(high):  # else some resamples hold no success, and the upper end is open
+        low, high = min(least, least**2 / high), max(least, least**2 / low)
     reached = int(np.isfinite(times).sum())
     restart = float(np.sort(times)[at[0]])
     return TimeToTarget(
-        seconds=float(seconds[0]), low=low, high=high, restart_s=restart,
-        share=float((at[0] + 1) / times.size) if reached else 0.0, runs=times.size, reached=reached,
+        seconds=least, low=low, high=high, restart_s=restart,
+        share=float((at[0] + 1) / (times.size + 1)) if reached else 0.0, runs=times.size, reached=reached,
     )  # fmt: skip
 
 
 def _least(times: Vector, confidence: float) -> tuple[Vector, NDArray[np.int64]]:
     """Least TTS over restart lengths for rows of sorted times (N, n), and the place of that length."""
     n = times.shape[1]
-    share = np.arange(1, n + 1) / n
-    with np.errstate(divide="ignore"):
-        restarts = np.maximum(1.0, math.log(1 - confidence) / np.log1p(-share))
-    value = times * restarts
+    share = np.arange(1, n + 1) / (n + 1)
+    restarts = np.maximum(1.0, math.log(1 - confidence) / np.log1p(-share))
+    reached = np.isfinite(times).sum(axis=1)
+    long_enough = 2 * np.arange(1, n + 1) >= reached[:, None]
+    value = np.where(long_enough, times * restarts, np.inf)
     at = value.argmin(axis=1)
     return value[np.arange(len(times)), at], at
 

@@ -14,10 +14,14 @@ from typer.exceptions import TyperException
 import physcomp
 import qubo
 from physcomp import training
+from physcomp.codes.base import Storage
 from physcomp.joint import Search, choose
 from physcomp.network import read_description
 from physcomp.training import HELD_BACK
+from simulations import calibration, finetune_command
 from simulations import summary as summaries
+from simulations.anneal_commands import anneal, load_annealing, run_annealing
+from simulations.calibration_figure import predicted_vs_measured
 from simulations.card_commands import cards
 from simulations.console import err, out
 from simulations.engine import JOINT, run_study, save_joint
@@ -61,6 +65,8 @@ app = _OneBorder(
     help="How few noisy analog memory cells can a trained network take, and what accuracy is left?",
 )
 app.add_typer(cards, name="card")
+app.command(name="finetune", epilog=finetune_command.EPILOG)(finetune_command.finetune)
+app.command(epilog="Example: [cyan]physcomp anneal Q --solver annealer,ocean-sa,genetic --time-limit 5s[/]")(anneal)
 
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder of the results. Default: runs/NAME.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Forget the results of an earlier run in that folder.")]
@@ -80,17 +86,31 @@ def demo(folder: OutFolder = None, fresh: Fresh = False, quiet: Quiet = False) -
 def run(
     study: Annotated[Path, typer.Argument(help="Study file (TOML).")],
     folder: OutFolder = None,
+    quick: Annotated[bool, typer.Option("--quick", help="The study's quick variant: minutes, not hours.")] = False,
     fresh: Fresh = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a study file, or resume one that was killed."""
-    _run(study, folder, fresh, quiet)
+    _run(study, folder, fresh, quiet, quick)
 
 
-def _run(path: Path, folder: Path | None, fresh: bool, quiet: bool) -> None:
-    study = load_study(path)
-    folder = folder or Path("runs") / study.name
+def _run(path: Path, folder: Path | None, fresh: bool, quiet: bool, quick: bool = False) -> None:
+    annealing = load_annealing(path, quick=quick)
+    if annealing is not None:
+        run_annealing(annealing, folder, Progress(None if quiet else err), fresh=fresh)
+        return
+    study = load_study(path, quick=quick)
+    folder = folder or Path("runs") / (f"{study.name}-quick" if quick else study.name)
     progress = Progress(None if quiet else err)
+    if study.kind == "calibration":
+        calibrated = calibration.run_calibration(study, folder, progress, fresh=fresh)
+        paths = predicted_vs_measured(calibrated, folder)
+        for line in calibration.findings(calibrated):
+            out.print(line, soft_wrap=True, highlight=False)
+        out.print(
+            f"\nIn {folder}/: plans.csv, summary.json, " + ", ".join(path.name for path in paths), highlight=False
+        )
+        return
     finished = run_study(study, folder, progress, fresh=fresh)
     with progress.step("saving plans, chips and the figure"):
         save_joint(finished, folder)
@@ -169,6 +189,9 @@ def choose_command(
     target: Annotated[Path, typer.Option("--out", help="Plan file to write (JSON).")],
     time_s: Annotated[float, typer.Option("--time", help="Seconds from programming to reading.")] = 0.0,
     solver: Annotated[str, typer.Option(help=", ".join(qubo.SOLVERS) + ".")] = Search.solver,
+    storage: Annotated[
+        Storage, typer.Option(help="Count digital bits by the bound of any code, or a BCH code.")
+    ] = "bound",
     seed: SeedOption = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -178,13 +201,17 @@ def choose_command(
     heldout = physcomp.load_images(images, "heldout")
     progress = Progress(None if quiet else err)
     with progress.bar("measuring what each code does to each filter") as bar:
-        model = physcomp.build_model(loaded, calibration, card=card, read_time_s=time_s, seed=seed, progress=bar)
+        model = physcomp.build_model(
+            loaded, calibration, card=card, read_time_s=time_s, storage=storage, seed=seed, progress=bar
+        )
     with progress.bar("choosing codes") as bar:
-        choices = choose(model, heldout, [budget], search=Search(solver=solver, seed=seed), progress=bar)
+        choices = choose(model, heldout, [budget], search=Search(solver=solver, effort=1.0, seed=seed), progress=bar)
     plan = choices.best(budget).named(JOINT)
     plan.save(target)
     proof = plan.proof
     out.print(f"{plan.cells_per_weight:.4f} cells/weight of {budget:g} allowed: " + _ledger(plan))
+    kind = "at the bound of any code" if plan.storage == "bound" else "with a BCH code"
+    out.print(f"{plan.bits_per_cell:.3f} digital bits a cell, {kind}")
     out.print("weights by code: " + ", ".join(f"{n} {100 * s:.0f} %" for n, s in plan.share_of_codes().items()))
     bound = "" if proof.lower_bound is None else f", no choice below {proof.lower_bound:.5f}"
     out.print(f"energy {proof.energy:.5f} nats by {proof.solver} ({proof.kind}){bound}; shrinkage {proof.shrinkage:g}")

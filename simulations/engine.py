@@ -25,10 +25,10 @@ from physcomp.joint import Search, choose
 from physcomp.threads import in_threads
 from simulations.ledger import Ledger, Row
 from simulations.progress import Progress
-from simulations.study import Study, Target, find_parts
+from simulations.study import Study, Target, claim, find_parts
 
 JOINT, UNCOUPLED = "joint", "joint, no couplings"
-PARTS = {"digital": "digital codes only", "analog": "analog codes only"}
+RESULTS = ("trials.csv", "plans/*.json", "plan-*.json", "chip-*.h5", "summary.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +83,13 @@ def run_study(study: Study, folder: Path, progress: Progress, *, fresh: bool = F
     """
     torch.set_num_threads(1)  # trials run side by side instead; results then do not depend on the processors
     network, calibration, heldout, test = find_parts(study)
-    _claim(folder, study, network, fresh)
+    claim(folder, study, network, fresh, RESULTS)
     with progress.step("compiling kernels (the first run only) and measuring the clean network"):
         clean = physcomp.evaluate(network.module, test)
         for target in study.cards:
             devices.reliable_bits(devices.load_card(target.card), target.read_time_s)
     plans = _all_plans(study, folder, network, calibration, heldout, progress)
-    ledger = Ledger(folder / "trials.csv")
+    ledger = Ledger(folder / "trials.csv", Row)
     _measure(study, network, test, plans, ledger, progress)
     cards = tuple(
         CardRun(target, tuple(of_card), shrinkage, _rows(ledger, of_card[0]))
@@ -98,33 +98,9 @@ def run_study(study: Study, folder: Path, progress: Progress, *, fresh: bool = F
     return Run(study, network, clean, cards)
 
 
-def _rows(ledger: Ledger, plan: physcomp.Plan) -> tuple[Row, ...]:
+def _rows(ledger: Ledger[Row], plan: physcomp.Plan) -> tuple[Row, ...]:
     """The trials on the card of a plan at its time."""
     return tuple(r for r in ledger.rows if (r.card, r.read_time_s) == (plan.card, plan.read_time_s))
-
-
-def _claim(folder: Path, study: Study, network: physcomp.Network, fresh: bool) -> None:
-    """Take the folder for this study: empty, of the same study, or emptied of another's results."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mark = folder / "study.toml"
-    text = f"# network {network.name} sha256 {network.sha256}\n{study.text}"
-    if fresh:
-        for pattern in (
-            "study.toml",
-            "trials.csv",
-            "plans/*.json",
-            "plan-*.json",
-            "chip-*.h5",
-            "summary.json",
-        ):
-            for path in folder.glob(pattern):
-                path.unlink()
-    if mark.exists() and mark.read_text() != text:
-        raise ValueError(
-            f"{folder}: holds results of another study, or of this one before it or its network changed; "
-            "name another folder with --out, or pass --fresh to start anew there"
-        )
-    mark.write_text(text)
 
 
 Planned = tuple[list[physcomp.Plan], float]
@@ -150,12 +126,18 @@ def _all_plans(
                 [(target.card, target.read_time_s) for target, _ in missing],
                 menu=study.menu,
                 compared=study.uniform,
+                storage=study.storage,
                 seed=study.seed,
                 progress=bar,
             )
         for model, (target, path) in zip(models, missing, strict=True):
             with progress.bar(f"choosing codes for {target.card}") as bar:
-                search = Search(shrinkages=study.shrinkages, solver=study.solver, seed=study.seed)
+                search = Search(
+                    shrinkages=study.shrinkages,
+                    parts=("all", *dict.fromkeys(part for _, part in study.parts)),
+                    solver=study.solver,
+                    seed=study.seed,
+                )
                 choices = choose(model, heldout, study.budgets, search=search, progress=bar)
             plans = [*_chosen(study, choices), *_uniform(study, model, choices.shrinkage)]
             _write(path, {"shrinkage": choices.shrinkage, "plans": [json.loads(p.to_json()) for p in plans]})
@@ -166,7 +148,7 @@ def _chosen(study: Study, choices: physcomp.Choices) -> Iterator[physcomp.Plan]:
     for budget in study.budgets:
         yield choices.best(budget).named(JOINT)
         yield choices.best(budget, part="all", shrinkage=0.0).named(UNCOUPLED)
-        for part, method in PARTS.items():
+        for method, part in study.parts:
             yield choices.best(budget, part=part).named(method)
 
 
@@ -186,7 +168,7 @@ def _measure(
     network: physcomp.Network,
     test: physcomp.Images,
     plans: list[Planned],
-    ledger: Ledger,
+    ledger: Ledger[Row],
     progress: Progress,
 ) -> None:
     """Measure every trial that the ledger lacks, in order; noiseless plans read back alike on every chip.

@@ -1,5 +1,7 @@
 """Figures of a run, from its summary alone."""
 
+import re
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from devices.files import replacing
-from simulations.engine import JOINT, PARTS, UNCOUPLED
+from simulations.engine import JOINT, UNCOUPLED
 
 # Okabe and Ito's palette, told apart by the colour-blind (jfly.uni-koeln.de/color, 2008).
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = (
@@ -26,15 +28,14 @@ BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = (
 LINES = {
     JOINT: (BLUE, "o", "-", "joint choice"),
     UNCOUPLED: (SKY, "s", "--", "joint choice without couplings"),
-    PARTS["digital"]: (GREEN, "^", "--", "digital codes only"),
-    PARTS["analog"]: (ORANGE, "v", "--", "analog codes only"),
 }
+# Methods that were offered a part of the menu, in the order of the results.
+PART_LOOKS = ((GREEN, "^"), (ORANGE, "v"), (PURPLE, "<"), (RED, ">"), (BLACK, "h"), ("0.5", "d"))
 UNIFORM = (
-    ("uniform digital", GREEN, "D", "uniform digital, 2 to 8 bits"),
-    ("uniform analog", RED, "P", "uniform analog, sign protected"),
+    ("uniform digital", GREEN, "D", "uniform digital"),
+    ("uniform coded", GREEN, "s", "uniform digital, entropy-coded"),
     ("uniform float32", BLACK, "*", "32-bit floats"),
 )
-PLAIN = (RED, "x", "uniform analog, unprotected")
 
 
 def accuracy_vs_cells(summary: dict[str, Any], folder: Path) -> list[Path]:
@@ -55,17 +56,28 @@ def accuracy_vs_cells(summary: dict[str, Any], folder: Path) -> list[Path]:
             _panel(axis, card, summary["clean_accuracy"])
         axes[0].set_ylabel("accuracy after read-back (%)")
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4 if len(cards) > 1 else 2, frameon=False)
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=min(4, -(-len(labels) // 3)) if len(cards) == 1 else 4,
+            frameon=False,
+        )
         figure.suptitle(
             f"{summary['network']['name']}: {summary['network']['weights']:,} weights, "
             f"{summary['test_images']:,} test images, {summary['trials']} chips a plan (bars: ± 1 sd)"
         )
-        paths = []
-        for ending, options in (("png", {"dpi": 160}), ("svg", {"metadata": {"Date": None}})):
-            path = folder / f"accuracy-vs-cells.{ending}"
-            with replacing(path) as temporary:
-                figure.savefig(temporary, **options)
-            paths.append(path)
+        return save_figure(figure, folder, "accuracy-vs-cells")
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PNG and SVG, the same bytes for the same input; the paths written."""
+    paths = []
+    for ending, options in (("png", {"dpi": 160}), ("svg", {"metadata": {"Date": None}})):
+        path = folder / f"{name}.{ending}"
+        with replacing(path) as temporary:
+            figure.savefig(temporary, **options)
+        paths.append(path)
     return paths
 
 
@@ -83,12 +95,21 @@ def _panel(axis: Axes, card: dict[str, Any], clean: float) -> None:
     for method, (color, marker, style, label) in LINES.items():
         points = [r for r in card["results"] if r["method"] == method]
         _points(axis, points, color=color, marker=marker, linestyle=style, label=label)
+    parts = [m for m in dict.fromkeys(r["method"] for r in card["results"]) if m not in LINES and "uniform" not in m]
+    for method, (color, marker) in zip(parts, cycle(PART_LOOKS), strict=False):
+        points = [r for r in card["results"] if r["method"] == method]
+        _points(axis, points, color=color, marker=marker, linestyle="--", label=method)
+    families = _families(card["results"])
+    several = len(families) > 2  # a study of strategies: each is a line of its own
+    for (family, points), (color, marker) in zip(families.items(), cycle(PART_LOOKS), strict=False):
+        if several:
+            _points(axis, points, color=color, marker=marker, linestyle=":", label=family)
+        else:
+            marker, label = ("x", "unprotected") if "plain" in family else ("P", "sign protected")
+            _points(axis, points, color=RED, marker=marker, linestyle="none", label=f"uniform analog, {label}")
     for start, color, marker, label in UNIFORM:
-        points = [r for r in card["results"] if r["method"].startswith(start) and "plain" not in r["method"]]
+        points = [r for r in card["results"] if r["method"].startswith(start)]
         _points(axis, points, color=color, marker=marker, linestyle="none", label=label)
-    color, marker, label = PLAIN
-    plain = [r for r in card["results"] if "plain" in r["method"]]
-    _points(axis, plain, color=color, marker=marker, linestyle="none", label=label)
     axis.set_xscale("log")
     ticks = [0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -102,7 +123,18 @@ def _panel(axis: Axes, card: dict[str, Any], clean: float) -> None:
     axis.grid(axis="y", color="0.92")
 
 
+def _families(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Uniform analog codes by what they are but for the number of cells, r."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        if result["method"].startswith("uniform analog"):
+            found.setdefault(re.sub(r"\([\d.]+", "(r", result["method"]), []).append(result)
+    return found
+
+
 def _points(axis: Axes, results: list[dict[str, Any]], **look: Any) -> None:
+    if not results:
+        return
     results = sorted(results, key=lambda r: r["cells_per_weight"])
     axis.errorbar(
         [r["cells_per_weight"] for r in results],

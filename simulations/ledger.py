@@ -1,11 +1,11 @@
-"""The ledger of a run: trials appended to a CSV as they end, so that a killed run resumes where it stopped."""
+"""The ledger of a run: rows appended to a CSV as they end, so that a killed run resumes where it stopped."""
 
 import csv
 import io
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 from devices.files import replacing
 
@@ -46,64 +46,60 @@ class Row:
         return self.card, self.read_time_s, self.method, self.plan, self.trial
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
+AnyRow = TypeVar("AnyRow")
 
 
-class Ledger:
-    """Append-only CSV of rows.
+class Ledger(Generic[AnyRow]):
+    """Append-only CSV of rows, each a dataclass of texts, numbers, and numbers that may be missing.
 
     Opening it drops a last line that a killed run left half-written.
 
     Args:
         path: the CSV; made with its header if it is not there.
+        kind: the dataclass of its rows.
 
     Raises:
         ValueError: the file is another kind of CSV, or a line within it is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: type[AnyRow]) -> None:
         self.path = path
-        header = _line(COLUMNS)
+        self.columns = tuple(field.name for field in fields(kind))  # type: ignore[arg-type]  # a dataclass, always
+        header = _line(self.columns)
         try:
             content = path.read_text() if path.exists() else ""
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: not text ({error}); move it away") from None
         whole = content[: content.rfind("\n") + 1]
         if whole and not whole.startswith(header):
-            raise ValueError(f"{path}: not a ledger of trials (its first line differs); move it away")
+            raise ValueError(f"{path}: not a ledger of these rows (its first line differs); move it away")
         if whole != content or not whole:
             with replacing(path) as temporary:
                 temporary.write_text(whole or header)
-        self.rows = [_row(path, line) for line in csv.DictReader(io.StringIO(whole))]
+        self.rows = [_row(path, kind, line) for line in csv.DictReader(io.StringIO(whole))]
 
-    def append(self, row: Row) -> None:
+    def append(self, row: AnyRow) -> None:
         """Add a row and have it on disk before returning."""
-        values = asdict(row)
+        values = asdict(row)  # type: ignore[call-overload]
         with self.path.open("a") as file:
-            file.write(_line(["" if values[name] is None else values[name] for name in COLUMNS]))
+            file.write(_line(["" if values[name] is None else values[name] for name in self.columns]))
             file.flush()
             os.fsync(file.fileno())
         self.rows.append(row)
 
 
-def _row(path: Path, line: dict[str, Any]) -> Row:
+def _row(path: Path, kind: type[AnyRow], line: dict[str, Any]) -> AnyRow:
+    values: dict[str, Any] = {}
     try:
         if None in line:
             raise ValueError
-        return Row(
-            card=line["card"],
-            read_time_s=float(line["read_time_s"]),
-            method=line["method"],
-            budget=float(line["budget"]) if line["budget"] else None,
-            cells_per_weight=float(line["cells_per_weight"]),
-            plan=line["plan"],
-            trial=int(line["trial"]),
-            seed=int(line["seed"]),
-            loss=float(line["loss"]),
-            accuracy=float(line["accuracy"]),
-        )
+        for name, hint in get_type_hints(kind).items():
+            optional = type(None) in get_args(hint)
+            convert = next(part for part in (*get_args(hint), hint) if part is not type(None))
+            values[name] = None if optional and line[name] == "" else convert(line[name])
     except (TypeError, ValueError):
         raise ValueError(f"{path}: the line {line} is damaged; remove it, and its trial is measured again") from None
+    return kind(**values)
 
 
 def _line(values: Any) -> str:

@@ -5,11 +5,12 @@ import math
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import devices
 import physcomp
-from physcomp.menu import DEFAULT, read_menu
+from physcomp.codes.base import Storage
+from physcomp.menu import DEFAULT, part_of, read_menu
 from qubo.solvers import SOLVERS
 
 STUDIES = Path(__file__).parent / "studies"
@@ -39,10 +40,15 @@ class Study:
         cards: cards and times; results of the first stand at the top of the summary.
         uniform: codes that are each also given to every group, for comparison.
         menu: the codes the joint choice is offered.
+        parts: methods that are offered only a part of the menu (`physcomp.menu.part_of`): name and part.
         shrinkages: factors on the couplings that are tried.
         solver: of `qubo.solve`.
+        storage: by what digital bits are counted in cells: `bound`, of any code, or `bch`, a code that exists.
         seed: of everything.
-        text: the file's own text.
+        kind: `storage`: what accuracy each method leaves; `calibration`: how well predictions hold.
+        image_counts: for a calibration study, calibration images of the models that are compared.
+        solvers: for a calibration study, solvers of the same problems, of `qubo.solve`.
+        text: the file's own text, with `quick` before it if its quick variant was asked for.
     """
 
     name: str
@@ -56,9 +62,14 @@ class Study:
     trials: int = 5
     uniform: tuple[str, ...] = ()
     menu: tuple[str, ...] = DEFAULT
+    parts: tuple[tuple[str, str], ...] = (("digital codes only", "digital"), ("analog codes only", "analog"))
     shrinkages: tuple[float, ...] = physcomp.Search.shrinkages
     solver: str = physcomp.Search.solver
+    storage: Storage = "bound"
     seed: int = 0
+    kind: str = "storage"
+    image_counts: tuple[int, ...] = (100, 500, 2000)
+    solvers: tuple[str, ...] = ("random", "lagrangian", "annealer")
     text: str = ""
 
     @property
@@ -68,10 +79,15 @@ class Study:
 
 
 NEEDED = ("name", "network", "images", "budgets", "cards")
+KINDS = ("storage", "calibration")
 
 
-def load_study(path: Path | str) -> Study:
+def load_study(path: Path | str, *, quick: bool = False) -> Study:
     """Read and check a study file.
+
+    Args:
+        path: the file.
+        quick: lay its table `[quick]` over it, which makes it end within minutes.
 
     Raises:
         ValueError: no such file, not TOML, or a field is missing, unknown or out of range.
@@ -85,6 +101,11 @@ def load_study(path: Path | str) -> Study:
         raise ValueError(f"{path}: no such study; physcomp ships {known}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid TOML ({error}); mend that line") from None
+    faster = content.pop("quick", None)
+    if quick:
+        if not isinstance(faster, dict):
+            raise ValueError(f"{path}: the study has no table [quick]; run it without --quick, or add one")
+        content, text = content | faster, f"# quick\n{text}"
     missing = [name for name in NEEDED if name not in content]
     unknown = sorted(set(content) - {field.name for field in fields(Study)} | ({"text"} & set(content)))
     if missing or unknown:
@@ -102,6 +123,7 @@ def _study(path: Path, content: dict[str, Any], text: str) -> Study:
     }
     values["network"] = (path.parent / content["network"]).resolve()
     values["images"] = (path.parent / content["images"]).resolve()
+    values["parts"] = tuple(content["parts"].items()) if "parts" in content else Study.parts
     values["cards"] = tuple(_relative(path, Target(**card)) for card in content["cards"])
     return Study(**values, text=text)
 
@@ -113,6 +135,8 @@ def _relative(path: Path, target: Target) -> Target:
 
 
 def _check(study: Study, path: Path) -> Study:
+    if study.kind not in KINDS:
+        raise ValueError(f"{path}: kind is one of {', '.join(KINDS)}, got {study.kind!r}; correct it")
     for name in ("calibration", "heldout", "test_images", "trials"):
         value = getattr(study, name)
         if type(value) is not int or value < 1:
@@ -126,15 +150,28 @@ def _check(study: Study, path: Path) -> Study:
     for name, kind in (("name", str), ("solver", str), ("seed", int)):
         if type(getattr(study, name)) is not kind or (name == "seed" and study.seed < 0):
             raise ValueError(f"{path}: {name} has the wrong form, got {getattr(study, name)!r}; correct it")
-    if study.solver not in SOLVERS:
-        raise ValueError(f"{path}: solver is one of {', '.join(SOLVERS)}, got '{study.solver}'; correct it")
+    if study.storage not in get_args(Storage):
+        raise ValueError(f"{path}: storage is one of {', '.join(get_args(Storage))}, got '{study.storage}'; correct it")
+    for solver in (study.solver, *study.solvers):
+        if solver not in SOLVERS:
+            raise ValueError(f"{path}: solver is one of {', '.join(SOLVERS)}, got '{solver}'; correct it")
+    counts_fit = all(type(count) is int and 0 < count <= study.calibration for count in study.image_counts)
+    if study.kind == "calibration" and not counts_fit:
+        raise ValueError(
+            f"{path}: image_counts are whole numbers up to calibration, {study.calibration}, "
+            f"got {list(study.image_counts)}; correct them"
+        )
     if not all(isinstance(code, str) for code in (*study.menu, *study.uniform)):
         raise ValueError(f"{path}: menu and uniform are names of codes in quotes; correct them")
     at = [(devices.load_card(target.card).name, float(target.read_time_s)) for target in study.cards]
     for name, values in (("cards", at), ("budgets", study.budgets), ("uniform", study.uniform)):
         if len(set(values)) < len(values):
             raise ValueError(f"{path}: {name} holds the same twice; remove one")
-    read_menu(study.menu)
+    menu = read_menu(study.menu)
+    for method, part in study.parts:
+        if not isinstance(part, str):
+            raise ValueError(f"{path}: parts name a part of the menu for each method, got {part!r} for '{method}'")
+        part_of(menu, part)
     read_menu((*study.menu, *(name for name in study.uniform if name not in study.menu)))
     for target in study.cards:
         devices.load_card(target.card).check_time(target.read_time_s)
@@ -159,3 +196,20 @@ def find_parts(study: Study) -> tuple[physcomp.Network, physcomp.Images, physcom
             raise ValueError(f"{study.images}: {part} has {len(images)} images, the study asks for {count}")
         parts.append(images[:count])
     return network, parts[0], parts[1], parts[2]
+
+
+def claim(folder: Path, study: Study, network: physcomp.Network, fresh: bool, results: tuple[str, ...]) -> None:
+    """Take the folder for this study: empty, of the same study, or emptied of another's results (patterns)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / "study.toml"
+    text = f"# network {network.name} sha256 {network.sha256}\n{study.text}"
+    if fresh:
+        for pattern in ("study.toml", *results):
+            for path in folder.glob(pattern):
+                path.unlink()
+    if mark.exists() and mark.read_text() != text:
+        raise ValueError(
+            f"{folder}: holds results of another study, or of this one before it or its network changed; "
+            "name another folder with --out, or pass --fresh to start anew there"
+        )
+    mark.write_text(text)

@@ -51,6 +51,7 @@ def _card(run: Run, card: CardRun) -> dict[str, Any]:
         "card_sha256": card.plans[0].card_sha256,
         "read_time_s": card.target.read_time_s,
         "bits_per_cell": card.plans[0].bits_per_cell,
+        "storage": card.plans[0].storage,
         "shrinkage_of_predictions": card.shrinkage,
         "results": results,
         "rank_correlation": rank_correlation(results),

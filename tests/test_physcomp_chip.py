@@ -32,7 +32,7 @@ def test_the_ledger_counts_the_bits_and_cells_really_written(chip, mixed):
     bits = sum(mixed.ledger[name] for name in ("digits", "signs", "scales", "biases", "norms")) * mixed.bits_per_cell
     assert len(chip.bits) == pytest.approx(bits)
     assert chip.cells.levels.size == mixed.ledger["analog"]
-    assert mixed.ledger["plan"] * mixed.bits_per_cell == pytest.approx(13 * 4)  # 13 groups, 16 codes: 4 bits
+    assert mixed.ledger["plan"] * mixed.bits_per_cell == pytest.approx(13 * 5)  # 13 groups, 30 codes: 5 bits
     assert mixed.cells_per_weight == pytest.approx(sum(mixed.ledger.values()) / 270)
 
 

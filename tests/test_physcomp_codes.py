@@ -158,7 +158,7 @@ def test_parts_of_the_menu_hold_pruned_and_their_kind():
     }
     assert "float32" not in named["all"]
     assert len(named["all"]) == len(DEFAULT)
-    assert {n.split("(")[0] for n in named["digital"]} == {"pruned", "digital"}
+    assert {n.split("(")[0] for n in named["digital"]} == {"pruned", "digital", "sparse"}
     assert {n.split("(")[0] for n in named["analog"]} == {"pruned", "analog"}
     assert named["analog(2)"] == ["analog(2)"]
     assert "hybrid(1,1)" not in named["all"]  # there for comparison only

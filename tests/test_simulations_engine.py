@@ -14,7 +14,7 @@ import pytest
 
 import physcomp
 from simulations.engine import run_study
-from simulations.ledger import Ledger
+from simulations.ledger import Ledger, Row
 from simulations.progress import Progress
 from simulations.readback import read_back
 from simulations.study import load_study
@@ -105,7 +105,7 @@ def test_the_joint_choice_lost_least_of_all_on_the_held_out_images(tiny_run: Pat
 
 def test_the_summary_averages_the_trials_of_the_ledger(tiny_run: Path) -> None:
     summary = json.loads((tiny_run / "summary.json").read_text())
-    rows = Ledger(tiny_run / "trials.csv").rows
+    rows = Ledger(tiny_run / "trials.csv", Row).rows
     for card in (summary, *summary["further_cards"]):
         for result in card["results"]:
             mine = [
@@ -121,7 +121,7 @@ def test_the_summary_averages_the_trials_of_the_ledger(tiny_run: Path) -> None:
 def test_a_chip_of_the_run_reads_back_to_the_first_trial_of_the_ledger(tiny_run: Path, tiny_folder: Path) -> None:
     network = physcomp.load_network(tiny_folder / "net.toml")
     test = physcomp.load_images(tiny_folder / "images", "t10k")[:200]
-    rows = Ledger(tiny_run / "trials.csv").rows
+    rows = Ledger(tiny_run / "trials.csv", Row).rows
     for prefix, card in (("", "pcm-zarcone:one-device"), (f"{SECOND}-", "pcm-nandakumar")):
         for budget in (1.5, 3.0):
             chip = physcomp.load_chip(tiny_run / f"chip-{prefix}{budget:g}.h5")
@@ -145,7 +145,7 @@ def test_a_finished_run_is_read_and_not_measured_again(
 
 def test_some_methods_of_the_tiny_study_share_trials_of_a_noisy_plan(tiny_run: Path) -> None:
     """Without such a plan the next test would not see whether they resume in order."""
-    rows = Ledger(tiny_run / "trials.csv").rows
+    rows = Ledger(tiny_run / "trials.csv", Row).rows
     assert any(a.plan == b.plan and a.trial == b.trial > 0 for a in rows for b in rows if a.method != b.method)
 
 
@@ -202,7 +202,7 @@ def test_neither_the_folder_nor_the_number_of_threads_changes_the_ledger(
 def test_another_seed_is_another_ledger(tiny_run: Path, write_study: Write, tmp_path: Path) -> None:
     resume(write_study(seed="6"), tmp_path / "other")
     mine, theirs = (
-        {row.loss for row in Ledger(folder / "trials.csv").rows if row.method == "uniform analog(1)"}
+        {row.loss for row in Ledger(folder / "trials.csv", Row).rows if row.method == "uniform analog(1)"}
         for folder in (tiny_run, tmp_path / "other")
     )
     # Seeds 5, 6, 7 against 6, 7, 8 of the chips: on each of two cards two of three are shared, if the plans are.
@@ -244,7 +244,7 @@ def test_the_normalisation_of_a_network_is_part_of_its_identity(
 def test_fresh_starts_anew_and_forgets_the_other_study(started: Path, write_study: Write) -> None:
     study = write_study(budgets="[2.0]", cards='[{card = "ideal"}]', uniform="[]")
     resume(study, started, fresh=True)
-    rows = Ledger(started / "trials.csv").rows
+    rows = Ledger(started / "trials.csv", Row).rows
     assert {row.card for row in rows} == {"ideal"}
     assert {row.budget for row in rows} == {2.0}
     assert not list(started.glob("plan-*.json"))
@@ -257,8 +257,8 @@ def test_a_card_of_ones_own_runs_like_a_built_in_one(write_study: Write, tiny_ru
     text = (ROOT / "devices" / "cards" / "pcm-nandakumar.toml").read_text()
     (tmp_path / "mine.toml").write_text(text.replace('name = "pcm-nandakumar"', 'name = "mine"'))
     resume(write_study(cards=f'[{{card = "{tmp_path / "mine.toml"}", read_time_s = 3600}}]'), tmp_path / "run")
-    built_in = [r for r in Ledger(tiny_run / "trials.csv").rows if r.card == "pcm-nandakumar"]
-    mine = Ledger(tmp_path / "run" / "trials.csv").rows
+    built_in = [r for r in Ledger(tiny_run / "trials.csv", Row).rows if r.card == "pcm-nandakumar"]
+    mine = Ledger(tmp_path / "run" / "trials.csv", Row).rows
     assert {row.card for row in mine} == {"mine"}
     assert {(r.method, r.budget, r.trial): r.loss for r in mine} == {
         (r.method, r.budget, r.trial): r.loss for r in built_in

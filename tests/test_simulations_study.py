@@ -69,6 +69,8 @@ def test_every_study_that_is_shipped_loads_and_finds_its_parts() -> None:
     paths = sorted(STUDIES.glob("*.toml"))
     assert STUDIES / "demo.toml" in paths
     for path in paths:
+        if path.name == "annealing.toml":  # of another kind, see test_simulations_anneal.py
+            continue
         study = load_study(path)
         _, *parts = find_parts(study)
         assert [len(part) for part in parts] == [study.calibration, study.heldout, study.test_images]

@@ -2,22 +2,32 @@
 
 import re
 
+from physcomp.codes import options
 from physcomp.codes.analog import Analog
 from physcomp.codes.base import Code, Encoded, Medium, fit_scales
+from physcomp.codes.coded import Coded
 from physcomp.codes.digital import Digital
 from physcomp.codes.float32 import Float32
 from physcomp.codes.hybrid import Hybrid
+from physcomp.codes.mixed import Mixed
 from physcomp.codes.pruned import Pruned
+from physcomp.codes.sensitive import Sensitive
+from physcomp.codes.sparse import Sparse, ZeroFree
 
 __all__ = [
     "Analog",
     "Code",
+    "Coded",
     "Digital",
     "Encoded",
     "Float32",
     "Hybrid",
     "Medium",
+    "Mixed",
     "Pruned",
+    "Sensitive",
+    "Sparse",
+    "ZeroFree",
     "fit_scales",
     "parse",
 ]
@@ -27,8 +37,12 @@ def parse(name: str) -> Code:
     """The code of a name, as plans, menus and study files write it.
 
     Args:
-        name: `pruned`, `float32`, `digital(bits)` (bits may be a fraction: 1.58 are three levels), `analog(cells)`,
-            `analog(cells,plain)`, `analog(cells,pair)` or `hybrid(bits,cells)`.
+        name: `pruned`, `float32`, `digital(bits)` (bits may be a fraction: 1.58 are three levels), `coded(bits)` (the
+            same, entropy-coded), `analog(cells)`, `hybrid(bits,cells)`, `sparse(percent,code)` with a mask and
+            one of these for the weights that are not zero, or `mixed(large,small,share)` with two of them for the
+            weights of a group by magnitude. An analog code takes options: `plain` or `pair` for its sign,
+            `levels=m`, `raw`, and `sensitive` or `sensitive=share`; analog and hybrid codes `split` or `split=share`,
+            and `clip` or `clip=share`. A share is a percentage, such as 25%.
 
     Raises:
         ValueError: no such code.
@@ -39,9 +53,9 @@ def parse(name: str) -> Code:
         >>> parse("digital(1.58)").digital_bits(40)
         64
     """
-    match = re.fullmatch(r"(\w+)(?:\(([^()]*)\))?", name.strip())
+    match = re.fullmatch(r"(\w+)(?:\((.*)\))?", name.strip())
     kind = match.group(1) if match else ""
-    arguments = [part.strip() for part in (match.group(2) or "").split(",")] if match else []
+    arguments = options.arguments_of(match.group(2) or "") if match else []
     try:
         match kind, arguments:
             case "pruned", [""]:
@@ -50,15 +64,37 @@ def parse(name: str) -> Code:
                 return Float32()
             case "digital", [bits]:
                 return Digital(float(bits))
-            case "analog", [cells]:
-                return Analog(int(cells))
-            case "analog", [cells, "plain" | "pair" as sign]:
-                return Analog(int(cells), sign)
-            case "hybrid", [bits, cells]:
-                return Hybrid(int(bits), int(cells))
+            case "coded", [bits]:
+                return Coded(float(bits))
+            case "analog", [cells, *rest] if cells:
+                return options.analog(cells, rest)
+            case "hybrid", [bits, cells, *rest]:
+                return options.by_magnitude(Hybrid(int(bits), int(cells)), rest)
+            case "sparse", [percent, inner]:
+                return _sparse(float(percent), _inner(inner))
+            case "mixed", [large, small, share]:
+                return Mixed(_inner(large), _inner(small), options.share(share))
     except ValueError as error:
         raise ValueError(f"code '{name}': {error}") from None
     raise ValueError(
-        f"code '{name}': not a code; write pruned, float32, digital(bits), analog(cells), analog(cells,plain), "
-        "analog(cells,pair) or hybrid(bits,cells)"
+        f"code '{name}': not a code; write pruned, float32, digital(bits), coded(bits), analog(cells), "
+        "hybrid(bits,cells), sparse(percent,code) or mixed(large,small,share), analog with options such as "
+        "analog(2,plain,split)"
     )
+
+
+def _inner(name: str) -> Code:
+    """A code for some of a group's weights; those of a stream are not told apart by groups.
+
+    Raises:
+        ValueError: it is entropy-coded.
+    """
+    code = parse(name)
+    if code.stream_bits:
+        raise ValueError(f"{code.name} stands for whole groups alone; write digital({name[6:]} inside")
+    return code
+
+
+def _sparse(percent: float, inner: Code) -> Sparse:
+    """A digital code inside a mask needs no zero among its levels."""
+    return Sparse(percent, ZeroFree(inner.bits) if isinstance(inner, Digital) else inner)

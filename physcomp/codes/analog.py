@@ -3,6 +3,9 @@
 Three ways with the sign: `protected` keeps it digitally, one bit a weight (Isik et al. 2023, doi 10.1145/3588436);
 `plain` maps the signed value to the one level range, which doubles the noise; `pair` writes positive and negative
 parts to two cells each and subtracts (differential pair).
+
+Two ways of writing for comparison: `levels=m` writes only m values, evenly spaced, and decides each cell read for one
+of them (quantized analog); `raw` does not undo the cell's mean response.
 """
 
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from physcomp.codes.base import Code, Encoded, Medium, Rows, share_of
 from physcomp.codes.hybrid import Hybrid
 
 Sign = Literal["protected", "plain", "pair"]
+MOST_LEVELS = 64  # our choice: twice what any card tells apart
 
 
 @dataclass(frozen=True)
@@ -24,19 +28,29 @@ class Analog(Code):
     Args:
         cells: cells that hold the same value, at least 1; a pair has so many on each side.
         sign: how the sign is kept, see this file's docstring.
+        levels: so many values are written, 2 to 64; 0: any.
+        raw: values are written as they are, without undoing the cell's mean response.
     """
 
     cells: int
     sign: Sign = "protected"
+    levels: int = 0
+    raw: bool = False
 
     def __post_init__(self) -> None:
         if self.cells < 1 or self.sign not in get_args(Sign):
             raise ValueError(f"{self.name}: needs at least one cell and a sign of {', '.join(get_args(Sign))}")
+        if self.levels and not 2 <= self.levels <= MOST_LEVELS:
+            raise ValueError(f"{self.name}: needs 2 to {MOST_LEVELS} levels, got {self.levels}; correct the menu")
 
     @property
     def name(self) -> str:
-        """`analog(cells)`, followed by the way of the sign unless it is protected."""
-        return f"analog({self.cells})" if self.sign == "protected" else f"analog({self.cells},{self.sign})"
+        """`analog(cells)`, with the way of the sign unless it is protected, the levels if limited, and `raw`."""
+        parts = [str(self.cells)]
+        parts += [] if self.sign == "protected" else [self.sign]
+        parts += [f"levels={self.levels}"] if self.levels else []
+        parts += ["raw"] if self.raw else []
+        return f"analog({','.join(parts)})"
 
     @property
     def _protected(self) -> Hybrid:
@@ -56,6 +70,7 @@ class Analog(Code):
 
     def error(self, rows: Rows, scales: Rows, medium: Medium) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Clipping and what the medium's mean leaves; the cells' spread over the root of cells."""
+        medium = medium.seen(raw=self.raw, steps=self.levels)
         if self.sign == "protected":
             return self._protected.error(rows, scales, medium)
         scale = scales.astype(np.float64)[:, None]
@@ -77,6 +92,7 @@ class Analog(Code):
 
     def encode(self, rows: Rows, scales: Rows, medium: Medium) -> Encoded:
         """Levels, a weight's cells side by side; for a pair all positive parts, then all negative ones."""
+        medium = medium.seen(raw=self.raw, steps=self.levels)
         if self.sign == "protected":
             return self._protected.encode(rows, scales, medium)
         values = np.concatenate(self._parts(rows, scales), axis=1)
@@ -84,6 +100,7 @@ class Analog(Code):
 
     def decode(self, encoded: Encoded, scales: Rows, weights: int, medium: Medium) -> Rows:
         """Mean over a weight's cells, mapped back."""
+        medium = medium.seen(raw=self.raw, steps=self.levels)
         if self.sign == "protected":
             return self._protected.decode(encoded, scales, weights, medium)
         values = medium.values(encoded.levels).reshape(len(scales), -1, self.cells).mean(axis=2)

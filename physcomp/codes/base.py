@@ -6,14 +6,15 @@ of a row is a bfloat16 number, stored digitally, so that the scale used is exact
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-import devices
+from physcomp.codes.medium import Medium as Medium
+from physcomp.codes.medium import Over as Over
+from physcomp.codes.medium import Rows as Rows
+from physcomp.codes.medium import Storage as Storage
 
-Rows = NDArray[np.float32]
 Bits = NDArray[np.uint8]
 
 SCALE_BITS = 16
@@ -22,73 +23,13 @@ SCALE_BITS = 16
 SCALE_SHARES = np.geomspace(0.1, 1.0, 25)
 
 
-@dataclass(frozen=True)
-class Medium:
-    """Cells of a card as the codes see them: written for one time, read at another.
-
-    Args:
-        card: the device.
-        written_for_s: the time, in seconds since programming, for which levels are chosen when they are written.
-        read_time_s: the time at which they are read; None: the time they were written for.
-
-    A value v in [0, 1] is written as the level whose mean at `written_for_s` lies v of the way between the means
-    of levels 0 and 1 (inverse mapping), and decoded as the place of the read level between these two means at
-    `read_time_s`: exactly unbiased when the two times agree.
-    """
-
-    card: devices.Card
-    written_for_s: float
-    read_time_s: float | None = None
-
-    @cached_property
-    def bits_per_cell(self) -> float:
-        """Bits a cell holds reliably at the time it was written for (see `devices.capacity`)."""
-        return devices.reliable_bits(self.card, self.written_for_s)
-
-    @cached_property
-    def _writing(self) -> devices.Response:
-        return devices.response(self.card, self.written_for_s)
-
-    @cached_property
-    def _reading(self) -> devices.Response:
-        time_s = self.written_for_s if self.read_time_s is None else self.read_time_s
-        return devices.response(self.card, time_s)
-
-    def levels(self, values: NDArray[np.floating]) -> Rows:
-        """Levels to write for values in [0, 1]; float32 of the same shape."""
-        low, high = self._writing.low, self._writing.high
-        return np.asarray(self._writing.inverse(low + values * (high - low)), np.float32)
-
-    def values(self, levels: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Values decoded from read levels; float64 of the same shape, noise may carry them outside [0, 1]."""
-        low, high = self._reading.low, self._reading.high
-        return (np.asarray(levels, np.float64) - low) / (high - low)
-
-    @cached_property
-    def _moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and variance of the decoded value on a fine grid of stored values (spaced evenly in the root)."""
-        stored = np.linspace(0, 1, 4097) ** 2
-        levels = self.levels(stored)
-        span = self._reading.high - self._reading.low
-        return stored, self.values(self._reading.mean(levels)), self._reading.variance(levels) / span**2
-
-    def mean(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Mean of the decoded value of one cell that stores each value in [0, 1]."""
-        if self.read_time_s is None or self.read_time_s == self.written_for_s:
-            return np.asarray(values, np.float64)
-        return np.asarray(np.interp(values, self._moments[0], self._moments[1]))
-
-    def variance(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Variance of the decoded value of one cell that stores each value in [0, 1]."""
-        return np.asarray(np.interp(values, self._moments[0], self._moments[2]))
-
-
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """What a code stores for some rows.
 
     Args:
-        bits: uint8 array (groups, bits) of zeros and ones, kept in error-free storage.
+        bits: uint8 array (groups, bits) of zeros and ones, kept in error-free storage; a single row where the groups
+            share a stream.
         levels: float32 array (groups, cells) in [0, 1], to be programmed; or the levels read, when decoding.
     """
 
@@ -100,6 +41,9 @@ class Code(ABC):
     """How a group is stored. Codes are frozen dataclasses; `name` is how plans and menus call one."""
 
     scale_bits: int = SCALE_BITS
+    allocates: bool = False  # whether weights of one group have different numbers of cells
+    stream_bits: int = 0
+    """Bits that groups of one layer may take together beyond the sum of their `bits_of`."""
 
     @property
     @abstractmethod
@@ -118,9 +62,47 @@ class Code(ABC):
         """The part of `digital_bits` that keeps signs."""
         return 0
 
+    def bits_of(self, rows: Rows, scales: Rows) -> NDArray[np.float64]:
+        """Bits that each group's share of what is stored takes, without its scale: (groups,)."""
+        return np.full(len(rows), float(self.digital_bits(rows.shape[1])))
+
+    def written_bits(self, rows: Rows, scales: Rows) -> int:
+        """Bits stored for groups of one layer together, without their scales."""
+        return len(rows) * self.digital_bits(rows.shape[1])
+
+    def stored_bits(self, bits: Bits, groups: int, weights: int) -> int:
+        """How many of these bits are those stored for so many groups."""
+        return groups * self.digital_bits(weights)
+
     def cost(self, weights: int, medium: Medium) -> float:
-        """Cells a group of so many weights takes, its scale included."""
+        """Cells a group of so many weights takes, its scale included; for codes that `bits_of` does not shorten."""
         return (self.digital_bits(weights) + self.scale_bits) / medium.bits_per_cell + self.analog_cells(weights)
+
+    def costs(self, rows: Rows, scales: Rows, medium: Medium) -> NDArray[np.float64]:
+        """Cells that each of these groups takes, its scale included: (groups,)."""
+        digital = (self.bits_of(rows, scales) + self.scale_bits) / medium.bits_per_cell
+        return np.asarray(digital + self.analog_cells(rows.shape[1]))
+
+    def reach(self, rows: Rows) -> Rows:
+        """The largest magnitude of each row that its scale has to do with: (groups,)."""
+        return np.asarray(np.abs(rows).max(axis=1), np.float32)
+
+    def allocate(
+        self, rows: Rows, importance: NDArray[np.floating] | None, scales: Rows, medium: Medium
+    ) -> NDArray[np.uint8] | None:
+        """Cells of each weight, for codes that let them differ, (groups, weights); None for all others.
+
+        Args:
+            rows: (groups, weights).
+            importance: of the same shape: what a squared error of each weight costs; None: the same for all.
+            scales: (groups,).
+            medium: the cells.
+        """
+        return None
+
+    def given(self, allocation: NDArray[np.uint8] | None) -> "Code":
+        """The code that writes rows with this allocation, as `allocate` gives it. Reading needs none: it is stored."""
+        return self
 
     @abstractmethod
     def error(self, rows: Rows, scales: Rows, medium: Medium) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -145,7 +127,7 @@ def fit_scales(code: Code, rows: Rows, importance: NDArray[np.floating], medium:
     Returns:
         float32 (groups,), each exactly a bfloat16 number; 0 where the whole row is 0 or the code has no scale.
     """
-    largest: Rows = np.abs(rows).max(axis=1)
+    largest = code.reach(rows)
     if code.scale_bits == 0:
         return np.zeros_like(largest)
     weighting = np.asarray(importance, np.float64) + 1e-12 * (np.mean(importance) + 1e-300)
@@ -153,8 +135,9 @@ def fit_scales(code: Code, rows: Rows, importance: NDArray[np.floating], medium:
     scales = np.zeros_like(largest)
     for share in SCALE_SHARES:
         candidate = to_bfloat16(largest * np.float32(share))
-        mean, variance = code.error(rows, candidate, medium)
-        loss = np.einsum("gw,gw->g", weighting, mean**2 + variance)
+        writer = code.given(code.allocate(rows, weighting, candidate, medium))
+        errors = [writer.error(rows, candidate, read) for read in medium.reads]
+        loss = medium.counted([np.einsum("gw,gw->g", weighting, mean**2 + var) for mean, var in errors])
         better = loss < best
         best[better], scales[better] = loss[better], candidate[better]
     return scales

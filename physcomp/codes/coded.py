@@ -1,0 +1,56 @@
+"""`coded(bits)`: the levels of `digital(bits)`, entropy-coded, so that frequent ones take fewer bits.
+
+What a group takes depends on its weights, and groups of one layer share a stream (`physcomp.entropy`). Accuracy is that
+of `digital(bits)`, since both read back the same weights.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from physcomp import entropy
+from physcomp.codes.base import Bits, Encoded, Medium, Rows
+from physcomp.codes.digital import Digital
+
+
+@dataclass(frozen=True)
+class Coded(Digital):
+    """Uniform quantization, entropy-coded.
+
+    Args:
+        bits: bits a weight before coding, 1 to 10: a whole number, or log2 of a number of levels.
+    """
+
+    stream_bits = entropy.STREAM_BITS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        entropy.frequencies(self.count)  # refuses too many levels
+
+    @property
+    def name(self) -> str:
+        """`coded(bits)`, the bits to two places."""
+        return f"coded({self.bits:.3g})"
+
+    def bits_of(self, rows: Rows, scales: Rows) -> NDArray[np.float64]:
+        """Information of each group's digits, and its width."""
+        return entropy.information(self._digits(rows, scales), self.count)
+
+    def written_bits(self, rows: Rows, scales: Rows) -> int:
+        """Length of the stream."""
+        return len(entropy.write(self._digits(rows, scales), self.count))
+
+    def stored_bits(self, bits: Bits, groups: int, weights: int) -> int:
+        """Length of the stream, which stands at its beginning."""
+        return entropy.length(bits, groups)
+
+    def encode(self, rows: Rows, scales: Rows, medium: Medium) -> Encoded:
+        """The stream, as one row."""
+        stream = entropy.write(self._digits(rows, scales), self.count)
+        return Encoded(stream[None], np.zeros((len(rows), 0), np.float32))
+
+    def decode(self, encoded: Encoded, scales: Rows, weights: int, medium: Medium) -> Rows:
+        """The quantized weights."""
+        digits = entropy.read(encoded.bits.reshape(-1), self.count, len(scales), weights)
+        return self._weights(digits, scales).astype(np.float32)

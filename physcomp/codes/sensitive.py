@@ -1,0 +1,209 @@
+"""`analog(mean,sensitive)`, `analog(cells,sensitive=share)`: more cells for the weights whose noise costs more.
+
+With h the curvature and s² the variance of one cell, the loss ½ Σ h s² / r under Σ r = R is least for r ∝ s √h;
+for whole cells, at least one each, giving every further cell to the weight that gains most is optimal, since the
+gains of one weight fall. (Sensitivity-driven protection as in Isik et al. 2023, doi 10.1145/3588436; that each group
+gets exactly R cells is our choice, so that its cost is known beforehand.)
+
+Which weight has how many cells is stored digitally: marking each weight's first cell among the R is a mask of W - 1
+ones in R - 1 places (the very first is known), ⌈log2 C(R - 1, W - 1)⌉ bits whatever the allocation. That may take more
+cells than it saves, so there is a cheaper way: with a share, so many weights have `cells` cells and all others one, and
+a mask says which.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from physcomp.codes.analog import Analog
+from physcomp.codes.base import Bits, Code, Encoded, Medium, Rows
+from physcomp.codes.masks import decode_mask, encode_mask, mask_bits
+
+Number = TypeVar("Number", bound=np.generic)
+
+MOST_CELLS = 16  # of one weight, our choice
+GAINS_AT_ONCE = 1 << 21  # of further cells looked at together, which bounds memory at 32 MB; our choice
+
+
+@dataclass(frozen=True)
+class Sensitive(Code):
+    """An analog code whose weights have different numbers of cells.
+
+    Args:
+        single: the code of one cell a weight (two for a pair).
+        cells: cells a weight on average over a group, above 1; the group's number is rounded to whole cells. With a
+            share: cells of each weight that has more than one.
+        share: of the weights that have more than one cell, below 1, at least one of a group; 0: as many as is best.
+        allocation: uint8 (groups, weights), the cells of each weight of the rows to be written; None: found from the
+            rows alone, as if all errors cost the same.
+    """
+
+    single: Analog
+    cells: float
+    share: float = 0.0
+    allocation: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+
+    allocates = True
+
+    def __post_init__(self) -> None:
+        if self.single.cells != 1 or not 1 < self.cells <= MOST_CELLS or not 0 <= self.share < 1:
+            raise ValueError(
+                f"{self.name}: sensitive needs more than 1 cell, up to {MOST_CELLS}, and a share below 100 %; "
+                "write for example analog(1.5,sensitive)"
+            )
+        if self.share and self.cells != int(self.cells):
+            raise ValueError(f"{self.name}: with a share cells are whole; write for example analog(3,sensitive=5%)")
+
+    @property
+    def name(self) -> str:
+        """`analog(cells,…,sensitive)`, between them what the code of one cell says; with the share, if any."""
+        share = f"={100 * self.share:.6g}%" if self.share else ""
+        return f"analog({self.cells:g}{self.single.name.removeprefix('analog(1')[:-1]},sensitive{share})"
+
+    def _many(self, weights: int) -> int:
+        """With a share, weights of a group that have more than one cell."""
+        return min(weights, max(1, int(self.share * weights + 0.5)))
+
+    def _total(self, weights: int) -> int:
+        """Cells of a group on one side."""
+        if self.share:
+            return weights + self._many(weights) * (int(self.cells) - 1)
+        return max(weights, int(self.cells * weights + 0.5))
+
+    def digital_bits(self, weights: int) -> int:
+        """Which weight has how many cells, and the signs."""
+        return self._mask_bits(weights) + self.single.digital_bits(weights)
+
+    def _mask_bits(self, weights: int) -> int:
+        if self.share:
+            return mask_bits(weights, self._many(weights))
+        return mask_bits(self._total(weights) - 1, weights - 1) if weights else 0
+
+    def sign_bits(self, weights: int) -> int:
+        """Those of the code of one cell."""
+        return self.single.sign_bits(weights)
+
+    def analog_cells(self, weights: int) -> int:
+        """Cells of a group, the same for every allocation; twice that for a pair."""
+        return self._total(weights) * self.single.analog_cells(1)
+
+    def allocate(
+        self, rows: Rows, importance: NDArray[np.floating] | None, scales: Rows, medium: Medium
+    ) -> NDArray[np.uint8]:
+        """Cells of each weight, so that the spread costs least."""
+        variance = self.single.error(rows, scales, medium)[1]
+        costs = variance if importance is None else variance * importance
+        if not self.share:
+            return allocate_cells(costs, self._total(rows.shape[1]))
+        # With two numbers of cells, what the many save is c (1 - 1/r): greatest for the greatest costs.
+        many = np.argsort(-costs, axis=1, kind="stable")[:, : self._many(rows.shape[1])]
+        cells = np.ones(rows.shape, np.uint8)
+        np.put_along_axis(cells, many, np.uint8(self.cells), axis=1)
+        return cells
+
+    def given(self, allocation: NDArray[np.uint8] | None) -> "Sensitive":
+        """The code with its allocation."""
+        return self if allocation is None else replace(self, allocation=allocation)
+
+    def _cells(self, rows: Rows, scales: Rows, medium: Medium) -> NDArray[np.uint8]:
+        return self.allocate(rows, None, scales, medium) if self.allocation is None else self.allocation
+
+    def error(self, rows: Rows, scales: Rows, medium: Medium) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The mean error of one cell; its spread over the root of each weight's cells."""
+        mean, variance = self.single.error(rows, scales, medium)
+        return mean, variance / self._cells(rows, scales, medium)
+
+    def encode(self, rows: Rows, scales: Rows, medium: Medium) -> Encoded:
+        """The mask of first cells, then the code's bits; a weight's cells side by side, a pair's sides in turn."""
+        cells = self._cells(rows, scales, medium)
+        one = self.single.encode(rows, scales, medium)
+        sides = [_spread(side, cells) for side in np.split(one.levels, self.single.analog_cells(1), axis=1)]
+        mask = encode_mask(cells > 1) if self.share else _encode_cells(cells)
+        return Encoded(np.concatenate([mask, one.bits], axis=1), np.concatenate(sides, axis=1))
+
+    def decode(self, encoded: Encoded, scales: Rows, weights: int, medium: Medium) -> Rows:
+        """Every cell decoded as a weight of its own, then each weight's mean."""
+        split = self._mask_bits(weights)
+        stored = encoded.bits[:, :split]
+        if self.share:
+            many = decode_mask(stored, weights, self._many(weights))
+            cells = np.where(many, np.uint8(self.cells), np.uint8(1))
+        else:
+            cells = _decode_cells(stored, weights, self._total(weights))
+        signs = encoded.bits[:, split:]
+        every = self.single.decode(
+            Encoded(_spread(signs, cells) if signs.shape[1] else signs, encoded.levels),
+            scales,
+            self._total(weights),
+            medium,
+        )
+        if not every.size:
+            return np.zeros(cells.shape, np.float32)
+        counts = cells.ravel().astype(np.int64)
+        sums = np.add.reduceat(every.ravel().astype(np.float64), np.cumsum(counts) - counts)
+        return (sums / counts).reshape(cells.shape).astype(np.float32)
+
+
+def allocate_cells(costs: NDArray[np.floating], total: int) -> NDArray[np.uint8]:
+    """Whole cells r ≥ 1 with Σ r = total in each row that make Σ costs / r least; at most `MOST_CELLS` each.
+
+    The cell number r + 1 of a weight gains c / (r (r + 1)), which falls with r, so the greatest gains of all weights
+    are what giving cell by cell to the greatest gain ends with (greedy, exact for separable convex costs).
+
+    Args:
+        costs: (groups, weights), at least 0: loss of each weight with one cell.
+        total: cells of each row, at least one a weight.
+
+    Returns:
+        uint8 (groups, weights).
+
+    Raises:
+        ValueError: fewer cells than weights, or more than `MOST_CELLS` a weight.
+
+    Example:
+        >>> allocate_cells(np.array([[9.0, 1.0, 4.0]]), 6)
+        array([[3, 1, 2]], dtype=uint8)
+    """
+    groups, weights = costs.shape
+    if not weights <= total <= MOST_CELLS * weights:
+        raise ValueError(f"cells: {total} for {weights} weights; give each 1 to {MOST_CELLS}")
+    further = total - weights
+    if further == 0 or groups == 0:
+        return np.ones((groups, weights), np.uint8)
+    steps = np.arange(1, MOST_CELLS)
+    cells = np.empty((groups, weights), np.uint8)
+    at_once = max(1, GAINS_AT_ONCE // (weights * len(steps)))
+    for start in range(0, groups, at_once):
+        part = costs[start : start + at_once]
+        gains = (part[:, :, None] / (steps * (steps + 1))).reshape(len(part), -1)
+        best = np.argpartition(-gains, further - 1, axis=1)[:, :further] // len(steps)
+        place = (best + weights * np.arange(len(part))[:, None]).ravel()
+        counts = np.bincount(place, minlength=part.size)
+        cells[start : start + at_once] = 1 + counts.reshape(part.shape)
+    return cells
+
+
+def _spread(values: NDArray[Number], cells: NDArray[np.uint8]) -> NDArray[Number]:
+    """Each weight's value once for each of its cells: (groups, weights) to (groups, cells)."""
+    return np.repeat(values.ravel(), cells.ravel()).reshape(len(cells), -1)
+
+
+def _encode_cells(cells: NDArray[np.uint8]) -> Bits:
+    """The mask of the cells that are the first of a weight, the very first cell left out."""
+    first = np.cumsum(cells.astype(np.int64), axis=1)
+    total = int(first[0, -1]) if first.size else 1
+    mask = np.zeros((len(cells), total - 1), bool)
+    np.put_along_axis(mask, first[:, :-1] - 1, True, axis=1)
+    return encode_mask(mask)
+
+
+def _decode_cells(bits: Bits, weights: int, total: int) -> NDArray[np.uint8]:
+    """Inverse of `_encode_cells`: uint8 (groups, weights)."""
+    groups = len(bits)
+    if weights == 0:
+        return np.zeros((groups, 0), np.uint8)
+    places = np.nonzero(decode_mask(bits, total - 1, weights - 1))[1].reshape(groups, weights - 1) + 1
+    edges = np.concatenate([np.zeros((groups, 1), np.int64), places, np.full((groups, 1), total)], axis=1)
+    return np.diff(edges, axis=1).astype(np.uint8)

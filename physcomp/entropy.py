@@ -1,0 +1,178 @@
+"""Entropy coding of quantized weights: as few bits as their distribution allows, really written and read.
+
+The digits of a group are taken to be a Gaussian, centred and rounded to the levels, whose width is one of 64. The
+index of the width is stored, six bits a group; of each weight the coder then writes -log2 of its probability. On
+the embedded network at four and eight bits that is within 0.3 % of the empirical entropy of whole layers, widths
+included, where a stored table of frequencies takes 0.2 and 1.7 % (a byte an entry); Laplace distributions take 1.4
+and 0.8 % more. The coder is `constriction`'s ANS (Bamler, arXiv 2201.01741; asymmetric numeral systems: Duda,
+arXiv 1311.2540): what it writes is within 24 bits of the information, for a whole stream.
+
+A stream, as written: the length of the coder's number in bits, itself preceded by how many bits it has (5 bits); the
+widths (6 bits a group); the number, most significant bit first.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from physcomp.codes.base import Bits
+
+WIDTH_BITS = 6
+WORD_BITS = 32
+PRECISION = 20  # probabilities are whole multiples of 2^-20, so that writer and reader agree to the last bit
+MOST_LEVELS = 1 << 10  # of 2^20 each may take one without spoiling the others; our choice
+NARROWEST = 0.2  # the least standard deviation, in levels: one digit of eighty is not the middle one (our choice)
+LENGTH_BITS = 5  # of the length of the length
+STREAM_BITS = LENGTH_BITS + 31 + 24  # what a stream takes at most beside widths and information
+
+Digits = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CodedSize:
+    """What entropy coding makes of the digits of a network.
+
+    Args:
+        weights: number of digits.
+        bits: bits written, widths and lengths included.
+        fixed_bits: bits without entropy coding, at log2 of the number of levels, rounded up, a digit.
+        entropy_bits: the empirical entropy of each layer's digits, times their number: what a coder of independent
+            digits could reach if the distribution of each layer were known without storing it.
+    """
+
+    weights: int
+    bits: int
+    fixed_bits: int
+    entropy_bits: float
+
+
+@lru_cache(maxsize=32)
+def frequencies(count: int) -> NDArray[np.int64]:
+    """Probabilities of the digits 0 … count - 1 at every width, in units of 2^-20: int64 (64, count), none of them 0.
+
+    Raises:
+        ValueError: fewer than two or more than 1024 levels.
+    """
+    if not 2 <= count <= MOST_LEVELS:
+        raise ValueError(f"coded: entropy coding is for 2 to {MOST_LEVELS} levels, got {count}; take fewer bits")
+    middle = (count - 1) / 2
+    widths = np.geomspace(NARROWEST, 2 * max(middle, 1), 1 << WIDTH_BITS)
+    edges = (np.arange(1, count) - 0.5 - middle) / widths[:, None]
+    below = np.hstack([np.zeros((len(widths), 1)), ndtr(edges), np.ones((len(widths), 1))])
+    whole = 1 << PRECISION
+    shares: NDArray[np.int64] = np.maximum(1, np.rint(np.diff(below, axis=1) * whole)).astype(np.int64)
+    shares[np.arange(len(widths)), shares.argmax(axis=1)] += whole - shares.sum(axis=1)
+    shares.flags.writeable = False
+    return shares
+
+
+def _costs(digits: Digits, count: int) -> NDArray[np.float64]:
+    """Information of each group's digits at every width, in bits: (groups, 64)."""
+    bits = PRECISION - np.log2(frequencies(count))
+    histograms = np.zeros((len(digits), count))
+    np.add.at(histograms, (np.arange(len(digits))[:, None], digits), 1)
+    return np.asarray(histograms @ bits.T)
+
+
+def information(digits: Digits, count: int) -> NDArray[np.float64]:
+    """Bits of each group's digits at its best width, the width's own included: (groups,).
+
+    Args:
+        digits: (groups, weights), each from 0 to count - 1.
+        count: number of levels.
+    """
+    return np.asarray(_costs(digits, count).min(axis=1) + WIDTH_BITS)
+
+
+def write(digits: Digits, count: int) -> Bits:
+    """The stream of some groups: uint8 zeros and ones.
+
+    Example:
+        >>> digits = np.array([[1, 1, 1, 0, 1, 1, 2, 1] * 20])
+        >>> bits = write(digits, 3)
+        >>> len(bits), bool((read(bits, 3, 1, 160) == digits).all())
+        (210, True)
+    """
+    chosen = _costs(digits, count).argmin(axis=1)
+    coder = constriction.stream.stack.AnsCoder()
+    for row, width in zip(digits[::-1], chosen[::-1], strict=True):  # a stack: what is read first is written last
+        coder.encode_reverse(row.astype(np.int32), _model(count, int(width)))
+    words = np.asarray(coder.get_compressed()[::-1], ">u4")  # the last one is the most significant
+    number = np.trim_zeros(np.unpackbits(words.view(np.uint8)), "f")
+    size = len(number).bit_length()
+    widths = np.unpackbits(chosen.astype(np.uint8)[:, None], axis=1)[:, 8 - WIDTH_BITS :]
+    return np.concatenate([_bits(size, LENGTH_BITS), _bits(len(number), size), widths.ravel(), number])
+
+
+def _bits(number: int, count: int) -> Bits:
+    return np.array([number >> place & 1 for place in reversed(range(count))], np.uint8)
+
+
+def _number(bits: Bits) -> int:
+    return int("".join(map(str, bits.tolist())) or "0", 2)
+
+
+def _head(bits: Bits) -> tuple[int, int]:
+    """Where the widths begin, and how many bits the coder's number has."""
+    start = LENGTH_BITS + _number(bits[:LENGTH_BITS])
+    return start, _number(bits[LENGTH_BITS:start])
+
+
+def length(bits: Bits, groups: int) -> int:
+    """Bits of the stream of so many groups that begins at the first of these."""
+    start, size = _head(bits)
+    return start + WIDTH_BITS * groups + size
+
+
+def read(bits: Bits, count: int, groups: int, weights: int) -> Digits:
+    """Inverse of `write`: digits (groups, weights).
+
+    Raises:
+        ValueError: the bits are no stream of so many groups.
+    """
+    if len(bits) != length(bits, groups):
+        raise ValueError(f"coded: {len(bits)} bits are no stream of {groups} groups; store the plan again")
+    first, size = _head(bits)
+    start = first + WIDTH_BITS * groups
+    wide = np.zeros((groups, 8), np.uint8)
+    wide[:, 8 - WIDTH_BITS :] = bits[first:start].reshape(groups, WIDTH_BITS)
+    whole = np.concatenate([np.zeros(-size % WORD_BITS, np.uint8), bits[start:]])
+    words = np.packbits(whole).view(">u4")[::-1].astype(np.uint32)
+    coder = constriction.stream.stack.AnsCoder(words)
+    digits = np.empty((groups, weights), np.int64)
+    for row, width in zip(digits, np.packbits(wide, axis=1)[:, 0], strict=True):
+        row[:] = coder.decode(_model(count, int(width)), weights)
+    return digits
+
+
+@lru_cache(maxsize=1024)
+def _model(count: int, width: int) -> constriction.stream.model.Categorical:
+    """The coder's own table of one width; probabilities that are sums of powers of two survive it unchanged."""
+    return constriction.stream.model.Categorical(frequencies(count)[width] / (1 << PRECISION), perfect=False)
+
+
+def coded_size(layers: list[Digits], count: int) -> CodedSize:
+    """Write the digits of every layer, read them back, and say what they took.
+
+    Args:
+        layers: of each layer the digits (groups, weights), each from 0 to count - 1.
+        count: number of levels.
+
+    Raises:
+        ValueError: what was read is not what was written (the coder is broken).
+    """
+    bits, entropy = 0, 0.0
+    for digits in layers:
+        stream = write(digits, count)
+        if not np.array_equal(read(stream, count, *digits.shape), digits):
+            raise ValueError("coded: digits changed in writing and reading; report the version of constriction")
+        shares = np.bincount(digits.ravel()) / digits.size
+        used = shares[shares > 0]
+        bits += len(stream)
+        entropy -= digits.size * float(used @ np.log2(used))
+    weights = sum(digits.size for digits in layers)
+    return CodedSize(weights, bits, weights * (count - 1).bit_length(), entropy)

@@ -1,0 +1,256 @@
+"""Training with the cells in the loop: a plan is fixed, and the weights learn to live with it.
+
+The forward pass sees the weights as the plan's cells would give them back (`physcomp.imitation`), the loss is
+cross-entropy plus distillation from the clean network, as in Isik et al. 2023 (doi 10.1145/3588436); the weighting,
+the temperature and the optimiser are our choice. What comes out is another network with a plan of its own, in which
+every weight stored digitally lies exactly on a level.
+"""
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional
+
+import devices
+from physcomp.codes import Medium
+from physcomp.groups import layers_of, other_tensors
+from physcomp.images import Images
+from physcomp.imitation import StoredLayer, as_bfloat16
+from physcomp.network import Network, evaluate
+from physcomp.plan import Plan, cells_of, menu_of, pack_rows
+from physcomp.targets import has_target
+from physcomp.training import _augment as augment
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How weights are trained with the cells in the loop; all of it our choice.
+
+    Args:
+        batch: images a step.
+        learning_rate: of Adam at its highest, for weights as shares of their group's scale.
+        slow: factor on it for scales (their logarithms), biases and norms.
+        temperature: of the softmax in the distillation.
+        distilled: weight of the distillation; cross-entropy has the rest.
+        bfloat16: whether products are taken in bfloat16, twice as fast on processors that can.
+    """
+
+    batch: int = 125
+    learning_rate: float = 3e-3
+    slow: float = 0.25
+    temperature: float = 2.0
+    distilled: float = 0.8
+    bfloat16: bool = True
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the images: mean training loss, and loss and accuracy of the mean read-back on held-out images."""
+
+    training_loss: float
+    heldout_loss: float
+    heldout_accuracy: float
+
+
+@dataclass(frozen=True, eq=False)
+class Finetuned:
+    """A network trained for a plan, the plan rebuilt for it, and how training went.
+
+    Args:
+        network: weights stored digitally lie on their levels, pruned ones are zero, biases are bfloat16 numbers.
+        plan: the same codes, with the scales learned; stores this network and no other.
+        history: one entry an epoch.
+    """
+
+    network: Network
+    plan: Plan
+    history: tuple[Epoch, ...]
+
+
+def finetune(
+    network: Network,
+    plan: Plan,
+    images: Images,
+    *,
+    heldout: Images,
+    epochs: int,
+    seed: int = 0,
+    teacher: nn.Module | None = None,
+    card: devices.Card | str | None = None,
+    recipe: Recipe | None = None,
+    progress: Progress | None = None,
+) -> Finetuned:
+    """Train the weights of a network with a plan's codes and their noise in the forward pass.
+
+    Args:
+        network: the one the plan was made for; it is left alone.
+        plan: which code each group has; codes stay, scales and biases are trained with the weights.
+        images: to train on; mirrored and shifted as in `physcomp.training`.
+        heldout: images whose loss the history tells.
+        epochs: passes over the images, at least 1; the learning rate falls to zero over them.
+        seed: of order, augmentation and noise. The same seed on the same processor and torch gives the same bits.
+        teacher: the clean network's module; None: the network given.
+        card: the device the plan was made for, or its name; None: found by the plan's name of it.
+        recipe: of the training.
+        progress: called with the share done.
+
+    Raises:
+        ValueError: no epochs, or the plan was made for another network or card.
+    """
+    recipe = recipe or Recipe()
+    card = devices.load_card(card or plan.card) if card is None or isinstance(card, str) else card
+    _check(network, plan, epochs, card)
+    training = _Training(network, plan, card, recipe)
+    guide = (teacher or copy.deepcopy(network.module)).eval()
+    generator = torch.Generator().manual_seed(seed)
+    steps = math.ceil(len(images) / recipe.batch)
+    rate = torch.optim.lr_scheduler.LambdaLR(training.optimizer, lambda step: _rate(step, epochs * steps))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in a fixed order
+    history = []
+    try:
+        for epoch in range(epochs):
+            total = 0.0
+            order = torch.randperm(len(images), generator=generator)
+            for step, picked in enumerate(order.split(recipe.batch)):  # type: ignore[no-untyped-call]
+                pixels, labels = augment(images.pixels[picked], generator), images.labels[picked]
+                total += training.step(pixels, labels, guide, generator) * len(picked)
+                rate.step()
+                if progress:
+                    progress((epoch + (step + 1) / steps) / epochs)
+            score = evaluate(training.module_as_stored(), heldout)
+            history.append(Epoch(total / len(images), score.loss, score.accuracy))
+    finally:
+        torch.set_num_threads(threads)
+    return training.finished(network, plan, tuple(history))
+
+
+def _check(network: Network, plan: Plan, epochs: int, card: devices.Card) -> None:
+    if epochs < 1:
+        raise ValueError(f"epochs: at least 1, got {epochs}; raise it")
+    if card.sha256 != plan.card_sha256:
+        raise ValueError(f"plan: made for card {plan.card}, got {card.name} of other content; choose again for it")
+    if network.sha256 != plan.network_sha256:
+        raise ValueError(
+            f"plan: made for network {plan.network} with sha256 {plan.network_sha256[:12]}…, got {network.name} with "
+            f"{network.sha256[:12]}…; choose again for it"
+        )
+
+
+def _rate(step: int, steps: int) -> float:
+    """Share of the highest rate: a linear rise over a twentieth of the steps, then half a cosine to zero."""
+    rise = max(1, steps // 20)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+class _Training:
+    """The network with its layers as stored, and the optimiser over what is trained."""
+
+    def __init__(self, network: Network, plan: Plan, card: devices.Card, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.module = copy.deepcopy(network.module).eval()
+        self.layers = stored_layers(network, plan, card)
+        layers = layers_of(network.module, plan.granularity)
+        self.others = {
+            name: tensor.clone().requires_grad_()
+            for name, tensor in other_tensors(network.module, layers).items()
+            if name in dict(network.module.named_parameters())
+        }
+        weights = [layer.share for layer in self.layers.values()]
+        slow: list[torch.Tensor] = [layer.log_scale for layer in self.layers.values()]
+        slow += [layer.bias for layer in self.layers.values() if layer.bias is not None]
+        slow += list(self.others.values())
+        self.optimizer = torch.optim.Adam(
+            [
+                {"params": weights, "lr": recipe.learning_rate},
+                {"params": slow, "lr": recipe.learning_rate * recipe.slow},
+            ]
+        )
+
+    def _parameters(self, generator: torch.Generator | None) -> dict[str, torch.Tensor]:
+        found = {f"{name}.weight": layer(generator) for name, layer in self.layers.items()}
+        found |= {f"{n}.bias": as_bfloat16(layer.bias) for n, layer in self.layers.items() if layer.bias is not None}
+        return found | {name: as_bfloat16(tensor) for name, tensor in self.others.items()}
+
+    def step(self, pixels: torch.Tensor, labels: torch.Tensor, guide: nn.Module, generator: torch.Generator) -> float:
+        """One step of the optimiser; returns the loss."""
+        r = self.recipe
+        with torch.autocast("cpu", torch.bfloat16, enabled=r.bfloat16):
+            with torch.no_grad():
+                wanted = guide(pixels).float()
+            logits = functional_call(self.module, self._parameters(generator), (pixels,)).float()
+        loss = (1 - r.distilled) * functional.cross_entropy(logits, labels) + r.distilled * _divergence(
+            logits, wanted, r.temperature
+        )
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.item()
+
+    @torch.no_grad()
+    def module_as_stored(self) -> nn.Module:
+        """The module with the parameters that are stored, as their mean over chips."""
+        module = copy.deepcopy(self.module)
+        state = {}
+        for name, layer in self.layers.items():
+            state[f"{name}.weight"] = torch.from_numpy(layer.stored_rows().reshape(layer.shape))
+            if layer.bias is not None:
+                state[f"{name}.bias"] = torch.from_numpy(layer.stored_biases())
+        state |= {name: tensor.bfloat16().float() for name, tensor in self.others.items()}
+        module.load_state_dict(state, strict=False)
+        return module
+
+    def finished(self, network: Network, plan: Plan, history: tuple[Epoch, ...]) -> Finetuned:
+        """The result: a network and a plan with what was trained."""
+        trained = Network(network.name, self.module_as_stored(), network.classes)
+        return Finetuned(trained, _plan_as_stored(trained, plan, self.layers), history)
+
+
+def stored_layers(network: Network, plan: Plan, card: devices.Card) -> dict[str, StoredLayer]:
+    """The layers of a network as a plan stores them, by name."""
+    medium = Medium(card, plan.read_time_s)
+    menu = menu_of(plan)
+    return {
+        planned.name: StoredLayer(layer, planned, menu, medium)
+        for layer, planned in zip(layers_of(network.module, plan.granularity), plan.layers, strict=True)
+    }
+
+
+def rewritten(network: Network, plan: Plan, card: devices.Card) -> Plan:
+    """A plan made for a network of the same layers, for this one: the same codes, scales and biases, its weights."""
+    return _plan_as_stored(network, plan, stored_layers(network, plan, card))
+
+
+def _plan_as_stored(network: Network, plan: Plan, stored: dict[str, StoredLayer]) -> Plan:
+    menu = menu_of(plan)
+    layers = []
+    for planned in plan.layers:
+        layer = stored[planned.name]
+        rounded = [row for row, code in zip(layer.stored_rows(), planned.codes, strict=True) if has_target(menu[code])]
+        changed = dataclasses.replace(
+            planned,
+            scales=tuple(float(scale) for scale in layer.scales()),
+            biases=tuple(float(bias) for bias in layer.stored_biases()),
+            written=pack_rows(np.array(rounded, np.float32)),
+        )
+        layers.append(changed)
+    # What entropy-coded groups take depends on their weights.
+    ledger = {**plan.ledger, **cells_of(tuple(layers), menu, plan.bits_per_cell)}
+    return dataclasses.replace(plan, network_sha256=network.sha256, layers=tuple(layers), ledger=ledger)
+
+
+def _divergence(logits: torch.Tensor, wanted: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Kullback-Leibler divergence from the teacher's softened answer, times the temperature squared."""
+    ours, theirs = (functional.log_softmax(answer / temperature, dim=1) for answer in (logits, wanted))
+    return temperature**2 * functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
