@@ -70,14 +70,18 @@ class StoredLayer(nn.Module):
         largest = np.abs(rows).max(axis=1)
         start = np.where(self.scaled, scales, np.where(largest > 0, largest, 1)).astype(np.float32)
         share = np.clip(rows / start[:, None], -1, 1)
-        alive = np.ones(len(codes), bool)
+        alive = np.ones(rows.shape, bool)
         for part in self.parts:
             if not part.stores(layer.weights):
                 alive[part.groups] = False
             elif part.code.scale_bits:
-                alive[part.groups] = self.scaled[part.groups]
+                alive[part.groups] = self.scaled[part.groups][:, None]
+            if isinstance(part.code, Sparse):
+                # Masks stay: where the largest latent weights of each step were kept, training went astray.
+                alive[part.groups] &= part.code.mask(rows[part.groups])
+                share[part.groups] *= alive[part.groups]
         self.start = torch.from_numpy(start)
-        self.alive = torch.from_numpy(alive[:, None].astype(np.float32))
+        self.alive = torch.from_numpy(alive.astype(np.float32))
         self.share = nn.Parameter(torch.from_numpy(share.astype(np.float32)))
         self.log_scale = nn.Parameter(torch.zeros(len(start)))
         self.bias = nn.Parameter(torch.tensor(planned.biases, dtype=torch.float32)) if planned.biases else None

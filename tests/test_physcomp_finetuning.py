@@ -132,6 +132,21 @@ def test_groups_that_store_nothing_get_no_gradient(name: str, rows: np.ndarray, 
     assert not layer.read_back().any()
 
 
+def test_the_mask_of_a_sparse_code_stays(rows: np.ndarray, medium: Medium) -> None:
+    layer = stored_layer("sparse(80,digital(1))", rows[:6], 0.25, medium)
+    kept = layer.read_back() != 0
+    assert kept.sum(axis=1).tolist() == [10] * 6
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(30):
+        optimizer.zero_grad()
+        (layer() * torch.randn(layer.shape, generator=generator)).sum().backward()
+        optimizer.step()
+    found = layer.read_back()
+    np.testing.assert_array_equal(found != 0, kept)
+    assert (np.sign(found) != np.sign(rows[:6]))[kept].any()  # yet signs have changed
+
+
 def test_what_a_noiseless_chip_gives_back_is_the_trained_network_bit_for_bit(
     model: physcomp.LossModel, tiny: physcomp.Network, tiny_images: physcomp.Images
 ) -> None:
