@@ -45,6 +45,7 @@ def test_a_distrusted_plan_is_chosen_again_with_the_curvature_on_the_way_to_it(m
     plain = choose(model, tiny_images, [1.0], search=search)
     assert not any(plan.proof.expansion for plan in plain.plans)
     monkeypatch.setattr("physcomp.joint.DISTRUST", -np.inf)
+    monkeypatch.setattr("physcomp.joint.WORTH", -np.inf)
     choices = choose(model, tiny_images, [1.0], search=search)
     again = [plan for plan in choices.plans if plan.proof.expansion]
     assert len(again) == 2
