@@ -152,16 +152,13 @@ def _attempts(
     progress: Callable[[float], None] | None,
 ) -> list[Plan]:
     """Solve each (model, budget, part, shrinkage), and measure the plans, plain and matched, on held-out images."""
-    # One round of the annealer of its two: energies a few tenths of a per cent higher, which no measurement sees, for
-    # two thirds of the time.
     matching = Matching.of(tasks[0][0])
 
     def attempt(task: tuple[LossModel, float, str, float]) -> Plan:
         model, budget, part, shrinkage = task
         selection = model.selection(budget, shrinkage=shrinkage, part=part)
         plain = qubo.lower_bound(selection, effort=0)
-        options = {"rounds": 1} if search.solver == "annealer" else {}
-        solution = qubo.solve(selection, search.solver, seed=search.seed, certificate=plain, **options)
+        solution = qubo.solve(selection, search.solver, seed=search.seed, certificate=plain)
         plan = plan_of(
             model,
             solution.choice,
