@@ -32,7 +32,7 @@ from physcomp.threads import in_threads
 # so many nats, a third of the way to it: the node of Taylor's remainder. Our choices, as is one round: a second gained
 # nothing.
 DISTRUST = 1.0
-WORTH = 0.01
+WORTH = 0.05
 EXPANSION = 1 / 3
 # Chips of the held-out measurement have seeds from here on, so that they are none of those that results come from.
 HELDOUT_SEED = 1 << 40
