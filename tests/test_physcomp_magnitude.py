@@ -59,7 +59,7 @@ def test_every_bit_width_has_its_code_if_compared(model):
     assert {code.name for code in model.menu} >= set(magnitude.CODES)
 
 
-@pytest.mark.parametrize(("bits", "code"), [(1, "digital(1)"), (2, "digital(2.32)"), (3, "digital(3.46)"),
+@pytest.mark.parametrize(("bits", "code"), [(1, "digital(1)"), (2, "digital(2.32)"), (3, "digital(3.91)"),
                                            (4, "digital(4.95)"), (5, "digital(8)"), (8, "digital(8)")])  # fmt: skip
 def test_a_bit_width_that_the_menu_lacks_becomes_the_next_wider_one(plain, bits, code):
     assert set(names(plain, magnitude.choice_of(plain, compression([bits] * 3)))) == {code}
