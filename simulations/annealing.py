@@ -239,7 +239,7 @@ def run_experiment(experiment: Experiment, folder: Path, progress: Progress, *, 
     bench = bounded(experiment, progress)
     _claim(folder, experiment, bench, fresh)
     ledger = RunLedger(folder / "runs.csv")
-    done = {trial.key for trial in ledger.trials}
+    done = {trial.key for trial in ledger.rows}
     left = [task for task in _tasks(experiment, bench) if (task[0].name, task[1], task[2]) not in done]
     if left:
         with progress.step("compiling kernels and importing solvers"):
@@ -252,14 +252,14 @@ def run_experiment(experiment: Experiment, folder: Path, progress: Progress, *, 
                     ledger.append(_run(experiment, bench, problem, solver, repeat))
                 except ValueError as error:
                     skipped[problem.name, solver] = str(error)
-                took = ledger.trials[-1].seconds if ledger.trials else 0.0
+                took = ledger.rows[-1].seconds if ledger.rows else 0.0
                 if (problem.name, solver) not in skipped and took > OVERRUN * experiment.time_limit_s:
                     skipped[problem.name, solver] = (
                         f"again, because one run took {took:.0f} s, which it cannot cut short"
                     )
             bar(count / len(left))
     wanted = {(problem.name, solver, repeat) for problem, solver, repeat in _tasks(experiment, bench)}
-    trials = tuple(trial for trial in ledger.trials if trial.key in wanted)
+    trials = tuple(trial for trial in ledger.rows if trial.key in wanted)
     if not trials:
         raise ValueError("no solver could run: " + "; ".join(dict.fromkeys(skipped.values())))
     clean = None if bench.clean is None else bench.clean.accuracy

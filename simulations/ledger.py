@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
@@ -63,7 +63,8 @@ class Ledger(Generic[AnyRow]):
     """
 
     def __init__(self, path: Path, kind: type[AnyRow]) -> None:
-        self.path = path
+        self.path, self.kind = path, kind
+        self.hints = get_type_hints(kind)
         self.columns = tuple(field.name for field in fields(kind))  # type: ignore[arg-type]  # a dataclass, always
         header = _line(self.columns)
         try:
@@ -76,30 +77,36 @@ class Ledger(Generic[AnyRow]):
         if whole != content or not whole:
             with replacing(path) as temporary:
                 temporary.write_text(whole or header)
-        self.rows = [_row(path, kind, line) for line in csv.DictReader(io.StringIO(whole))]
+        self.rows = [self._row(line) for line in csv.DictReader(io.StringIO(whole))]
 
     def append(self, row: AnyRow) -> None:
         """Add a row and have it on disk before returning."""
-        values = asdict(row)  # type: ignore[call-overload]
         with self.path.open("a") as file:
-            file.write(_line(["" if values[name] is None else values[name] for name in self.columns]))
+            file.write(_line([self.text(name, getattr(row, name)) for name in self.columns]))
             file.flush()
             os.fsync(file.fileno())
         self.rows.append(row)
 
+    def text(self, name: str, value: Any) -> Any:
+        """What the file says for the value of a field."""
+        return "" if value is None else value
 
-def _row(path: Path, kind: type[AnyRow], line: dict[str, Any]) -> AnyRow:
-    values: dict[str, Any] = {}
-    try:
-        if None in line:
-            raise ValueError
-        for name, hint in get_type_hints(kind).items():
-            optional = type(None) in get_args(hint)
-            convert = next(part for part in (*get_args(hint), hint) if part is not type(None))
-            values[name] = None if optional and line[name] == "" else convert(line[name])
-    except (TypeError, ValueError):
-        raise ValueError(f"{path}: the line {line} is damaged; remove it, and its trial is measured again") from None
-    return kind(**values)
+    def value(self, name: str, text: str) -> Any:
+        """The value of a field from what the file says; ValueError where it cannot be."""
+        hint = self.hints[name]
+        if type(None) in get_args(hint) and text == "":
+            return None
+        return next(part for part in (*get_args(hint), hint) if part is not type(None))(text)
+
+    def _row(self, line: dict[str, Any]) -> AnyRow:
+        try:
+            if None in line or None in line.values():
+                raise ValueError
+            return self.kind(**{name: self.value(name, line[name]) for name in self.columns})
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{self.path}: the line {line} is damaged; remove it, and what it says is measured again"
+            ) from None
 
 
 def _line(values: Any) -> str:

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 import physcomp
 import qubo
 from qubo import exchange
+from qubo.experiment import Trial
 from simulations import annealing, cli
 from simulations.anneal_commands import load_annealing, seconds
-from simulations.anneal_ledger import COLUMNS, RunLedger
+from simulations.anneal_ledger import RunLedger
 from simulations.anneal_summary import columns, markdown, rows, score, sentences
 from simulations.annealing import Experiment, reward_for, run_experiment
 from simulations.progress import Progress
@@ -64,14 +66,14 @@ def test_every_solver_runs_as_often_as_asked_and_every_run_is_labelled(
     with (folder / "runs.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == len(findings.trials) == 2 * 4 * 2
-    assert tuple(lines[0]) == COLUMNS
+    assert tuple(lines[0]) == tuple(field.name for field in fields(Trial))
     assert {line["kind"] for line in lines} == {"classical"}
     assert {line["repeat"] for line in lines} == {"0", "1"}
 
 
 def test_what_was_run_is_read_back_as_it_was(finished: tuple[annealing.Findings, Path]) -> None:
     findings, folder = finished
-    again = RunLedger(folder / "runs.csv").trials
+    again = RunLedger(folder / "runs.csv").rows
     assert [t.key for t in again] == [t.key for t in findings.trials]
     for one, other in zip(again, findings.trials, strict=True):
         assert (one.energy, one.lower_bound, one.feasible_before_repair) == (
@@ -117,10 +119,10 @@ def test_an_interrupt_keeps_what_was_measured(command: Run, tmp_path: Path, monk
     code, _, error = command(*words)
     assert code == 130
     assert "the same command resumes" in error
-    assert len(RunLedger(tmp_path / "out" / "runs.csv").trials) == 2
+    assert len(RunLedger(tmp_path / "out" / "runs.csv").rows) == 2
     monkeypatch.setattr(annealing, "measure", plain)
     assert command(*words)[0] == 0
-    assert len(RunLedger(tmp_path / "out" / "runs.csv").trials) == 4
+    assert len(RunLedger(tmp_path / "out" / "runs.csv").rows) == 4
 
 
 def test_a_folder_of_another_experiment_is_not_mixed_up(
@@ -169,7 +171,7 @@ def test_a_network_is_measured_on_images_beside_its_energy(command: Run, tiny_fo
     )  # fmt: skip
     assert (code, error) == (0, "")
     assert "accuracy %" in printed
-    trials = RunLedger(tmp_path / "out" / "runs.csv").trials
+    trials = RunLedger(tmp_path / "out" / "runs.csv").rows
     network = [trial for trial in trials if trial.problem == "network"]
     assert [trial.solver for trial in network] == ["annealer", "ocean-sa"] * 2
     assert all(0 <= (trial.accuracy or -1) <= 1 for trial in network)
@@ -275,9 +277,10 @@ def test_a_study_of_its_kind_is_run_by_the_command_run(command: Run, tmp_path: P
 def test_a_ledger_of_another_kind_or_damaged_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="not a ledger of solver runs"):
+    with pytest.raises(ValueError, match="not a ledger"):
         RunLedger(path)
-    path.write_text(",".join(COLUMNS) + "\n" + ",".join(["x"] * len(COLUMNS)) + "\n")
+    names = [field.name for field in fields(Trial)]
+    path.write_text(",".join(names) + "\n" + ",".join(["x"] * len(names)) + "\n")
     with pytest.raises(ValueError, match="is damaged; remove it"):
         RunLedger(path)
 
