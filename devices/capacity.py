@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -31,6 +30,7 @@ from devices.channel import (
     symbol_error,
 )
 from devices.curves import FloatArray
+from devices.files import replacing
 from devices.library import as_card
 from devices.response import Response, response
 
@@ -302,13 +302,11 @@ def save_points(points: Sequence[CapacityPoint], path: Path | str) -> Path:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.tmp")
     names = [field.name for field in fields(CapacityPoint)]
-    with temporary.open("w", encoding="utf-8", newline="") as file:
+    with replacing(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         for point in points:
             values = [getattr(point, name) for name in names]
             writer.writerow([" ".join(map(repr, v)) if isinstance(v, tuple) else v for v in values])
-    os.replace(temporary, target)
     return target

@@ -50,7 +50,7 @@ class Round:
     heldout_loss: float
 
 
-# Our choice: where cells are few plans take one to three bits, or few weights. Sixteen, as in `physcomp.menu.DEFAULT`.
+# Our choice: where cells are few plans take one to three bits, or few weights; naming one of sixteen takes four bits.
 MENU = (
     "pruned",
     "sparse(97,digital(1))",

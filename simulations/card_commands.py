@@ -1,6 +1,5 @@
 """The commands `physcomp card …`: device cards."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 import devices
+from devices.files import replacing
 from simulations.card_tables import check_table, facts, level_table, list_table, physics, times
 from simulations.console import out
 
@@ -112,9 +112,8 @@ def card_fit(
         from devices.fitting.figure import draw_fit  # matplotlib only where a figure is wanted
 
         draw_fit(fit, figure)
-    temporary = card.with_name(f"{card.name}.tmp")
-    temporary.write_text(fit.text, "utf-8")
-    os.replace(temporary, card)
+    with replacing(card) as temporary:
+        temporary.write_text(fit.text, "utf-8")
     _print_fit(fit)
     wrote = str(card) if figure is None else f"{card}, {figure}"
     out.print(f"wrote {wrote}; physcomp card show {card} shows it", soft_wrap=True, highlight=False)

@@ -6,7 +6,6 @@ with a constant, and no date is written.
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 
 from devices.card import Card
 from devices.curves import FloatArray
+from devices.files import replacing
 from devices.library import as_card
 
 __all__ = [
@@ -155,9 +155,8 @@ def save(figure: Figure, folder: Path | str, name: str) -> list[Path]:
     figure.set_layout_engine("none")  # laid out once, so alike in every format
     for path in paths:
         ending = path.suffix[1:]
-        temporary = path.with_name(f"{path.name}.tmp")
-        figure.savefig(temporary, format=ending, metadata=METADATA[ending])
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=ending, metadata=METADATA[ending])
     return paths
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from devices.figures.style import (
     new_figure,
     paper,
 )
+from devices.files import replacing
 from devices.fitting.fit import Fit
 from devices.fitting.report import LevelFit
 from devices.fitting.spread import Estimate
@@ -70,9 +70,8 @@ def draw_fit(fit: Fit, path: Path | str) -> Path:
             _read_noise(axes[1, 2], fit)
         for axis, character in zip(axes.flat, "abcdef", strict=False):
             letter(axis, character)
-        temporary = file.with_name(f"{file.name}.tmp")
-        figure.savefig(temporary, format=ending, metadata=METADATA[ending])
-    os.replace(temporary, file)
+        with replacing(file) as temporary:
+            figure.savefig(temporary, format=ending, metadata=METADATA[ending])
     return file
 
 
