@@ -71,7 +71,7 @@ def _shrinkage(axis: Axes, rows: list[Row]) -> None:
     axis.set(xlabel="factor on the couplings", ylabel="measured rise over that without couplings", yscale="log")
     axis.set_title(f"annealer's plans\nmedian of {len(budgets)} budgets", fontsize=9)
     axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("")
     axis.legend(frameon=False, fontsize=8)
 
 
