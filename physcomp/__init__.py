@@ -17,10 +17,10 @@ from physcomp.finetuning import Finetuned, finetune
 from physcomp.groups import layers_of
 from physcomp.images import Images, load_images
 from physcomp.joint import Choices, Search, choose
-from physcomp.model import LossModel, build_model, build_models, wrap
+from physcomp.model import LossModel, build_model, build_models
 from physcomp.narrowing import Described, describe, narrow
-from physcomp.network import Network, Score, evaluate, evaluate_state, load_network, prepare
-from physcomp.plan import Plan, plan_of, uniform_plan
+from physcomp.network import Network, Score, evaluate, evaluate_state, load_network, prepare, wrap
+from physcomp.plan import Plan, moved, plan_of, uniform_plan
 from physcomp.recalibration import Recalibrated, recalibrate
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "load_chip",
     "load_images",
     "load_network",
+    "moved",
     "narrow",
     "plan_of",
     "prepare",

@@ -18,6 +18,7 @@ from physcomp.finetuning import Finetuned, Progress, Recipe, finetune
 from physcomp.groups import layers_of
 from physcomp.images import Images
 from physcomp.joint import HELDOUT_SEED, Search, choose, measure
+from physcomp.menu import DEFAULT
 from physcomp.model import LossModel, build_model
 from physcomp.narrowing import Described, narrow
 from physcomp.network import Network
@@ -50,25 +51,6 @@ class Round:
     heldout_loss: float
 
 
-# Our choice: where cells are few plans take one to three bits, or few weights; naming one of sixteen takes four bits.
-MENU = (
-    "pruned",
-    "sparse(97,digital(1))",
-    "sparse(94,digital(1))",
-    "sparse(90,digital(1))",
-    "sparse(83,digital(1))",
-    "sparse(75,digital(2))",
-    "digital(1)",
-    "digital(1.58)",
-    "digital(2.32)",
-    "digital(2.81)",
-    "digital(3.91)",
-    "digital(4.95)",
-    "digital(8)",
-    "analog(1)",
-    "analog(2)",
-    "hybrid(2,1)",
-)
 RECIPE = Recipe()
 # Training mends what a plan of another shrinkage or part of the menu would have gained; our choice.
 SEARCH = Search(shrinkages=(0.7,), parts=("all",))
@@ -93,10 +75,10 @@ class Schedule:
     card: devices.Card
     budget: float
     read_time_s: float = 0.0
-    rounds: int = 3
-    epochs: int = 2
+    rounds: int = 1
+    epochs: int = 30
     seed: int = 0
-    menu: tuple[str, ...] = MENU
+    menu: tuple[str, ...] = DEFAULT
     recipe: Recipe = RECIPE
     search: Search = SEARCH
 

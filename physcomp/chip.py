@@ -32,8 +32,9 @@ from devices.files import replacing
 from physcomp.codes import Code, Encoded, Medium
 from physcomp.codes.base import SCALE_BITS, Bits, Rows, bfloat16_to_bits, bits_to_bfloat16
 from physcomp.groups import layers_of, other_tensors
+from physcomp.layerplan import LayerPlan, bias_tensor, cells_to_write, rows_to_write
 from physcomp.network import Network
-from physcomp.plan import LayerPlan, Plan, bias_tensor, cells_to_write, menu_of, rows_to_write
+from physcomp.plan import Plan, menu_of
 
 FORMAT = "physcomp-chip"
 FORMAT_VERSION = 1
@@ -133,13 +134,7 @@ def store(network: Network, plan: Plan, *, card: devices.Card | str | None = Non
         ValueError: the plan was made for another network or card.
     """
     card = devices.load_card(card or plan.card) if card is None or isinstance(card, str) else card
-    if card.sha256 != plan.card_sha256:
-        raise ValueError(f"plan: made for card {plan.card}, got {card.name} of other content; choose again for it")
-    if network.sha256 != plan.network_sha256:
-        raise ValueError(
-            f"plan: made for network {plan.network} with sha256 {plan.network_sha256[:12]}…, got {network.name} with "
-            f"{network.sha256[:12]}…; choose again for it"
-        )
+    plan.check(network, card)
     medium = Medium(card, plan.read_time_s)
     layers = layers_of(network.module, plan.granularity)
     bits: list[Bits] = []

@@ -1,13 +1,17 @@
 """A plan in the forward pass: what cells would give back for the weights in training, and the way back for gradients.
 
 Each group's weights go through its own code: digital codes round to their levels, noisy codes add Gaussian noise of
-the mean and variance that the code states on the medium at the weight's present value, pruned groups are zero.
+the mean and variance that the code states on the medium at the weight's present value, pruned groups are zero. Weights
+that a sparse code is to drop fade out: at first all are alive, those beyond what the code keeps as plain numbers; then
+ever more of them are zero for good, the smallest first, on the cubic schedule of Zhu and Gupta ("To prune, or not to
+prune", arXiv 1710.01878).
 Backwards the rounding and the noise pass the gradient on as they are (Bengio, Léonard and Courville, "Estimating or
 propagating gradients through stochastic neurons", arXiv 1308.3432). Every code with a scale s gives s·Q(w/s) with
 some Q, so the gradient of the scale is (value - w)/s inside the range and value/s where the weight is clipped (Esser et
 al., "Learned step size quantization", ICLR 2020, arXiv 1902.08153). All of it holds for any `Code`.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +23,7 @@ from torch import nn
 from physcomp.codes import Code, Medium, Sparse
 from physcomp.codes.base import Rows, to_bfloat16
 from physcomp.groups import Layer
-from physcomp.plan import LayerPlan, cells_to_write, rows_to_write
+from physcomp.layerplan import LayerPlan, cells_to_write, rows_to_write
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,15 +50,19 @@ class StoredLayer(nn.Module):
     scales by their logarithm.
 
     Args:
-        layer: the trained weights, where latent weights start; those of sparse codes start where the plan has them.
+        layer: the trained weights, where latent weights start.
         planned: the plan of the layer.
         menu: the plan's menu.
         medium: the cells at the time of reading.
+        pruned: whether latent weights of sparse codes start where the plan has them, pruned; else they start as
+            trained, and `prune` drops them by and by.
     """
 
-    def __init__(self, layer: Layer, planned: LayerPlan, menu: tuple[Code, ...], medium: Medium) -> None:
+    def __init__(
+        self, layer: Layer, planned: LayerPlan, menu: tuple[Code, ...], medium: Medium, *, pruned: bool = True
+    ) -> None:
         super().__init__()
-        rows = _start(layer, planned, menu)
+        rows = _start(layer, planned, menu) if pruned else layer.rows
         codes = np.array(planned.codes)
         cells = cells_to_write(planned, menu, layer.weights)
         used = ((code, np.flatnonzero(codes == index)) for index, code in enumerate(menu))
@@ -76,10 +84,6 @@ class StoredLayer(nn.Module):
                 alive[part.groups] = False
             elif part.code.scale_bits:
                 alive[part.groups] = self.scaled[part.groups][:, None]
-            if isinstance(part.code, Sparse):
-                # Masks stay: where the largest latent weights of each step were kept, training went astray.
-                alive[part.groups] &= part.code.mask(rows[part.groups])
-                share[part.groups] *= alive[part.groups]
         self.start = torch.from_numpy(start)
         self.alive = torch.from_numpy(alive.astype(np.float32))
         self.share = nn.Parameter(torch.from_numpy(share.astype(np.float32)))
@@ -91,11 +95,22 @@ class StoredLayer(nn.Module):
         latent = self.share * self.start[:, None]
         scale = self.start * self.log_scale.exp()
         with torch.no_grad():
-            value = torch.from_numpy(self.read_back(generator))
+            value = torch.from_numpy(self.read_back(generator, fading=True))
         through: torch.Tensor = _Through.apply(  # type: ignore[no-untyped-call]
             latent, scale, value, self.alive, torch.from_numpy(self.scaled)
         )
         return through.reshape(self.shape)
+
+    @torch.no_grad()
+    def prune(self, done: float) -> None:
+        """Drop for good what sparse codes have too much of at a share of the way, 0 to 1, to what they keep."""
+        latent = self.latent()
+        for part in self.parts:
+            if isinstance(part.code, Sparse) and done > 0:
+                percent = part.code.percent * (1 - (1 - min(done, 1)) ** 3)
+                kept = dataclasses.replace(part.code, percent=percent).mask(latent[part.groups])
+                self.alive[part.groups] = self.alive[part.groups] * torch.from_numpy(kept)
+        self.share.mul_(self.alive)
 
     def latent(self) -> Rows:
         """The latent weights, float32 (groups, weights)."""
@@ -106,8 +121,11 @@ class StoredLayer(nn.Module):
         scales = to_bfloat16((self.start * self.log_scale.exp()).detach().numpy())
         return np.where(self.scaled, scales, np.float32(0))
 
-    def read_back(self, generator: torch.Generator | None = None) -> Rows:
-        """What one chip gives back, or the mean over chips where no generator is given: float32 (groups, weights)."""
+    def read_back(self, generator: torch.Generator | None = None, *, fading: bool = False) -> Rows:
+        """What one chip gives back, or the mean over chips where no generator is given: float32 (groups, weights).
+
+        With `fading`, weights that a sparse code will drop, but that are still alive, are given as they are.
+        """
         latent, scales = self.latent(), self.scales()
         value = np.zeros_like(latent)
         for part in self.parts:
@@ -116,6 +134,8 @@ class StoredLayer(nn.Module):
             found = rows + mean
             if generator is not None and part.code.analog_cells(rows.shape[1]):
                 found += np.sqrt(variance) * torch.randn(rows.shape, generator=generator).numpy()
+            if fading and isinstance(part.code, Sparse):
+                found = np.where(part.code.mask(rows), found, rows)
             value[part.groups] = found
         return value
 

@@ -26,9 +26,10 @@ from physcomp.codes import Medium
 from physcomp.codes.base import Rows, to_bfloat16
 from physcomp.groups import Layer
 from physcomp.images import Images
+from physcomp.layerplan import LayerPlan, pack_rows, rows_to_write
 from physcomp.model import LossModel
 from physcomp.network import Network
-from physcomp.plan import LayerPlan, Plan, menu_of, pack_rows, rows_to_write
+from physcomp.plan import Plan, menu_of
 from physcomp.targets import has_target
 
 # Our choices: at most so many images, and so many answers of a channel among them; gains no smaller and no larger than

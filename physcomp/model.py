@@ -2,8 +2,9 @@
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import torch
@@ -17,9 +18,10 @@ from physcomp.codes.base import SCALE_BITS, Over, Rows, Storage
 from physcomp.groups import Granularity, Layer, layers_of, other_tensors
 from physcomp.images import Images
 from physcomp.menu import DEFAULT, part_of, read_menu
-from physcomp.network import Network, prepare
-from physcomp.sensitivity import MEMORY_BYTES, Coupling, Curvature, Progress, couplings, curvatures
+from physcomp.network import Network
+from physcomp.sensitivity import MEMORY_BYTES, Coupling, Progress, couplings, curvatures
 from physcomp.targets import Target, targets_of
+from physcomp.threads import in_threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,22 +244,22 @@ def _models(
 ) -> list[LossModel]:
     """`build_models` with the curvature at the weights of `module`, and errors relative to those of `network`."""
     layers = layers_of(network.module, granularity)
-    steps = 1 + len(cells)
+    steps = 2 + len(cells)
 
     def share(step: int) -> Progress:
         return lambda done: progress((step + done) / steps) if progress else None
 
     curved = curvatures(module, layers, images, seed=seed, memory_bytes=memory_bytes, progress=share(0))
-    targets = [targets_of(layer.rows, curve, codes) for layer, curve in zip(layers, curved, strict=True)]
+    importances = [curve.importance for curve in curved]
+    targets = []
+    for number, layer in enumerate(layers):
+        targets.append(targets_of(layer.rows, curved.pop(0), codes))  # popped, since its blocks are large
+        share(1)((number + 1) / len(layers))
     models = []
-    for step, medium in enumerate(cells, start=1):
-        fitted = [
-            _fit(layer, curve, target, codes, medium)
-            for layer, curve, target in zip(layers, curved, targets, strict=True)
-        ]
+    for step, medium in enumerate(cells, start=2):
+        fitted = _fits(layers, importances, targets, codes, medium)
         means = [fit.mean for fit in fitted]
         measured = couplings(module, layers, images, means, seed=seed, memory_bytes=memory_bytes, progress=share(step))
-        losses = [_loss(m, fit.spread) for m, fit in zip(measured, fitted, strict=True)]
         models.append(
             LossModel(
                 network=network,
@@ -270,7 +272,7 @@ def _models(
                 targets=tuple(targets),
                 allocations=tuple(fit.allocations for fit in fitted),
                 couplings=tuple(measured),
-                loss=np.concatenate(losses),
+                loss=np.concatenate([_loss(m, fit.spread) for m, fit in zip(measured, fitted, strict=True)]),
                 cost=np.concatenate(
                     [_cost(target, fit.scales, codes, medium) for target, fit in zip(targets, fitted, strict=True)]
                 ),
@@ -320,43 +322,59 @@ def build_model(
 class _Fit:
     """Scales (groups, codes), mean and variance of the errors (groups, weights, codes), and allocations of a layer.
 
-    Over several times the mean errors are those at each, (groups, weights, codes, times), the variance is the mean one.
+    Over several times the mean errors are those at each, (groups, weights, codes, times). Of the variance, the mean one
+    over times, (groups, weights) by the code's index, where it is not zero.
     """
 
     scales: Rows
     mean: Rows
-    spread: Rows
+    spread: dict[int, Rows]
     allocations: dict[str, NDArray[np.uint8]]
 
 
-def _fit(
-    layer: Layer,
-    curvature: Curvature,
-    targets: Mapping[str, Target],
+def _fits(
+    layers: tuple[Layer, ...],
+    importances: list[NDArray[np.float64]],
+    targets: list[dict[str, Target]],
     codes: tuple[Code, ...],
     medium: Medium,
-) -> _Fit:
-    scales = np.empty((layer.groups, len(codes)), np.float32)
+) -> list[_Fit]:
+    """One task for each layer and code."""
     times = len(medium.reads) if medium.over == "mean" else 1
-    mean = np.empty((*layer.rows.shape, len(codes), times), np.float32)
-    spread = np.empty(mean.shape[:3], np.float32)
-    allocations = {}
-    for index, code in enumerate(codes):
-        target = targets[code.name].rows
-        scale = targets[code.name].scales_on(code, curvature.importance, medium)
-        allocation = code.allocate(target, curvature.importance, scale, medium)
+    found = [
+        _Fit(
+            np.empty((layer.groups, len(codes)), np.float32),
+            np.empty((*layer.rows.shape, len(codes), times), np.float32),
+            {},
+            {},
+        )
+        for layer in layers
+    ]
+
+    def one(task: tuple[int, int]) -> None:
+        number, index = task
+        layer, importance, fit, code = layers[number], importances[number], found[number], codes[index]
+        target = targets[number][code.name].rows
+        scale = targets[number][code.name].scales_on(code, importance, medium)
+        allocation = code.allocate(target, importance, scale, medium)
         if allocation is not None:
-            allocations[code.name] = allocation
+            fit.allocations[code.name] = allocation
         writer = code.given(allocation)
         errors = [writer.error(target, scale, read) for read in medium.reads]
         means, spreads = np.stack([error for error, _ in errors]), np.stack([var for _, var in errors])
+        del errors
         means += target
         means -= layer.rows
-        if medium.over == "worst" and len(errors) > 1:
-            means, spreads = _worst(means, spreads, curvature.importance)
-        scales[:, index], mean[:, :, index] = scale, means.transpose(1, 2, 0)
-        spread[:, :, index] = spreads.mean(axis=0)
-    return _Fit(scales, mean if times > 1 else mean[:, :, :, 0], spread, allocations)
+        if medium.over == "worst" and len(means) > 1:
+            means, spreads = _worst(means, spreads, importance)
+        fit.scales[:, index] = scale
+        fit.mean[:, :, index] = means.transpose(1, 2, 0)
+        if spreads.any():
+            fit.spread[index] = spreads.mean(axis=0, dtype=np.float64).astype(np.float32)
+
+    for _ in in_threads(one, product(range(len(layers)), range(len(codes)))):
+        pass
+    return [replace(fit, mean=fit.mean if times > 1 else fit.mean[:, :, :, 0]) for fit in found]
 
 
 def _worst(
@@ -368,16 +386,14 @@ def _worst(
     return np.take_along_axis(means, worst, axis=0), np.take_along_axis(spreads, worst, axis=0)
 
 
-def _loss(coupling: Coupling, spread: Rows) -> NDArray[np.float64]:
+def _loss(coupling: Coupling, spread: Mapping[int, Rows]) -> NDArray[np.float64]:
     """½ of each column's square and ½ Σ h Var: (groups, codes)."""
-    return np.asarray(coupling.alone / 2 + np.einsum("gw,gwk->gk", coupling.importance, spread) / 2)
+    loss = coupling.alone / 2
+    for index, variance in spread.items():
+        loss[:, index] += np.einsum("gw,gw->g", coupling.importance, variance) / 2
+    return loss
 
 
 def _cost(targets: Mapping[str, Target], scales: Rows, codes: tuple[Code, ...], medium: Medium) -> NDArray[np.float64]:
     columns = [code.costs(targets[code.name].rows, scales[:, index], medium) for index, code in enumerate(codes)]
     return np.stack(columns, axis=1)
-
-
-def wrap(module: nn.Module, name: str = "network") -> Network:
-    """A network of one's own: prepared for storage, under a name, its classes unnamed."""
-    return Network(name, prepare(module), ())

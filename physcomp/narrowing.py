@@ -18,8 +18,9 @@ import devices
 from devices.files import replacing
 from physcomp.codes.base import SCALE_BITS, Rows, to_bfloat16
 from physcomp.finetuning import rewritten, stored_layers
+from physcomp.layerplan import LayerPlan, pack_rows, rows_to_write
 from physcomp.network import Description, Network, build_module, prepare
-from physcomp.plan import LayerPlan, Plan, menu_of, pack_rows, rows_to_write
+from physcomp.plan import Plan, menu_of
 from physcomp.targets import has_target
 
 Flags = NDArray[np.bool_]

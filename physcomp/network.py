@@ -293,3 +293,8 @@ def evaluate_state(network: Network, state: dict[str, torch.Tensor], images: Ima
     if unexpected:
         raise ValueError(f"read-back: network {network.name} has no {', '.join(unexpected)}; is it another network's?")
     return evaluate(module, images)
+
+
+def wrap(module: nn.Module, name: str = "network") -> Network:
+    """A network of one's own: prepared for storage, under a name, its classes unnamed."""
+    return Network(name, prepare(module), ())

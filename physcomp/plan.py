@@ -11,47 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+import devices
 import qubo
 from devices.files import replacing
-from physcomp.codes import Code
+from physcomp.codes import Code, Medium
 from physcomp.codes.base import Over, Rows, Storage, to_bfloat16
 from physcomp.groups import Granularity, other_tensors
+from physcomp.layerplan import LayerPlan, cells_of, pack_rows
 from physcomp.menu import read_menu
 from physcomp.model import LossModel
+from physcomp.network import Network
 from physcomp.targets import has_target
 
 FORMAT = "physcomp-plan"
 FORMAT_VERSION = 1
 NEWER_FIELDS: dict[str, Any] = {"storage": "bound", "read_times_s": (), "over": "mean"}  # which older plans lack
-
-
-@dataclass(frozen=True)
-class LayerPlan:
-    """How one layer is stored.
-
-    Args:
-        name: the layer's name in the network.
-        shape: the shape of its weight tensor.
-        codes: for each group the index of its code in the menu.
-        scales: for each group its scale, a bfloat16 number, 0 where the code has none.
-        written: the rows that differ from the trained ones, those of digital and sparse codes (rounding and pruning
-            make up for their own errors): float32, in the order of the groups, zlib, base64.
-        biases: for each output its bias as stored, a bfloat16 number; empty where the layer has none. Includes the
-            shift that makes up for the mean error of the code.
-        cells: the cells of each weight of groups whose code lets them differ, in the order of the groups: uint8,
-            zlib, base64; empty without such groups.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    codes: tuple[int, ...]
-    scales: tuple[float, ...]
-    written: str
-    biases: tuple[float, ...]
-    cells: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,6 +137,20 @@ class Plan:
             if not layer["cells"]:  # likewise
                 del layer["cells"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    def check(self, network: Network, card: devices.Card | None = None) -> None:
+        """Refuse a network, or a card, that the plan was not made for.
+
+        Raises:
+            ValueError: another fingerprint.
+        """
+        if card is not None and card.sha256 != self.card_sha256:
+            raise ValueError(f"plan: made for card {self.card}, got {card.name} of other content; choose again for it")
+        if network.sha256 != self.network_sha256:
+            raise ValueError(
+                f"plan: made for network {self.network} with sha256 {self.network_sha256[:12]}…, got {network.name} "
+                f"with {network.sha256[:12]}…; choose again for it"
+            )
 
     def named(self, method: str) -> "Plan":
         """The same plan under another method's name."""
@@ -337,11 +327,6 @@ def _rounded_rows(model: LossModel, number: int, picked: NDArray[np.int64]) -> R
     return np.array(rows, np.float32)
 
 
-def pack_rows(rows: Rows) -> str:
-    """Rows as a plan holds them: zlib, base64."""
-    return base64.b64encode(zlib.compress(rows.tobytes(), 9)).decode()
-
-
 def _pack_cells(model: LossModel, number: int, picked: NDArray[np.int64]) -> str:
     found = model.allocations[number]
     names = [model.menu[code].name for code in picked]
@@ -349,48 +334,37 @@ def _pack_cells(model: LossModel, number: int, picked: NDArray[np.int64]) -> str
     return base64.b64encode(zlib.compress(np.array(cells).tobytes(), 9)).decode() if cells else ""
 
 
-def cells_to_write(plan: LayerPlan, menu: tuple[Code, ...], weights: int) -> dict[int, NDArray[np.uint8]]:
-    """The cells of each weight of a layer's groups, (weights,), by group; only of codes that let them differ."""
-    groups = [group for group, code in enumerate(plan.codes) if menu[code].allocates]
-    if not groups:
-        return {}
-    packed = np.frombuffer(zlib.decompress(base64.b64decode(plan.cells)), np.uint8)
-    return dict(zip(groups, packed.reshape(len(groups), weights), strict=True))
+def moved(plan: Plan, card: devices.Card, read_time_s: float) -> Plan:
+    """The same plan for cells of another card or time, where other cells hold the same bits.
 
+    Args:
+        plan: without analog cells, so that it reads back alike on every card. Its proof stays as it is, since the loss
+            does not depend on the cells; another choice might be better where cells hold more or fewer bits.
+        card: the other card.
+        read_time_s: seconds from programming to reading.
 
-def rows_to_write(plan: LayerPlan, menu: tuple[Code, ...], trained: Rows) -> Rows:
-    """The rows of a layer as they are to be written: the plan's where codes have a target."""
-    rounded = [group for group, code in enumerate(plan.codes) if has_target(menu[code])]
-    rows = trained.copy()
-    packed = np.frombuffer(zlib.decompress(base64.b64decode(plan.written)), np.float32)
-    rows[rounded] = packed.reshape(len(rounded), trained.shape[1])
-    return rows
-
-
-def cells_of(layers: tuple[LayerPlan, ...], menu: tuple[Code, ...], bits_per_cell: float) -> dict[str, float]:
-    """Cells that groups take, by what they hold: part of a plan's ledger. Bits are divided by the bits a cell holds."""
-    bits = {"digits": 0, "signs": 0, "scales": 0}
-    analog = 0
-    for layer in layers:
-        weights = int(np.prod(layer.shape)) // len(layer.codes)
-        # Where a code keeps no rows of its own in the plan, what it takes does not depend on them.
-        rows = rows_to_write(layer, menu, np.zeros((len(layer.codes), weights), np.float32))
-        scales, codes = np.array(layer.scales, np.float32), np.array(layer.codes)
-        for index in set(layer.codes):
-            code, groups = menu[index], np.flatnonzero(codes == index)
-            signs = len(groups) * code.sign_bits(weights)
-            bits["digits"] += code.written_bits(rows[groups], scales[groups]) - signs
-            bits["signs"] += signs
-            bits["scales"] += len(groups) * code.scale_bits
-            analog += len(groups) * code.analog_cells(weights)
-    return {"analog": float(analog), **{name: count / bits_per_cell for name, count in bits.items()}}
+    Raises:
+        ValueError: the plan has analog cells, or the card is outside its range at that time.
+    """
+    if not plan.noiseless:
+        raise ValueError(
+            f"plan: has analog cells written for {plan.card} after {plan.read_time_s:g} s; choose again for {card.name}"
+        )
+    medium = Medium(card, read_time_s, storage=plan.storage)
+    more = plan.bits_per_cell / medium.bits_per_cell
+    return dataclasses.replace(
+        plan,
+        card=card.name,
+        card_sha256=card.sha256,
+        read_time_s=read_time_s,
+        budget=None if plan.budget is None else plan.budget * more,
+        bits_per_cell=medium.bits_per_cell,
+        ledger={name: cells * more for name, cells in plan.ledger.items()},
+        read_times_s=(),
+        over="mean",
+    )
 
 
 def menu_of(plan: Plan) -> tuple[Code, ...]:
     """The codes of a plan's menu."""
     return read_menu(plan.menu)
-
-
-def bias_tensor(layer: LayerPlan) -> torch.Tensor:
-    """The biases of a layer as float32."""
-    return torch.tensor(layer.biases, dtype=torch.float32)

@@ -8,30 +8,15 @@ here, is what Singh and Alistarh take, "WoodFisher", NeurIPS 2020, arXiv 2004.14
 this is pruning by magnitude, which needs no images.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-import scipy.linalg
 from numba import njit
 from numpy.typing import NDArray
 
 from physcomp.codes.base import Rows
-from physcomp.rounding import DAMPING, Part, parts_of
+from physcomp.factors import PANEL, square_of
+from physcomp.rounding import DAMPING, Factors, factors_of, some_groups
 from physcomp.sensitivity import Curvature
 from physcomp.threads import in_threads
-
-
-@dataclass(frozen=True, eq=False)
-class Survivors:
-    """What is left of one group.
-
-    Args:
-        row: float64 (weights,), zero where pruned, elsewhere with what makes up for the pruned ones.
-        parts: curvature among the weights kept.
-    """
-
-    row: NDArray[np.float64]
-    parts: list[Part]
 
 
 def kept_of(weights: int, share: float) -> int:
@@ -70,60 +55,82 @@ def prune_rows(rows: Rows, curvature: Curvature, shares: tuple[float, ...], *, d
     Raises:
         ValueError: a share is not in [0, 1).
     """
-    groups, weights = rows.shape
-    kept = tuple(kept_of(weights, share) for share in shares)
+    wanted = np.array([kept_of(rows.shape[1], share) for share in shares], np.int64)
+    pruned = np.empty((len(rows), len(shares), rows.shape[1]), np.float32)
 
-    def one(group: int) -> list[Survivors]:
-        parts = parts_of(curvature.blocks[group], weights, damping)
-        return prune_group(rows[group].astype(np.float64), parts, kept)
+    def some(part: slice) -> None:
+        _prune_some(rows[part], curvature.blocks[part], damping, wanted, pruned[part])
 
-    pruned = np.empty((groups, weights, len(shares)), np.float32)
-    for group, found in enumerate(in_threads(one, range(groups))):
-        pruned[group] = np.stack([survivors.row for survivors in found], axis=1)
+    for _ in in_threads(some, some_groups(curvature.blocks)):
+        pass
+    return pruned.transpose(0, 2, 1)
+
+
+@njit(cache=True, nogil=True)
+def _prune_some(
+    rows: Rows, blocks: NDArray[np.float32], damping: float, wanted: NDArray[np.int64], pruned: Rows
+) -> None:
+    every = np.ones(rows.shape[1], np.bool_)
+    for group in range(len(rows)):
+        row = rows[group].astype(np.float64)
+        sequence = dropping_order(row, factors_of(blocks[group], every, damping), wanted.min())
+        for number in range(len(wanted)):
+            kept = _kept_after(sequence, len(row), len(row) - wanted[number])
+            factors = factors_of(blocks[group], kept, damping)
+            pruned[group, number] = made_up(row, blocks[group], kept, factors)
+
+
+@njit(cache=True, nogil=True)
+def dropping_order(row: NDArray[np.float64], factors: Factors, least: int) -> NDArray[np.int64]:
+    """The places of a row's weights in the order in which they are dropped, until at least so many are left.
+
+    With several blocks it is always the block whose next weight is cheapest.
+    """
+    if len(factors) == 1:
+        places, factor = factors[0]
+        order, _ = _drop(row[places].astype(np.float32), square_of(factor.astype(np.float32)), len(places) - least)
+        return places[order]
+    sequence = np.empty(len(row), np.int64)
+    keys = np.empty(len(row), np.float32)
+    at = 0
+    for places, factor in factors:
+        order, costs = _drop(row[places].astype(np.float32), square_of(factor.astype(np.float32)), len(places))
+        key = np.float32(0)
+        for i in range(len(order)):
+            # A weight comes after the dearest before it in its block, so sort by running maxima.
+            key = max(key, costs[i])
+            sequence[at], keys[at] = places[order[i]], key
+            at += 1
+    return sequence[np.argsort(keys, kind="mergesort")]
+
+
+@njit(cache=True, nogil=True)
+def _kept_after(sequence: NDArray[np.int64], weights: int, dropped: int) -> NDArray[np.bool_]:
+    """Which weights are left when the first of a sequence are dropped."""
+    kept = np.ones(weights, np.bool_)
+    kept[sequence[:dropped]] = False
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def made_up(
+    row: NDArray[np.float64], blocks: NDArray[np.float32], kept: NDArray[np.bool_], factors: Factors
+) -> NDArray[np.float64]:
+    """Zero what is not kept and move the others, whose factors are given, to the minimum of the quadratic form."""
+    pruned = np.zeros(len(row))
+    size = blocks.shape[1]
+    for number in range(len(factors)):
+        places, factor = factors[number]
+        start = number * size
+        gone = np.flatnonzero(~kept[start : start + size])
+        force = np.zeros(len(places))
+        for i in range(len(places)):
+            for j in gone:
+                force[i] += blocks[number, places[i] - start, j] * row[start + j]
+        moved = np.dot(factor.T, np.dot(factor, force))
+        for i in range(len(places)):
+            pruned[places[i]] = row[places[i]] + moved[i]
     return pruned
-
-
-def prune_group(row: NDArray[np.float64], parts: list[Part], kept: tuple[int, ...]) -> list[Survivors]:
-    """Prune one row to several numbers of weights kept."""
-    dropped, costs = [], []
-    for part in parts:
-        lower = np.linalg.cholesky(part.damped)
-        inverse, _ = scipy.linalg.lapack.dpotri(lower, lower=1)
-        # With several parts, each may lose all its weights; with one, no more than asked for.
-        steps = len(part.places) - (min(kept) if len(parts) == 1 else 0)
-        order, cost = _drop(row[part.places].astype(np.float32), inverse.astype(np.float32, order="C"), steps)
-        dropped.append(part.places[order])
-        costs.append(cost)
-    sequence = _merge(dropped, costs)
-    found = []
-    for count in kept:
-        mask = np.ones(len(row), bool)
-        mask[sequence[: len(row) - count]] = False
-        found.append(_make_up(row, parts, mask))
-    return found
-
-
-def _merge(dropped: list[NDArray[np.int64]], costs: list[NDArray[np.float32]]) -> NDArray[np.int64]:
-    """One order from those of several parts: always the part whose next weight is cheapest."""
-    if len(dropped) == 1:
-        return dropped[0]
-    # A weight comes after the dearest before it in its part, so sort by running maxima.
-    keys = np.concatenate([np.maximum.accumulate(cost) for cost in costs])
-    return np.asarray(np.concatenate(dropped)[np.argsort(keys, kind="stable")])
-
-
-def _make_up(row: NDArray[np.float64], parts: list[Part], mask: NDArray[np.bool_]) -> Survivors:
-    """Zero what is not in the mask and move the others to the minimum of the quadratic form."""
-    pruned = np.where(mask, row, 0.0)
-    left = []
-    for part in parts:
-        inside = mask[part.places]
-        kept = part.among(mask)
-        if len(kept.places) and not inside.all():
-            force = part.damped[np.ix_(inside, ~inside)] @ row[part.places[~inside]]
-            pruned[kept.places] += scipy.linalg.solve(kept.damped, force, assume_a="pos")
-        left.append(kept)
-    return Survivors(pruned, left)
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -132,60 +139,56 @@ def _drop(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Drop weights one by one, the cheapest first.
 
-    Only the lower triangle of the inverse is used, and changed. Rows and columns of dropped weights are left where
-    they are until an eighth of them are dropped, then squeezed out. In float32, twice as fast: this decides what is
-    dropped, not what values the others take.
+    Dropping a weight takes vvᵀ off the inverse, with v its column over the root of its diagonal. A panel of such
+    columns is kept apart; then one matrix product takes them off what is left. In float32, twice as fast: this decides
+    what is dropped, not what values the others take.
 
     Returns:
         Their places in the order dropped, and twice the rise of the quadratic form at each step.
     """
-    size = len(row)
     left = row.copy()
-    place = np.arange(size)
-    alive = np.ones(size, np.bool_)
-    column = np.empty(size, np.float32)
+    place = np.arange(len(row))
     order = np.empty(steps, np.int64)
     costs = np.empty(steps, np.float32)
-    dead = 0
-    for step in range(steps):
-        pick, least = -1, row[0]
-        for i in range(size):
-            if alive[i]:
-                cost = left[i] * left[i] / inverse[i, i]
-                if pick < 0 or cost < least:
-                    pick, least = i, cost
-        order[step], costs[step] = place[pick], least
-        pivot = inverse[pick, pick]
-        column[:pick] = inverse[pick, :pick]
-        for i in range(pick, size):
-            column[i] = inverse[i, pick]
-        alive[pick] = False
-        change = left[pick] / pivot
-        for i in range(size):
-            if alive[i]:
+    done = 0
+    while done < steps:
+        size = len(left)
+        columns = np.zeros((min(PANEL, steps - done), size), np.float32)
+        diagonal = np.diag(inverse).copy()
+        alive = np.ones(size, np.bool_)
+        for step in range(len(columns)):
+            pick, least = -1, np.float32(np.inf)
+            for i in range(size):
+                if alive[i]:
+                    cost = left[i] * left[i] / diagonal[i]
+                    if pick < 0 or cost < least:
+                        pick, least = i, cost
+            column = columns[step]
+            column[:] = inverse[pick]
+            for k in range(step):
+                share = columns[k, pick]
+                for i in range(size):
+                    column[i] -= share * columns[k, i]
+            pivot = 1 / np.sqrt(column[pick])
+            change = left[pick] * pivot
+            for i in range(size):
+                column[i] *= pivot
+                diagonal[i] -= column[i] * column[i]
                 left[i] -= change * column[i]
-                share = column[i] / pivot
-                for j in range(i + 1):
-                    inverse[i, j] -= share * column[j]
-        dead += 1
-        if 8 * dead >= size:
-            size = _squeeze(left, place, alive, inverse, size)
-            dead = 0
+            alive[pick] = False
+            order[done], costs[done] = place[pick], least
+            done += 1
+        if done < steps:
+            others = np.flatnonzero(alive)
+            taken = np.empty((len(columns), len(others)), np.float32)
+            for k in range(len(columns)):
+                for i in range(len(others)):
+                    taken[k, i] = columns[k, others[i]]
+            less = np.dot(taken.T.copy(), taken)
+            for i in range(len(others)):
+                row_of = inverse[others[i]]
+                for j in range(len(others)):
+                    less[i, j] = row_of[others[j]] - less[i, j]
+                left[i], place[i] = left[others[i]], place[others[i]]
+            inverse, left, place = less, left[: len(others)], place[: len(others)]
     return order, costs
-
-
-@njit(cache=True, nogil=True)
-def _squeeze(
-    left: NDArray[np.float32],
-    place: NDArray[np.int64],
-    alive: NDArray[np.bool_],
-    inverse: NDArray[np.float32],
-    size: int,
-) -> int:
-    """Move what is alive to the front, in place; returns how many they are."""
-    old = np.flatnonzero(alive[:size])
-    for new in range(len(old)):
-        left[new], place[new], alive[new] = left[old[new]], place[old[new]], True
-        for other in range(new + 1):
-            inverse[new, other] = inverse[old[new], old[other]]
-    return len(old)

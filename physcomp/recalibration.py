@@ -54,7 +54,8 @@ def recalibrate(
         gains: whether variances are matched too, at 16 bits a channel more.
 
     Raises:
-        ValueError: the number of bits is not above 0, or a parameter of a layer is missing in the state.
+        ValueError: the number of bits is not above 0, or a parameter of a layer is missing in the state or of
+                another shape.
 
     Example:
         >>> module = torch.nn.Sequential(torch.nn.Linear(2, 2))
@@ -72,6 +73,13 @@ def recalibrate(
     missing = [name for name in layers if f"{name}.weight" not in state]
     if missing:
         raise ValueError(f"recalibration: the read-back has no '{missing[0]}.weight'; is it another network's?")
+    shapes = {name: tuple(tensor.shape) for name, tensor in back.state_dict().items()}
+    other = [name for name, tensor in state.items() if name in shapes and tuple(tensor.shape) != shapes[name]]
+    if other:
+        raise ValueError(
+            f"recalibration: {network.name} has {shapes[other[0]]} weights in '{other[0]}', the read-back "
+            f"{tuple(state[other[0]].shape)}; is it another network's?"
+        )
     back.load_state_dict(dict(state), strict=False)
     wanted = _moments(network.module, layers, images)
     bits = 0

@@ -6,13 +6,12 @@ image kept apart and at once contracted with the perturbations, gives all of the
 (Martens, "New insights and perspectives on the natural gradient method", JMLR 21:146, 2020, for G and L.)
 """
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
 
 import numpy as np
+import scipy.linalg
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -20,6 +19,7 @@ from torch.nn import functional
 
 from physcomp.groups import Layer
 from physcomp.images import Images
+from physcomp.tape import Tape
 from physcomp.threads import in_threads
 
 # Up to so many classes every column of L is used; beyond, random signs mix them into PROBES columns. Our choice: with
@@ -28,11 +28,15 @@ from physcomp.threads import in_threads
 EXACT_CLASSES = 4
 PROBES = 2
 
-CHUNK = 100  # images of one pass, where the memory allows it; more were no faster
+PASS = 50  # images of one pass, where the memory allows it; more were no faster
+GATHERED = 500  # images whose gradients are gathered before their products are taken; more were no faster
+SIGNED = 100  # images whose random signs are drawn together
 MEMORY_BYTES = 1 << 30  # our choice
-# Passes in hand at a time, each in its thread or waiting to be summed: on two processors. Fixed, since results must not
-# depend on the number of processors; with more of them more memory is taken.
-PASSES = 6
+# Below so many weights a block's products are taken for many groups at once, above one by one but half of each.
+SMALL = 48
+# The mean diagonal of a group's curvature that is left by its bias is taken for at least this share of that before:
+# float32 knows no better. Our choice.
+NOISE = 1e-3
 
 Progress = Callable[[float], None]
 Rows64 = NDArray[np.float64]
@@ -97,43 +101,107 @@ def curvatures(
         layers: as `physcomp.groups.layers_of` gives them.
         images: calibration images.
         seed: of the random signs.
-        memory_bytes: for the passes, and a quarter of it for each layer's blocks, which are smaller with less.
+        memory_bytes: for the blocks, which are smaller with less, and half of it for the gradients.
         progress: called with the share done.
 
     Returns:
         One `Curvature` a layer.
     """
-    sizes = [_block_size(layer, memory_bytes) for layer in layers]
+    weights = sum(layer.rows.size for layer in layers)
+    size = max(1, memory_bytes // (4 * weights))
+    sums = [_BlockSums(layer, min(layer.weights, size)) for layer in layers]
+    gathered = max(1, min(GATHERED, len(images), memory_bytes // (8 * weights)))
+    rows = [torch.empty((layer.groups, gathered, layer.weights)) for layer in layers]
+    biases = [torch.empty((layer.groups, gathered)) for layer in layers]
+    tape = Tape(module, layers)
+    columns = mixing_of(module, images, 1, seed)
 
-    def work(chunk: Chunk) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        (gradients,) = _gradients(module, layers, chunk, probes=1, seed=seed)
-        sums = []
-        for (weights, biases), size in zip(gradients, sizes, strict=True):
-            rows = _in_blocks(weights.transpose(0, 1), size).contiguous()
-            products = rows.transpose(2, 3) @ rows
-            sums.append((products, (biases.unsqueeze(2) * weights).sum(0), biases.square().sum(0)))
-        return sums
+    for first in range(0, len(images), gathered):
+        last = min(first + gathered, len(images))
 
-    found = []
-    sums = _sum_over(images, work, progress, _images_at_once(layers, 0, memory_bytes))
-    for layer, size, (block, cross, power) in zip(layers, sizes, sums, strict=True):
-        diagonal = block.diagonal(dim1=2, dim2=3).reshape(layer.groups, -1)[:, : layer.weights]
-        bias = _in_blocks(cross.unsqueeze(1), size).transpose(2, 3)
-        diagonal = diagonal.clone()
-        block -= bias @ bias.transpose(2, 3) / power.clamp(min=1e-30)[:, None, None, None]
-        found.append(Curvature(diagonal.double().numpy() / len(images), (block / len(images)).numpy()))
-    return found
+        def fill(part: slice, first: int = first) -> None:
+            here = slice(part.start - first, part.stop - first)
+            for index, gradient, bias in tape.gradients(images.pixels[part], columns(part)):
+                rows[index][:, here], biases[index][:, here] = gradient.transpose(0, 1), bias.T
+
+        for _ in in_threads(fill, _slices(first, last, _at_once(gathered))):
+            pass
+        tasks = [(index, groups) for index, total in enumerate(sums) for groups in total.tasks()]
+
+        def add(task: tuple[int, slice], count: int = last - first) -> None:
+            index, groups = task
+            sums[index].add(groups, rows[index][groups, :count], biases[index][groups, :count])
+
+        for _ in in_threads(add, tasks):
+            pass
+        if progress:
+            progress(last / len(images))
+    return [total.mean(len(images)) for total in sums]
 
 
-def _block_size(layer: Layer, memory_bytes: int) -> int:
-    return max(1, min(layer.weights, memory_bytes // (4 * 4 * layer.rows.size)))
+def _at_once(gathered: int) -> int:
+    """Images of one pass: some passes for every gathering, so that there is work for several threads."""
+    return max(1, min(PASS, -(-gathered // 2)))
 
 
-def _in_blocks(rows: torch.Tensor, size: int) -> torch.Tensor:
-    """(groups, n, weights) to (groups, blocks, n, size), the last block padded with zeros."""
-    blocks = -(-rows.shape[2] // size)
-    padded = functional.pad(rows, (0, blocks * size - rows.shape[2]))
-    return padded.reshape(rows.shape[0], rows.shape[1], blocks, size).transpose(1, 2)
+def _slices(first: int, last: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, last)) for start in range(first, last, size)]
+
+
+class _BlockSums:
+    """Sums over images of the products of one layer's gradients inside each block, and with the group's bias."""
+
+    def __init__(self, layer: Layer, size: int) -> None:
+        self.layer, self.size = layer, size
+        self.blocks = torch.zeros((layer.groups, -(-layer.weights // size), size, size))
+        self.cross = torch.zeros(layer.rows.shape)
+        self.power = torch.zeros(layer.groups)
+
+    def tasks(self) -> list[slice]:
+        """Groups to be taken by one thread at a time."""
+        return _slices(0, self.layer.groups, max(1, (1 << 20) // (self.size * self.layer.weights)))
+
+    def add(self, groups: slice, rows: torch.Tensor, biases: torch.Tensor) -> None:
+        """Add the products of gradients (groups, images, weights) and biases (groups, images) of some groups."""
+        for number, columns in enumerate(_slices(0, self.layer.weights, self.size)):
+            width = columns.stop - columns.start
+            total, inside = self.blocks[groups, number], rows[:, :, columns]
+            if width < SMALL:
+                total[:, :width, :width].baddbmm_(inside.transpose(1, 2), inside)
+            elif width < self.size:
+                total[:, :width, :width] += inside.transpose(1, 2) @ inside
+            else:
+                for matrix, factor in zip(total.numpy(), inside.numpy(), strict=True):
+                    # The lower triangle, in place; `mean` does the other.
+                    scipy.linalg.blas.ssyrk(1.0, factor.T, beta=1.0, c=matrix.T, overwrite_c=1)
+        if self.layer.bias_of_group:
+            self.cross[groups] += torch.bmm(biases.unsqueeze(1), rows).squeeze(1)
+            self.power[groups] += biases.square().sum(1)
+
+    def mean(self, images: int) -> Curvature:
+        """What the bias can mend taken out, over so many images."""
+        importance = np.empty(self.layer.rows.shape)
+
+        def one(groups: slice) -> None:
+            blocks = self.blocks[groups]
+            blocks.copy_(blocks.tril() + blocks.tril(-1).transpose(2, 3))
+            importance[groups] = blocks.diagonal(dim1=2, dim2=3).flatten(1)[:, : self.layer.weights] / images
+            if self.layer.bias_of_group:
+                padded = blocks.shape[1] * self.size - self.layer.weights
+                cross = functional.pad(self.cross[groups], (0, padded)).view(*blocks.shape[:3], 1)
+                power = self.power[groups].clamp(min=1e-30)[:, None, None, None]
+                blocks -= (cross / power) @ cross.transpose(2, 3)
+                # What is left of blocks that the bias mends all but wholly is rounding errors, of either sign.
+                spread = blocks.diagonal(dim1=2, dim2=3)
+                noise = NOISE * torch.from_numpy(importance[groups].mean(1) * images).float()
+                noise -= spread.sum((1, 2)) / self.layer.weights
+                inside = torch.arange(spread[0].numel()).view(spread.shape[1:]) < self.layer.weights
+                spread += noise.clamp(min=0)[:, None, None] * inside
+            blocks /= images
+
+        for _ in in_threads(one, self.tasks()):
+            pass
+        return Curvature(importance, self.blocks.numpy())
 
 
 def couplings(
@@ -155,73 +223,122 @@ def couplings(
         perturbations: for each layer float32 (groups, weights, codes): the mean error of each code; or
             (groups, weights, codes, times): at each of several times, for the mean over them.
         seed: of the random signs, used only beyond `EXACT_CLASSES` classes.
-        memory_bytes: for the couplings and their sums, and once more for the passes; with less, couplings are kept
+        memory_bytes: for the couplings and their sums, and half of it for the passes; with less, couplings are kept
             only inside runs of fewer neighbouring groups, and fewer images pass at a time.
         progress: called with the share done.
 
     Returns:
         One `Coupling` a layer.
     """
-    deltas = [torch.from_numpy(np.ascontiguousarray(part)) for part in perturbations]
-    classes = _classes(module, images)
-    probes = None if classes <= EXACT_CLASSES else PROBES
-    codes = deltas[0].shape[2]
-    times = deltas[0].shape[3] if deltas[0].ndim == 4 else 1
-    size = _run_size(layers, codes, memory_bytes)
-    kept_numbers = (probes or classes) * times * (codes + 1) * sum(layer.groups for layer in layers)
+    deltas = [torch.from_numpy(np.ascontiguousarray(part)).flatten(2) for part in perturbations]
+    codes = perturbations[0].shape[2]
+    times = perturbations[0].shape[3] if perturbations[0].ndim == 4 else 1
+    groups = sum(layer.groups for layer in layers)
+    size = _run_size(groups, codes, memory_bytes)
+    columns = mixing_of(module, images, PROBES, seed)
+    probes = columns(slice(0, 1)).shape[2]
+    tape = Tape(module, layers)
+    sums = [_ColumnSums(layer, codes, size) for layer in layers]
 
-    def work(chunk: Chunk) -> list[tuple[torch.Tensor, ...]]:
-        totals = [torch.zeros(layer.rows.shape) for layer in layers]
+    def work(part: slice) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        found = []
+        for index, gradient, bias in tape.gradients(images.pixels[part], columns(part)):
+            power = torch.zeros(layers[index].rows.shape)
+            for row in gradient:
+                power.addcmul_(row, row)
+            products = torch.bmm(gradient.transpose(0, 1), deltas[index])  # (groups, images · probes, codes · times)
+            lengths = torch.empty((len(products), codes + 1, times * len(gradient)))
+            lengths[:, :codes] = products.transpose(1, 2).reshape(len(products), codes, -1)
+            lengths[:, codes] = bias.T.repeat(1, times)
+            found.append((power, lengths))
+        return found
+
+    # Held at a time: the gathered columns, twice when they are put together, and gradients of a layer in each thread.
+    gathered = max(1, min(len(images), memory_bytes // (16 * probes * times * (codes + 1) * groups)))
+    largest = max(layer.rows.size for layer in layers)
+    at_once = max(1, min(_at_once(gathered), memory_bytes // (32 * probes * largest)))
+    for first in range(0, len(images), gathered):
+        last = min(first + gathered, len(images))
         kept: list[list[torch.Tensor]] = [[] for _ in layers]
-        for gradients in _gradients(module, layers, chunk, probes=probes, seed=seed):
-            for part, total, delta, (weights, biases) in zip(kept, totals, deltas, gradients, strict=True):
-                total += weights.square().sum(0)
-                columns = torch.bmm(weights.transpose(0, 1), delta.flatten(2))  # (groups, images, codes and times)
-                columns = columns.view(*columns.shape[:2], codes, times).transpose(2, 3).flatten(1, 2)
-                shifts = biases.T.repeat_interleave(times, dim=1).unsqueeze(2)
-                part.append(torch.cat([columns, shifts], dim=2).transpose(1, 2))
-        # One product a chunk, not one a column of L: the sums over the large matrix are what takes time.
-        whole = [torch.cat(part, dim=2) for part in kept]  # (groups, codes and bias, images of all columns)
-        return [(total.double(), *_products(columns, size)) for columns, total in zip(whole, totals, strict=True)]
+        for parts in in_threads(work, _slices(first, last, at_once)):
+            for total, mine, (power, lengths) in zip(sums, kept, parts, strict=True):
+                total.importance += power.numpy()
+                mine.append(lengths)
+        # One product for many passes: the sums over the large matrix are what takes time.
+        whole = [torch.cat(part, dim=2) for part in kept]
+        tasks = [(index, run) for index, total in enumerate(sums) for run in total.tasks()]
 
-    sums = _sum_over(images, work, progress, _images_at_once(layers, kept_numbers, memory_bytes))
-    return [
-        _project([total / len(images), *(part / (len(images) * times) for part in parts)], layer)
-        for (total, *parts), layer in zip(sums, layers, strict=True)
-    ]
+        def add(task: tuple[int, int], whole: list[torch.Tensor] = whole) -> None:
+            sums[task[0]].add(task[1], whole[task[0]])
 
-
-def _run_size(layers: tuple[Layer, ...], codes: int, memory_bytes: int) -> int:
-    """So many neighbouring groups are coupled; below 2 couplings would not fit at all."""
-    return int(memory_bytes // (8 * PASSES * (codes + 1) ** 2 * sum(layer.groups for layer in layers)))
+        for _ in in_threads(add, tasks):
+            pass
+        if progress:
+            progress(last / len(images))
+    return [total.mean(len(images), times) for total in sums]
 
 
-def _products(columns: torch.Tensor, size: int) -> list[torch.Tensor]:
-    """Of (groups, codes and bias, n) columns: each squared, each times its group's last, and all of each run."""
-    squares = columns.square().sum(2).double()
-    crossed = torch.bmm(columns, columns[:, -1:, :].transpose(1, 2)).squeeze(2).double()
-    if size < 2:
-        return [squares, crossed]
-    flat = [run.reshape(-1, columns.shape[2]) for run in torch.split(columns, size)]
-    return [squares, crossed, *((run @ run.T).double() for run in flat)]
+def _run_size(groups: int, codes: int, memory_bytes: int) -> int:
+    """So many neighbouring groups are coupled, half the memory for sums; below 2 couplings would not fit at all."""
+    return int(memory_bytes // (2 * 8 * (codes + 1) ** 2 * groups))
 
 
-def _project(parts: list[torch.Tensor], layer: Layer) -> Coupling:
+class _ColumnSums:
+    """Sums over images for one layer: squares of gradients, and products of the codes' columns.
+
+    Each group's columns are those of its codes and, last, of its bias.
+    """
+
+    def __init__(self, layer: Layer, codes: int, size: int) -> None:
+        self.layer, self.coupled = layer, size >= 2
+        self.runs = _slices(0, layer.groups, size if self.coupled else max(1, (1 << 16) // (codes + 1)))
+        self.importance = np.zeros(layer.rows.shape)
+        self.squares = np.zeros((layer.groups, codes + 1))
+        self.crossed = np.zeros((layer.groups, codes + 1))  # with the bias
+        shapes = [(run.stop - run.start, codes + 1, run.stop - run.start, codes + 1) for run in self.runs]
+        self.full = [np.zeros(shape) for shape in shapes] if self.coupled else []
+
+    def tasks(self) -> list[int]:
+        """Numbers of the runs."""
+        return list(range(len(self.runs)))
+
+    def add(self, number: int, columns: torch.Tensor) -> None:
+        """Add the products of columns (groups, codes and bias, n) inside one run."""
+        run = self.runs[number]
+        mine = columns[run]
+        if not self.coupled:
+            self.squares[run] += mine.square().sum(2).numpy()
+            self.crossed[run] += torch.bmm(mine, mine[:, -1:, :].transpose(1, 2)).squeeze(2).numpy()
+            return
+        flat = mine.flatten(0, 1).numpy()
+        full = self.full[number]
+        full += (flat @ flat.T).reshape(full.shape)  # numpy takes half of the products where it can
+
+    def mean(self, images: int, times: int) -> Coupling:
+        """Over so many images and times, each group's share along its bias taken out."""
+        for run, full in zip(self.runs, self.full, strict=False):
+            self.squares[run] = np.einsum("gkgk->gk", full)
+            self.crossed[run] = np.einsum("gkg->gk", full[:, :, :, -1])
+        count = images * times
+        for part in (self.squares, self.crossed, *self.full):
+            part /= count
+        self.importance /= images
+        return _project(self)
+
+
+def _project(sums: _ColumnSums) -> Coupling:
     """Take out of each group's columns their share along the group's bias column, which is stored last."""
-    importance, squares, crossed = (part.numpy() for part in parts[:3])
-    alone, power, along = squares[:, :-1], squares[:, -1], crossed[:, :-1]
+    alone, power, along = sums.squares[:, :-1], sums.squares[:, -1], sums.crossed[:, :-1]
     shift = None
-    if layer.bias_of_group:
+    if sums.layer.bias_of_group:
         shift = -along / np.where(power > 0, power, 1)[:, None] * (power > 0)[:, None]
         alone = np.maximum(alone + shift * along, 0)
-    grams, first = [], 0
-    for part in parts[3:]:
-        full = part.numpy().reshape(-1, squares.shape[1], len(part) // squares.shape[1], squares.shape[1])
-        grams.append(_mended(full, None if shift is None else shift[first : first + len(full)]))
-        first += len(full)
+    grams = [
+        _mended(full, None if shift is None else shift[run]) for run, full in zip(sums.runs, sums.full, strict=False)
+    ]
     if grams:
         alone = np.concatenate([np.einsum("gkgk->gk", gram) for gram in grams])
-    return Coupling(tuple(grams), alone, importance, shift)
+    return Coupling(tuple(grams), alone, sums.importance, shift)
 
 
 def _mended(full: NDArray[np.float64], shift: NDArray[np.float64] | None) -> NDArray[np.float64]:
@@ -235,149 +352,25 @@ def _mended(full: NDArray[np.float64], shift: NDArray[np.float64] | None) -> NDA
     return kept
 
 
+def mixing_of(module: nn.Module, images: Images, probes: int, seed: int) -> Callable[[slice], torch.Tensor]:
+    """What mixes the columns of L of some images, (images, classes, probes): random signs, or nothing for few classes.
+
+    One probe is for the curvature inside groups; several are used only beyond `EXACT_CLASSES` classes. An image's signs
+    do not depend on how many images pass at a time.
+    """
+    classes = _classes(module, images)
+    if probes > 1 and classes <= EXACT_CLASSES:
+        eye = torch.eye(classes)
+        return lambda part: eye.expand(part.stop - part.start, classes, classes)
+    drawn = []
+    for number, held in enumerate(_slices(0, len(images), SIGNED)):
+        mixed = np.random.SeedSequence([seed, number]).generate_state(1)
+        generator = torch.Generator().manual_seed(int(mixed[0]))
+        drawn.append(torch.randint(0, 2, (held.stop - held.start, classes, probes), generator=generator) * 2.0 - 1)
+    signs = torch.cat(drawn) / probes**0.5
+    return lambda part: signs[part]
+
+
 def _classes(module: nn.Module, images: Images) -> int:
     with torch.no_grad():
         return int(module(images.pixels[:1]).shape[1])
-
-
-Gradients = list[tuple[torch.Tensor, torch.Tensor]]
-
-
-Sums = TypeVar("Sums", bound=tuple[torch.Tensor, ...])
-
-
-@dataclass(frozen=True, eq=False)
-class Chunk:
-    """Some of the images, and their number among the chunks."""
-
-    number: int
-    pixels: torch.Tensor
-
-
-def _images_at_once(layers: tuple[Layer, ...], kept: int, memory_bytes: int) -> int:
-    """Images of one pass: each has its gradient of every weight, twice at times, and so many further numbers."""
-    numbers = 2 * sum(layer.rows.size for layer in layers) + kept
-    return max(1, min(CHUNK, memory_bytes // (4 * numbers * PASSES)))
-
-
-def _sum_over(
-    images: Images, work: Callable[[Chunk], list[Sums]], progress: Progress | None, at_once: int
-) -> list[tuple[torch.Tensor, ...]]:
-    """Sum over chunks of images, in their order, the tensors that `work` gives for each layer."""
-    chunks = [Chunk(number, pixels) for number, pixels in enumerate(torch.split(images.pixels, at_once))]
-    sums: list[tuple[torch.Tensor, ...]] = []
-    for done, of_layers in enumerate(in_threads(work, chunks), start=1):
-        if not sums:
-            sums = list(of_layers)
-        else:
-            for total, tensors in zip(sums, of_layers, strict=True):
-                for held, tensor in zip(total, tensors, strict=True):
-                    held += tensor
-        if progress:
-            progress(done / len(chunks))
-    return sums
-
-
-def _gradients(
-    module: nn.Module, layers: tuple[Layer, ...], chunk: Chunk, *, probes: int | None, seed: int
-) -> Iterator[Gradients]:
-    """For each column of L the gradients of every image of a chunk, as rows, and of the biases.
-
-    Yields:
-        For each layer the pair (images, groups, weights) and (images, groups), the latter 0 without own biases.
-    """
-    with _Recorder(copy.deepcopy(module), layers) as recorder:  # a copy, since hooks of other threads would mix
-        logits = recorder.module(chunk.pixels)
-    columns = _hessian_columns(logits.detach().softmax(1))  # (images, classes, columns)
-    if probes is not None:
-        mixed = np.random.SeedSequence([seed, chunk.number]).generate_state(1)
-        generator = torch.Generator().manual_seed(int(mixed[0]))
-        signs = torch.randint(0, 2, (len(logits), columns.shape[2], probes), generator=generator) * 2.0 - 1
-        columns = torch.bmm(columns, signs) / probes**0.5
-    for index in range(columns.shape[2]):
-        yield recorder.gradients(logits, columns[:, :, index], last=index == columns.shape[2] - 1)
-
-
-def _hessian_columns(probabilities: torch.Tensor) -> torch.Tensor:
-    """L = diag(√p) - p √pᵀ of each image: (images, classes, classes), L Lᵀ = diag(p) - p pᵀ."""
-    root = probabilities.sqrt()
-    return torch.diag_embed(root) - probabilities.unsqueeze(2) * root.unsqueeze(1)
-
-
-class _Recorder:
-    """Keeps inputs and outputs of the grouped layers during a forward pass; a layer may be called several times."""
-
-    def __init__(self, module: nn.Module, layers: tuple[Layer, ...]) -> None:
-        self.module = module
-        self.layers = layers
-        self.parts = [module.get_submodule(layer.name) for layer in layers]
-        self.calls: list[tuple[int, torch.Tensor, torch.Tensor]] = []
-        self.unfolded: list[torch.Tensor] = []
-
-    def __enter__(self) -> "_Recorder":
-        self.hooks = [
-            part.register_forward_hook(lambda _, inputs, output, index=index: self._keep(index, inputs[0], output))
-            for index, part in enumerate(self.parts)
-        ]
-        return self
-
-    def _keep(self, index: int, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        # An output that hangs on no parameter that needs a gradient still needs one itself.
-        if not output.requires_grad:
-            output = output.detach().requires_grad_()
-        self.calls.append((index, given.detach(), output))
-        return output.clone()  # what follows may work in place
-
-    def __exit__(self, *_: object) -> None:
-        for hook in self.hooks:
-            hook.remove()
-        self.unfolded = [_positions(self.parts[index], given) for index, given, _ in self.calls]
-
-    def gradients(self, logits: torch.Tensor, cotangent: torch.Tensor, *, last: bool) -> Gradients:
-        """Per-image gradients of ⟨logits, cotangent⟩ with respect to each layer's rows and biases."""
-        outputs = [output for _, _, output in self.calls]
-        back = torch.autograd.grad(
-            logits, outputs, cotangent, retain_graph=not last, allow_unused=True, materialize_grads=True
-        )
-        found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        for (index, _, _), positions, gradient in zip(self.calls, self.unfolded, back, strict=True):
-            pair = _per_image(self.parts[index], self.layers[index], positions, gradient)
-            if index in found:
-                pair = (found[index][0] + pair[0], found[index][1] + pair[1])
-            found[index] = pair
-        count = len(logits)
-        return [
-            found.get(i, (torch.zeros(count, *layer.rows.shape), torch.zeros(count, layer.groups)))
-            for i, layer in enumerate(self.layers)
-        ]
-
-
-def _positions(part: nn.Module, given: torch.Tensor) -> torch.Tensor:
-    """Inputs of a layer, one column for each position its filter is applied at: (images, blocks, fan-in, places)."""
-    if isinstance(part, nn.Conv2d):
-        if part.padding_mode != "zeros":
-            raise ValueError(f"network: Conv2d with padding_mode '{part.padding_mode}' is not supported, use 'zeros'")
-        padding = part.padding
-        if isinstance(padding, str):
-            spans = zip(part.dilation, part.kernel_size, strict=True)
-            padding = tuple(d * (k - 1) // 2 if padding == "same" else 0 for d, k in spans)
-        columns = functional.unfold(
-            given, part.kernel_size, dilation=part.dilation, padding=padding, stride=part.stride
-        )
-        return columns.reshape(len(given), part.groups, -1, columns.shape[2])
-    return given.reshape(len(given), -1, given.shape[-1]).transpose(1, 2).unsqueeze(1)
-
-
-def _per_image(
-    part: nn.Module, layer: Layer, positions: torch.Tensor, gradient: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradient of each image with respect to the layer's rows, and to its groups' biases."""
-    count, blocks = positions.shape[:2]
-    if isinstance(part, nn.Conv2d):
-        outputs = gradient.reshape(count, blocks, -1, positions.shape[3])
-    else:
-        outputs = gradient.reshape(count, positions.shape[3], -1).transpose(1, 2).unsqueeze(1)
-    weights = torch.matmul(outputs, positions.transpose(2, 3)).reshape(count, *layer.rows.shape)
-    if layer.bias_of_group:
-        return weights, outputs.sum(3).reshape(count, layer.groups)
-    return weights, torch.zeros(count, layer.groups)

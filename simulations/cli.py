@@ -18,7 +18,7 @@ from physcomp.codes.base import Storage
 from physcomp.joint import Search, choose
 from physcomp.network import read_description
 from physcomp.training import HELD_BACK
-from simulations import calibration, finetune_command
+from simulations import calibration, finetune_command, footprint, protection
 from simulations import summary as summaries
 from simulations.anneal_commands import anneal, load_annealing, run_annealing
 from simulations.calibration_figure import predicted_vs_measured
@@ -28,7 +28,7 @@ from simulations.engine import JOINT, run_study, save_joint
 from simulations.figures import accuracy_vs_cells
 from simulations.progress import Progress
 from simulations.readback import read_back, spread
-from simulations.study import STUDIES, load_study
+from simulations.study import STUDIES, Study, load_study
 
 
 class _OneBorder(typer.Typer):
@@ -115,34 +115,52 @@ def _run(path: Path, folder: Path | None, fresh: bool, quiet: bool, quick: bool 
     with progress.step("saving plans, chips and the figure"):
         save_joint(finished, folder)
         summary = summaries.summarize(finished)
+        paths = _complete(study, summary, folder)
         summaries.save(summary, folder)
-        accuracy_vs_cells(summary, folder)
     for card in (summary, *summary["further_cards"]):
-        _print_card(card, summary)
-    out.print(f"\nIn {folder}/: " + _listing(folder), soft_wrap=True, highlight=False)
-
-
-def _listing(folder: Path) -> str:
-    shown = ["accuracy-vs-cells.png", "accuracy-vs-cells.svg", "summary.json", "trials.csv"]
+        match study.kind:
+            case "protection":
+                _print_card(card, summary, protection.report(card))
+            case "footprint":
+                _print_card(card, summary, footprint.report(card))
+            case _:
+                _print_card(card, summary, summaries.report(card, summary))
     counted = [f"{len(list(folder.glob(pattern)))} {pattern}" for pattern in ("plan-*.json", "chip-*.h5")]
-    return ", ".join(shown + counted)
+    shown = [*sorted(path.name for path in paths), "summary.json", "trials.csv", *counted]
+    out.print(f"\nIn {folder}/: " + ", ".join(shown), soft_wrap=True, highlight=False)
 
 
-def _print_card(card: dict[str, Any], summary: dict[str, Any]) -> None:
+def _complete(study: Study, summary: dict[str, Any], folder: Path) -> list[Path]:
+    """Add to the summary what its kind of study asks, and draw; the paths written."""
+    match study.kind:
+        case "protection":
+            protection.complete(study, summary)
+            return protection.save(summary, folder)
+        case "footprint":
+            footprint.complete(summary)
+            return footprint.save(summary, folder)
+        case _:
+            return accuracy_vs_cells(summary, folder)
+
+
+def _print_card(card: dict[str, Any], summary: dict[str, Any], report: summaries.Report) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, column in enumerate(summaries.TABLE_COLUMNS):
+    for number, column in enumerate(report.columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
-    for row in summaries.table_rows(card):
+    for row in report.rows:
         table.add_row(*row)
+    chosen = ""
+    if card["read_times_s"]:
+        chosen = f", chosen for the {card['over']} over {', '.join(f'{time:g}' for time in card['read_times_s'])} s"
     out.print(
-        f"\n[bold]{summary['network']['name']} on {card['card']}, read {card['read_time_s']:g} s after programming.[/] "
-        f"Clean network: {100 * summary['clean_accuracy']:.2f} %, loss {summary['clean_loss']:.4f}, on "
+        f"\n[bold]{summary['network']['name']} on {card['card']}, read {card['read_time_s']:g} s after programming"
+        f"{chosen}.[/] Clean network: {100 * summary['clean_accuracy']:.2f} %, loss {summary['clean_loss']:.4f}, on "
         f"{summary['test_images']:,} test images.",
         soft_wrap=True,
         highlight=False,
     )
     out.print(table)
-    for line in summaries.findings(card, summary):
+    for line in report.lines:
         out.print(line, soft_wrap=True, highlight=False)
 
 

@@ -7,7 +7,9 @@ In the folder of a run:
     plan-*.json       the joint plan of each budget (further cards: with the card's name)
     chip-*.h5         a chip of it, programmed with the study's seed
     summary.json      everything in numbers
-    accuracy-vs-cells.png, .svg
+    accuracy-vs-cells.png, .svg; for a protection or footprint study another figure, and a table as CSV
+
+A card that is read at several times has one plan for all of them, and results at each.
 """
 
 import json
@@ -21,28 +23,32 @@ import torch
 import devices
 import physcomp
 from devices.files import replacing
+from physcomp.alternation import weights_of
 from physcomp.joint import Search, choose
 from physcomp.threads import in_threads
 from simulations.ledger import Ledger, Row
 from simulations.progress import Progress
 from simulations.study import Study, Target, claim, find_parts
+from simulations.trained import Trained, find_trained
 
-JOINT, UNCOUPLED = "joint", "joint, no couplings"
-RESULTS = ("trials.csv", "plans/*.json", "plan-*.json", "chip-*.h5", "summary.json")
+JOINT, UNCOUPLED, TRAINED = "joint", "joint, no couplings", "joint + training"
+RESULTS = ("trials.csv", "plans/*.json", "plan-*.json", "chip-*.h5", "summary.json", "protection.csv", "footprint.csv")
 
 
 @dataclass(frozen=True, eq=False)
 class CardRun:
-    """The plans of all methods on one card, and their trials.
+    """The plans of all methods on one card, and their trials at one time.
 
     Args:
-        target: the card and the time.
+        target: the card and its times.
+        read_time_s: the one of them at which these trials were read, in seconds.
         plans: of every method and budget.
         shrinkage: the factor on couplings with which losses are predicted.
         rows: the trials, plan by plan.
     """
 
     target: Target
+    read_time_s: float
     plans: tuple[physcomp.Plan, ...]
     shrinkage: float
     rows: tuple[Row, ...]
@@ -59,12 +65,15 @@ class Run:
     Args:
         study: what was run.
         network: the network that was stored.
+        weights: their number, by which the cells of all plans are divided, those of trained plans too, whose networks
+            may have fewer.
         clean: its score on the test images.
-        cards: what came of each card.
+        cards: what came of each card at each of its times.
     """
 
     study: Study
     network: physcomp.Network
+    weights: int
     clean: physcomp.Score
     cards: tuple[CardRun, ...]
 
@@ -83,24 +92,29 @@ def run_study(study: Study, folder: Path, progress: Progress, *, fresh: bool = F
     """
     torch.set_num_threads(1)  # trials run side by side instead; results then do not depend on the processors
     network, calibration, heldout, test = find_parts(study)
+    weights = weights_of(network)
+    trained = find_trained(study, network)
     claim(folder, study, network, fresh, RESULTS)
     with progress.step("compiling kernels (the first run only) and measuring the clean network"):
         clean = physcomp.evaluate(network.module, test)
         for target in study.cards:
             devices.reliable_bits(devices.load_card(target.card), target.read_time_s)
     plans = _all_plans(study, folder, network, calibration, heldout, progress)
+    for target, (of_card, _) in zip(study.cards, plans, strict=True):
+        of_card.extend(each.plan.named(TRAINED) for each in trained if each.target == target)
     ledger = Ledger(folder / "trials.csv", Row)
-    _measure(study, network, test, plans, ledger, progress)
+    _measure(_Stored(study, network, weights, trained), test, plans, ledger, progress)
     cards = tuple(
-        CardRun(target, tuple(of_card), shrinkage, _rows(ledger, of_card[0]))
+        CardRun(target, time_s, tuple(of_card), shrinkage, _rows(ledger, of_card[0], time_s))
         for target, (of_card, shrinkage) in zip(study.cards, plans, strict=True)
+        for time_s in target.measured_s
     )
-    return Run(study, network, clean, cards)
+    return Run(study, network, weights, clean, cards)
 
 
-def _rows(ledger: Ledger[Row], plan: physcomp.Plan) -> tuple[Row, ...]:
-    """The trials on the card of a plan at its time."""
-    return tuple(r for r in ledger.rows if (r.card, r.read_time_s) == (plan.card, plan.read_time_s))
+def _rows(ledger: Ledger[Row], plan: physcomp.Plan, time_s: float) -> tuple[Row, ...]:
+    """The trials on the card of a plan at a time."""
+    return tuple(r for r in ledger.rows if (r.card, r.read_time_s) == (plan.card, time_s))
 
 
 Planned = tuple[list[physcomp.Plan], float]
@@ -118,19 +132,22 @@ def _all_plans(
     (folder / "plans").mkdir(exist_ok=True)
     paths = [folder / "plans" / f"{_slug(target)}.json" for target in study.cards]
     missing = [(target, path) for target, path in zip(study.cards, paths, strict=True) if not path.exists()]
-    if missing:
+    for over in dict.fromkeys((target.read_times_s, target.over) for target, _ in missing):
+        alike = [(target, path) for target, path in missing if (target.read_times_s, target.over) == over]
         with progress.bar("measuring what each code does to each filter") as bar:
             models = physcomp.build_models(
                 network,
                 calibration,
-                [(target.card, target.read_time_s) for target, _ in missing],
+                [(target.card, target.read_time_s) for target, _ in alike],
                 menu=study.menu,
-                compared=study.uniform,
+                compared=study.compared,
                 storage=study.storage,
+                read_times_s=over[0],
+                over=over[1],
                 seed=study.seed,
                 progress=bar,
             )
-        for model, (target, path) in zip(models, missing, strict=True):
+        for model, (target, path) in zip(models, alike, strict=True):
             with progress.bar(f"choosing codes for {target.card}") as bar:
                 search = Search(
                     shrinkages=study.shrinkages,
@@ -153,7 +170,7 @@ def _chosen(study: Study, choices: physcomp.Choices) -> Iterator[physcomp.Plan]:
 
 
 def _uniform(study: Study, model: physcomp.LossModel, shrinkage: float) -> Iterator[physcomp.Plan]:
-    for code in study.uniform:
+    for code in study.compared:
         yield physcomp.uniform_plan(model, code, shrinkage=shrinkage).named(f"uniform {code}")
 
 
@@ -163,13 +180,43 @@ def _read_plans(path: Path) -> Planned:
     return plans, float(content["shrinkage"])
 
 
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """What plans store: the network of the study, or the trained one of a plan."""
+
+    study: Study
+    network: physcomp.Network
+    weights: int
+    trained: tuple[Trained, ...]
+
+    def network_of(self, plan: physcomp.Plan) -> physcomp.Network:
+        return next((each.network for each in self.trained if each.plan.sha256 == plan.sha256), self.network)
+
+    def row(self, plan: physcomp.Plan, trial: int, time_s: float, score: physcomp.Score | None = None) -> Row:
+        """The ledger's line of a trial; without a score, for its key only."""
+        return Row(
+            card=plan.card,
+            read_time_s=time_s,
+            method=plan.method,
+            budget=budget_of(plan, self.weights),
+            cells_per_weight=plan.cells / self.weights,
+            plan=plan.sha256[:12],
+            trial=trial,
+            seed=self.study.seed + trial,
+            loss=score.loss if score else float("nan"),
+            accuracy=score.accuracy if score else float("nan"),
+        )
+
+
+def budget_of(plan: physcomp.Plan, weights: int) -> float | None:
+    """The budget of a plan in cells per weight of the network at the start, which had so many weights."""
+    if plan.budget is None or plan.weights == weights:
+        return plan.budget
+    return round(plan.budget * plan.weights / weights, 9)
+
+
 def _measure(
-    study: Study,
-    network: physcomp.Network,
-    test: physcomp.Images,
-    plans: list[Planned],
-    ledger: Ledger[Row],
-    progress: Progress,
+    stored: _Stored, test: physcomp.Images, plans: list[Planned], ledger: Ledger[Row], progress: Progress
 ) -> None:
     """Measure every trial that the ledger lacks, in order; noiseless plans read back alike on every chip.
 
@@ -177,24 +224,29 @@ def _measure(
     """
     done = {row.key for row in ledger.rows}
     tasks: dict[tuple[str, int], list[physcomp.Plan]] = {}
-    cards: dict[str, devices.Card] = {}
-    for target, (of_card, _) in zip(study.cards, plans, strict=True):
+    targets: dict[str, Target] = {}
+    for target, (of_card, _) in zip(stored.study.cards, plans, strict=True):
         for plan in of_card:
-            cards[plan.sha256] = devices.load_card(target.card)
-            for trial in range(1 if plan.noiseless else study.trials):
+            targets[plan.sha256] = target
+            for trial in range(1 if plan.noiseless else stored.study.trials):
                 tasks.setdefault((plan.sha256, trial), []).append(plan)
     # Filtered only now: the order of the lines must not depend on which are there already.
-    left = {
-        task: lacking
-        for task, same in tasks.items()
-        if (lacking := [plan for plan in same if _row(study, plan, task[1]).key not in done])
-    }
+    left: dict[tuple[str, int], list[tuple[float, physcomp.Plan]]] = {}
+    for (sha256, trial), same in tasks.items():
+        lines = [(time_s, plan) for time_s in targets[sha256].measured_s for plan in same]
+        lacking = [(time_s, plan) for time_s, plan in lines if stored.row(plan, trial, time_s).key not in done]
+        if lacking:
+            left[sha256, trial] = lacking
 
-    def measure(task: tuple[tuple[str, int], list[physcomp.Plan]]) -> list[Row]:
-        (sha256, trial), same = task
-        chip = physcomp.store(network, same[0], card=cards[sha256], seed=study.seed + trial)
-        score = physcomp.evaluate_state(network, chip.read_back(), test)
-        return [_row(study, plan, trial, score) for plan in same]
+    def measure(task: tuple[tuple[str, int], list[tuple[float, physcomp.Plan]]]) -> list[Row]:
+        (sha256, trial), lines = task
+        network, card = stored.network_of(lines[0][1]), devices.load_card(targets[sha256].card)
+        chip = physcomp.store(network, lines[0][1], card=card, seed=stored.study.seed + trial)
+        scores = {
+            time_s: physcomp.evaluate_state(network, chip.read_back(time_s=time_s), test)
+            for time_s in dict.fromkeys(time_s for time_s, _ in lines)
+        }
+        return [stored.row(plan, trial, time_s, scores[time_s]) for time_s, plan in lines]
 
     with progress.bar(f"programming chips and reading them back ({len(left)} trials)") as bar:
         for count, rows in enumerate(in_threads(measure, left.items()), start=1):
@@ -203,30 +255,15 @@ def _measure(
             bar(count / len(left))
 
 
-def _row(study: Study, plan: physcomp.Plan, trial: int, score: physcomp.Score | None = None) -> Row:
-    """The ledger's line of a trial; without a score, for its key only."""
-    return Row(
-        card=plan.card,
-        read_time_s=plan.read_time_s,
-        method=plan.method,
-        budget=plan.budget,
-        cells_per_weight=plan.cells_per_weight,
-        plan=plan.sha256[:12],
-        trial=trial,
-        seed=study.seed + trial,
-        loss=score.loss if score else float("nan"),
-        accuracy=score.accuracy if score else float("nan"),
-    )
-
-
 def save_joint(run: Run, folder: Path) -> None:
     """Write the joint plan of each budget and card, and a chip of it."""
-    for number, card in enumerate(run.cards):
-        prefix = "" if number == 0 else f"{_slug(card.target)}-"
+    of_target = {card.target: card for card in run.cards}
+    for number, (target, card) in enumerate(of_target.items()):
+        prefix = "" if number == 0 else f"{_slug(target)}-"
         for plan in card.plans:
             if plan.method == JOINT:
                 plan.save(folder / f"plan-{prefix}{plan.budget:g}.json")
-                chip = physcomp.store(run.network, plan, card=card.target.card, seed=run.study.seed)
+                chip = physcomp.store(run.network, plan, card=target.card, seed=run.study.seed)
                 chip.save(folder / f"chip-{prefix}{plan.budget:g}.h5")
 
 
@@ -234,7 +271,9 @@ def _slug(target: Target) -> str:
     name = Path(target.card).name.replace(":", "-")
     if name.endswith(".toml"):  # files in different folders may have one name
         name = f"{Path(name).stem}-{devices.load_card(target.card).sha256[:8]}"
-    return f"{name}-{target.read_time_s:g}s" if target.read_time_s else name
+    times = [target.read_time_s] if target.read_time_s else []
+    span = [*target.read_times_s, target.over] if target.read_times_s else []
+    return "-".join([name, *(part if isinstance(part, str) else f"{part:g}s" for part in (*times, *span))])
 
 
 def _write(path: Path, content: object) -> None:

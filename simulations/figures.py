@@ -1,6 +1,7 @@
 """Figures of a run, from its summary alone."""
 
 import re
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -48,26 +49,46 @@ def accuracy_vs_cells(summary: dict[str, Any], folder: Path) -> list[Path]:
     Returns:
         The paths written.
     """
+    return draw_cards(summary, folder, "accuracy-vs-cells", _panel)
+
+
+def draw_cards(
+    summary: dict[str, Any], folder: Path, name: str, panel: Callable[[Axes, dict[str, Any]], None]
+) -> list[Path]:
+    """Draw a panel for each card side by side, with one legend below, as PNG and SVG.
+
+    Args:
+        summary: as `simulations.summary.summarize` makes it.
+        folder: where the files go.
+        name: theirs.
+        panel: draws a card's results on its axes.
+
+    Returns:
+        The paths written.
+    """
     cards = [summary, *summary["further_cards"]]
     with mpl.rc_context({"font.size": 9, "svg.hashsalt": "physcomp", "axes.spines.top": False}):
-        figure = Figure(figsize=(4.6 * len(cards) + 0.4, 4.4), layout="constrained")
+        figure = Figure(figsize=(max(6.4, 4.6 * len(cards) + 0.4), 4.4), layout="constrained")
         axes = figure.subplots(1, len(cards), squeeze=False, sharey=True)[0]
         for axis, card in zip(axes, cards, strict=True):
-            _panel(axis, card, summary["clean_accuracy"])
+            panel(axis, card)
         axes[0].set_ylabel("accuracy after read-back (%)")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(
             handles,
             labels,
             loc="outside lower center",
-            ncols=min(4, -(-len(labels) // 3)) if len(cards) == 1 else 4,
+            ncols=3 if len(cards) == 1 else 4,
+            columnspacing=1.2,
+            fontsize=8,
             frameon=False,
         )
         figure.suptitle(
             f"{summary['network']['name']}: {summary['network']['weights']:,} weights, "
-            f"{summary['test_images']:,} test images, {summary['trials']} chips a plan (bars: ± 1 sd)"
+            f"{summary['test_images']:,} test images, {summary['trials']} chips a plan (bars: ± 1 sd)",
+            fontsize=9 if len(cards) == 1 else None,
         )
-        return save_figure(figure, folder, "accuracy-vs-cells")
+        return save_figure(figure, folder, name)
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
@@ -81,8 +102,10 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def _panel(axis: Axes, card: dict[str, Any], clean: float) -> None:
-    axis.axhline(100 * clean, color="0.55", linewidth=1)
+def frame(axis: Axes, card: dict[str, Any], ticks: Sequence[float]) -> None:
+    """The clean network's line, a logarithmic axis of cells, and the card with its time as title; after all points."""
+    clean = card["clean_accuracy"]
+    axis.axhline(100 * clean, color="0.55", linewidth=1, zorder=1)
     axis.text(
         0.99,
         100 * clean + 0.4,
@@ -92,39 +115,44 @@ def _panel(axis: Axes, card: dict[str, Any], clean: float) -> None:
         color="0.35",
         fontsize=8,
     )
-    for method, (color, marker, style, label) in LINES.items():
-        points = [r for r in card["results"] if r["method"] == method]
-        _points(axis, points, color=color, marker=marker, linestyle=style, label=label)
-    parts = [m for m in dict.fromkeys(r["method"] for r in card["results"]) if m not in LINES and "uniform" not in m]
-    for method, (color, marker) in zip(parts, cycle(PART_LOOKS), strict=False):
-        points = [r for r in card["results"] if r["method"] == method]
-        _points(axis, points, color=color, marker=marker, linestyle="--", label=method)
-    families = _families(card["results"])
-    several = len(families) > 2  # a study of strategies: each is a line of its own
-    for (family, points), (color, marker) in zip(families.items(), cycle(PART_LOOKS), strict=False):
-        if several:
-            _points(axis, points, color=color, marker=marker, linestyle=":", label=family)
-        else:
-            marker, label = ("x", "unprotected") if "plain" in family else ("P", "sign protected")
-            _points(axis, points, color=RED, marker=marker, linestyle="none", label=f"uniform analog, {label}")
-    for start, color, marker, label in UNIFORM:
-        points = [r for r in card["results"] if r["method"].startswith(start)]
-        _points(axis, points, color=color, marker=marker, linestyle="none", label=label)
     axis.set_xscale("log")
-    ticks = [0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.minorticks_off()
     axis.set_xlabel("cells per weight, everything stored counted")
-    when = f"read {_time(card['read_time_s'])}"
+    span = f", chosen for the {card['over']} of {len(card['read_times_s'])} times" if card["read_times_s"] else ""
+    when = f"read {_time(card['read_time_s'])}{span}"
     axis.set_title(f"{card['card']}, {when}\n{card['bits_per_cell']:.2f} reliable bits a cell", fontsize=9)
-    # Every joint plan is shown; ruins of other methods may lie below.
-    lowest = min((100 * r["accuracy_mean"] for r in card["results"] if r["method"] == JOINT), default=100.0)
-    axis.set_ylim(min(40.0, 100 * clean - 5, lowest - 4), 100 * clean + 3)
     axis.grid(axis="y", color="0.92")
 
 
-def _families(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Uniform analog codes by what they are but for the number of cells, r."""
+def _panel(axis: Axes, card: dict[str, Any]) -> None:
+    for method, (color, marker, style, label) in LINES.items():
+        of = [r for r in card["results"] if r["method"] == method]
+        points(axis, of, color=color, marker=marker, linestyle=style, label=label)
+    parts = [m for m in dict.fromkeys(r["method"] for r in card["results"]) if m not in LINES and "uniform" not in m]
+    for method, (color, marker) in zip(parts, cycle(PART_LOOKS), strict=False):
+        of = [r for r in card["results"] if r["method"] == method]
+        points(axis, of, color=color, marker=marker, linestyle="--", label=method)
+    found = families(card["results"])
+    several = len(found) > 2  # a study of strategies: each is a line of its own
+    for (family, of), (color, marker) in zip(found.items(), cycle(PART_LOOKS), strict=False):
+        if several:
+            points(axis, of, color=color, marker=marker, linestyle=":", label=family)
+        else:
+            marker, label = ("x", "unprotected") if "plain" in family else ("P", "sign protected")
+            points(axis, of, color=RED, marker=marker, linestyle="none", label=f"uniform analog, {label}")
+    for start, color, marker, label in UNIFORM:
+        of = [r for r in card["results"] if r["method"].startswith(start)]
+        points(axis, of, color=color, marker=marker, linestyle="none", label=label)
+    frame(axis, card, [0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10])
+    # Every joint plan is shown; ruins of other methods may lie below.
+    lowest = min((100 * r["accuracy_mean"] for r in card["results"] if r["method"] == JOINT), default=100.0)
+    clean = 100 * card["clean_accuracy"]
+    axis.set_ylim(min(40.0, clean - 5, lowest - 4), clean + 3)
+
+
+def families(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Results of uniform analog codes by what these are but for the number of cells, r."""
     found: dict[str, list[dict[str, Any]]] = {}
     for result in results:
         if result["method"].startswith("uniform analog"):
@@ -132,18 +160,17 @@ def _families(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def _points(axis: Axes, results: list[dict[str, Any]], **look: Any) -> None:
+def points(axis: Axes, results: Sequence[dict[str, Any]], *, count: str = "cells_per_weight", **look: Any) -> None:
+    """Mean and standard deviation of results over the cells they take, in ascending order; nothing without results."""
     if not results:
         return
-    results = sorted(results, key=lambda r: r["cells_per_weight"])
+    results = sorted(results, key=lambda r: r[count])
     axis.errorbar(
-        [r["cells_per_weight"] for r in results],
+        [r[count] for r in results],
         [100 * r["accuracy_mean"] for r in results],
         yerr=[100 * r["accuracy_sd"] for r in results],
-        markersize=5,
-        linewidth=1.3,
         capsize=2,
-        **look,
+        **{"markersize": 5, "linewidth": 1.3, **look},
     )
 
 

@@ -1,121 +1,167 @@
-"""The footprint of digital storage: cells a weight of floats, integers and entropy-coded integers, on any card.
+"""The footprint: the fewest cells a weight with which each method keeps close to the clean network.
 
-Analog storage is to be held against this. Digital storage reads back the same on every card, so that a network's bits
-and its accuracy are measured once for each code, and only the bits a cell holds differ: at the bound of any code, and
-with a BCH code that exists (`devices.reliable_bits`, `devices.practical_bits`).
+Methods are the joint choice, with and without training, parts of the menu, digital storage (32-bit floats, integers,
+entropy-coded integers) and analog codes given to every group alike. Digital bits are counted in cells at the bound of
+any code, and once more with a BCH code that exists (`devices.reliable_bits`, `devices.practical_bits`); plans are those
+chosen at the bound. Only plans that were measured count: nothing is interpolated.
 """
 
 import csv
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
-import devices
-import physcomp
+from matplotlib.axes import Axes
+
 from devices.files import replacing
-from physcomp.sensitivity import Progress
-from simulations.study import Target
+from simulations.engine import JOINT, TRAINED, UNCOUPLED
+from simulations.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, draw_cards, families, frame, points
+from simulations.summary import Report
 
-CODES = ("float32", "digital(8)", "digital(4)", "coded(8)", "coded(4)")
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """What one digital code takes on one card.
-
-    Args:
-        method: as studies call it, such as `uniform digital(8)`.
-        card: name of the card with its variant.
-        read_time_s: seconds from programming to reading.
-        bits_per_weight: everything stored, scales and biases included.
-        accuracy: share of test images classified as labelled after storing and reading back.
-        loss: mean cross-entropy in nats.
-        bits_per_cell_bound: of any error-correcting code.
-        cells_per_weight_bound: at that.
-        bits_per_cell_bch: of a BCH code; None where none is strong enough.
-        cells_per_weight_bch: at that.
-    """
-
-    method: str
-    card: str
-    read_time_s: float
-    bits_per_weight: float
-    accuracy: float
-    loss: float
-    bits_per_cell_bound: float
-    cells_per_weight_bound: float
-    bits_per_cell_bch: float | None
-    cells_per_weight_bch: float | None
+LOST = (0.005, 0.01)  # accuracy that may be lost: half a point and one
+COUNTS = {"bound": "cells_per_weight", "bch": "cells_per_weight_bch"}
+COLUMNS = ("points_lost_at_most", "count", "method", "cells_per_weight", "accuracy_mean", "over_joint", "over_trained")
+SHOWN = 6.5  # points below the clean network down to which the figure goes; the summary has all
 
 
-def footprint(
-    network: physcomp.Network,
-    calibration: physcomp.Images,
-    test: physcomp.Images,
-    targets: Iterable[Target],
-    *,
-    codes: tuple[str, ...] = CODES,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> tuple[Footprint, ...]:
-    """Store the whole network with each code, read it back, and count its cells on each card.
+def complete(summary: dict[str, Any]) -> None:
+    """Give every card of a summary its `footprint`: an entry for each method, allowed loss and way to count."""
+    for card in (summary, *summary["further_cards"]):
+        card["footprint"] = [
+            entry
+            for lost in LOST
+            for count in COUNTS
+            for entry in _compared(_fewest(card, lost, COUNTS[count]), lost, count)
+        ]
 
-    Args:
-        network: what is stored.
-        calibration: images that rounding makes up for its errors on.
-        test: images that accuracy is measured on.
-        targets: cards and times.
-        codes: names of digital codes.
-        seed: of the random probes.
-        progress: called with the share done.
 
-    Returns:
-        A row for each card and code, cards first.
+def methods(card: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The results of each method; uniform analog codes of one kind are one method, whatever their number of cells."""
+    analog = families(card["results"])
+    of_family = {id(result): family for family, results in analog.items() for result in results}
+    found: dict[str, list[dict[str, Any]]] = {TRAINED: [], JOINT: []}
+    for result in card["results"]:
+        found.setdefault(of_family.get(id(result), result["method"]), []).append(result)
+    return {method: results for method, results in found.items() if results and method != UNCOUPLED}
 
-    Raises:
-        ValueError: a code that is not digital, or a card outside its range.
-    """
-    model = physcomp.build_model(network, calibration, card="ideal", menu=codes, seed=seed, progress=progress)
-    measured = []
-    for code in codes:
-        plan = physcomp.uniform_plan(model, code, shrinkage=0.0)
-        if not plan.noiseless:
-            raise ValueError(f"footprint: of digital codes, got {code}; name float32, digital(bits) or coded(bits)")
-        score = physcomp.evaluate_state(network, physcomp.store(network, plan).read_back(), test)
-        measured.append((code, plan.cells_per_weight * plan.bits_per_cell, score))
-    rows = []
-    for target in targets:
-        card = devices.load_card(target.card)
-        bound, practical = devices.reliable_bits(card, target.read_time_s), _practical(card, target.read_time_s)
-        for code, bits, score in measured:
-            rows.append(
-                Footprint(
-                    method=f"uniform {code}",
-                    card=card.name,
-                    read_time_s=target.read_time_s,
-                    bits_per_weight=bits,
-                    accuracy=score.accuracy,
-                    loss=score.loss,
-                    bits_per_cell_bound=bound,
-                    cells_per_weight_bound=bits / bound,
-                    bits_per_cell_bch=practical,
-                    cells_per_weight_bch=None if practical is None else bits / practical,
+
+def _fewest(card: dict[str, Any], lost: float, count: str) -> dict[str, dict[str, Any] | None]:
+    """For each method its result of fewest cells among those that lose no more; None without one."""
+    close = card["clean_accuracy"] - lost - 1e-12
+    found = {}
+    for method, results in methods(card).items():
+        kept = [r for r in results if r[count] is not None and r["accuracy_mean"] >= close]
+        found[method] = min(kept, key=lambda r: r[count]) if kept else None
+    return found
+
+
+def _compared(fewest: dict[str, dict[str, Any] | None], lost: float, count: str) -> list[dict[str, Any]]:
+    """Entries for each method, with its cells over those of the joint choice, untrained and trained."""
+    cells = {method: result[COUNTS[count]] if result else None for method, result in fewest.items()}
+
+    def over(method: str, base: str) -> float | None:
+        mine, of = cells[method], cells.get(base)
+        return None if mine is None or of is None else mine / of
+
+    return [
+        {
+            "points_lost_at_most": 100 * lost,
+            "count": count,
+            "method": method,
+            "cells_per_weight": cells[method],
+            "accuracy_mean": result["accuracy_mean"] if result else None,
+            "over_joint": over(method, JOINT),
+            "over_trained": over(method, TRAINED),
+        }
+        for method, result in fewest.items()
+    ]
+
+
+def report(card: dict[str, Any]) -> Report:
+    """The table of fewest cells and what it shows, in sentences; ratios are of cells at the bound."""
+    columns = ["method"]
+    rows: dict[str, list[str]] = {}
+    for lost in LOST:
+        columns += [f"≤ {100 * lost:g} lost: cells", "BCH", "× joint", "× trained"]
+        for entry, practical in zip(_entries(card, lost, "bound"), _entries(card, lost, "bch"), strict=True):
+            rows.setdefault(entry["method"], []).extend(
+                (
+                    _text(entry["cells_per_weight"], 3),
+                    _text(practical["cells_per_weight"], 3),
+                    _text(entry["over_joint"], 1),
+                    _text(entry["over_trained"], 1),
                 )
             )
-    return tuple(rows)
+    return Report(tuple(columns), [(method, *texts) for method, texts in rows.items()], _findings(card))
 
 
-def _practical(card: devices.Card, time_s: float) -> float | None:
-    """Bits a cell with a BCH code; None where the card's errors are too many for any."""
-    try:
-        return devices.practical_bits(card, time_s).bits_per_cell
-    except ValueError:
-        return None
+def _entries(card: dict[str, Any], lost: float, kind: str) -> list[dict[str, Any]]:
+    wanted = (100 * lost, kind)
+    return [entry for entry in card["footprint"] if (entry["points_lost_at_most"], entry["count"]) == wanted]
 
 
-def save_footprint(rows: Sequence[Footprint], path: Path | str) -> None:
-    """Write the rows as CSV, under a temporary name first; an empty field where no BCH code is strong enough."""
+def _text(value: float | None, places: int) -> str:
+    return "–" if value is None else f"{value:.{places}f}"
+
+
+def _findings(card: dict[str, Any]) -> list[str]:
+    practical = card["bits_per_cell_bch"]
+    lines = [
+        f"A cell holds {card['bits_per_cell']:.3f} bits at the bound of any code"
+        + (", no BCH code is strong enough." if practical is None else f", {practical:.3f} with a BCH code.")
+        + " Fewest cells a weight of all that was measured, everything stored counted; – where nothing came close."
+    ]
+    for method, name in ((JOINT, "without training"), (TRAINED, "trained")):
+        results = sorted(methods(card).get(method, []), key=lambda r: r["cells_per_weight"])
+        lost = [
+            f"{100 * (card['clean_accuracy'] - r['accuracy_mean']):.2f} at {r['cells_per_weight']:.3f}" for r in results
+        ]
+        if lost:
+            lines.append(f"Points lost by the joint choice, {name}, at so many cells/weight: {', '.join(lost)}.")
+    return lines
+
+
+def save(summary: dict[str, Any], folder: Path) -> list[Path]:
+    """Write the tables of all cards as `footprint.csv`, and the figure of the frontier; the paths written."""
+    path = folder / "footprint.csv"
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(Footprint)])
-        writer.writerows(["" if value is None else value for value in astuple(row)] for row in rows)
+        writer.writerow(("card", "read_time_s", *COLUMNS))
+        for card in (summary, *summary["further_cards"]):
+            for entry in card["footprint"]:
+                values = ("" if entry[name] is None else entry[name] for name in COLUMNS)
+                writer.writerow((card["card"], card["read_time_s"], *values))
+    return [path, *draw_cards(summary, folder, "frontier", _panel)]
+
+
+# Methods whose bits may be stored with a BCH code: name up to a bracket, colour, marker, line, label.
+DIGITAL = (
+    (TRAINED, RED, "*", "-", "joint choice, trained"),
+    (JOINT, BLUE, "o", "-", "joint choice, not trained"),
+    ("uniform digital", GREEN, "D", "none", "integers (8 and 4 bits)"),
+    ("uniform coded", ORANGE, "s", "none", "integers, entropy-coded"),
+    ("uniform float32", BLACK, "*", "none", "32-bit floats"),
+)
+
+
+def _panel(axis: Axes, card: dict[str, Any]) -> None:
+    """Filled markers where bits are counted at the bound, open ones with a BCH code."""
+    for start, color, marker, line, label in DIGITAL:
+        size = 9 if marker == "*" else 5
+        of = [r for name, results in methods(card).items() if name.split("(")[0] == start for r in results]
+        points(axis, of, color=color, marker=marker, markersize=size, linestyle=line, label=label)
+        practical = [r for r in of if r["cells_per_weight_bch"] is not None]
+        look = {"color": color, "marker": marker, "markersize": size, "markerfacecolor": "white", "linewidth": 0.8}
+        points(axis, practical, count=COUNTS["bch"], linestyle=":" if line == "-" else "none", **look)
+    for (family, of), color in zip(families(card["results"]).items(), (PURPLE, SKY, "0.5"), strict=False):
+        label = "analog, unprotected" if "plain" in family else "analog, sign protected"
+        points(axis, of, color=color, marker="x", linestyle=":", label=label)
+    axis.errorbar(
+        [], [], color="0.4", marker="o", linestyle="none", markerfacecolor="white", label="open: bits in a BCH code"
+    )
+    frame(axis, card, (0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20))
+    clean = 100 * card["clean_accuracy"]
+    for lost in LOST:
+        axis.axhline(clean - 100 * lost, color="0.7", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+        axis.text(0.995, clean - 100 * lost, f" −{100 * lost:g}", transform=axis.get_yaxis_transform(), ha="left",
+                  va="center", color="0.4", fontsize=8)  # fmt: skip
+    axis.set_ylim(clean - SHOWN, clean + 1.2)

@@ -98,7 +98,7 @@ def read_back(
         The trials, for each trial all times in turn.
 
     Raises:
-        ValueError: no network, no trial, or a time outside the card's range.
+        ValueError: no network or another than was stored, no trial, or a time outside the card's range.
 
     Example:
         >>> from pathlib import Path
@@ -115,6 +115,7 @@ def read_back(
         network = stored.network
     if network is None:
         raise ValueError("read-back: a plan or a chip from a file holds no architecture; pass network=…")
+    plan.check(network)
     if trials < 1:
         raise ValueError(f"read-back: needs at least one trial, got {trials}; raise it")
     times = [plan.read_time_s] if times_s is None else [float(time) for time in times_s]

@@ -1,5 +1,6 @@
 """A study: a TOML file that says what is stored on which cells, at which budgets, and how often it is read back."""
 
+import dataclasses
 import hashlib
 import math
 import tomllib
@@ -9,7 +10,8 @@ from typing import Any, get_args
 
 import devices
 import physcomp
-from physcomp.codes.base import Storage
+from physcomp.codes import parse
+from physcomp.codes.base import Over, Storage
 from physcomp.menu import DEFAULT, part_of, read_menu
 from qubo.solvers import SOLVERS
 
@@ -18,10 +20,25 @@ STUDIES = Path(__file__).parent / "studies"
 
 @dataclass(frozen=True)
 class Target:
-    """A card and the time at which it is read, in seconds since programming."""
+    """A card and when it is read.
+
+    Args:
+        card: its name or file.
+        read_time_s: seconds from programming to reading; levels are written for this time.
+        read_times_s: several times that all count for the choice, and at each of which results are measured; empty:
+            `read_time_s` alone. Where a file names them and no `read_time_s`, levels are written for the last.
+        over: what counts of the losses at these times, `mean` or `worst`; see `physcomp.build_models`.
+    """
 
     card: str
     read_time_s: float = 0.0
+    read_times_s: tuple[float, ...] = ()
+    over: Over = "mean"
+
+    @property
+    def measured_s(self) -> tuple[float, ...]:
+        """The times at which results are measured."""
+        return self.read_times_s or (self.read_time_s,)
 
 
 @dataclass(frozen=True)
@@ -45,7 +62,10 @@ class Study:
         solver: of `qubo.solve`.
         storage: by what digital bits are counted in cells: `bound`, of any code, or `bch`, a code that exists.
         seed: of everything.
-        kind: `storage`: what accuracy each method leaves; `calibration`: how well predictions hold.
+        kind: `storage`: what accuracy each method leaves; `protection`: the same as a table of strategies by cells a
+            weight; `footprint`: the fewest cells of each method; `calibration`: how well predictions hold.
+        strategies: for a protection study, the rows of its table: name, and for each budget a code for every group.
+        trained: for a footprint study, folders that `physcomp finetune` made, or patterns of them with `*`.
         image_counts: for a calibration study, calibration images of the models that are compared.
         solvers: for a calibration study, solvers of the same problems, of `qubo.solve`.
         text: the file's own text, with `quick` before it if its quick variant was asked for.
@@ -68,6 +88,8 @@ class Study:
     storage: Storage = "bound"
     seed: int = 0
     kind: str = "storage"
+    strategies: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    trained: tuple[str, ...] = ()
     image_counts: tuple[int, ...] = (100, 500, 2000)
     solvers: tuple[str, ...] = ("random", "lagrangian", "annealer")
     text: str = ""
@@ -77,9 +99,15 @@ class Study:
         """Fingerprint of the file's text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The codes that are each given to every group: `uniform`, and those of the strategies."""
+        return tuple(dict.fromkeys((*self.uniform, *(code for _, codes in self.strategies for code in codes))))
+
 
 NEEDED = ("name", "network", "images", "budgets", "cards")
-KINDS = ("storage", "calibration")
+KINDS = ("storage", "protection", "footprint", "calibration")
+ONLY = {"strategies": "protection", "trained": "footprint"}  # fields of one kind of study alone
 
 
 def load_study(path: Path | str, *, quick: bool = False) -> Study:
@@ -113,7 +141,7 @@ def load_study(path: Path | str, *, quick: bool = False) -> Study:
         raise ValueError(f"{path}: the study {what}; see {STUDIES / 'demo.toml'} for a whole one")
     try:
         return _check(_study(path, content, text), path)
-    except TypeError as error:
+    except (AttributeError, TypeError) as error:
         raise ValueError(f"{path}: a field has the wrong form ({error}); see {STUDIES / 'demo.toml'}") from None
 
 
@@ -124,14 +152,21 @@ def _study(path: Path, content: dict[str, Any], text: str) -> Study:
     values["network"] = (path.parent / content["network"]).resolve()
     values["images"] = (path.parent / content["images"]).resolve()
     values["parts"] = tuple(content["parts"].items()) if "parts" in content else Study.parts
-    values["cards"] = tuple(_relative(path, Target(**card)) for card in content["cards"])
+    values["strategies"] = tuple((row, tuple(codes)) for row, codes in content.get("strategies", {}).items())
+    values["trained"] = tuple(str(path.parent.resolve() / name) for name in values.get("trained", ()))
+    values["cards"] = tuple(_target(path, card) for card in content["cards"])
     return Study(**values, text=text)
 
 
-def _relative(path: Path, target: Target) -> Target:
+def _target(path: Path, content: dict[str, Any]) -> Target:
+    values = dict(content)
+    if "read_times_s" in values:
+        values["read_times_s"] = tuple(float(time) for time in values["read_times_s"])
+        values = {"read_time_s": max(values["read_times_s"], default=0.0), **values}
+    target = Target(**values)
     if ".toml" not in target.card:
         return target
-    return Target(str((path.parent / target.card).resolve()), target.read_time_s)
+    return dataclasses.replace(target, card=str((path.parent / target.card).resolve()))
 
 
 def _check(study: Study, path: Path) -> Study:
@@ -161,21 +196,57 @@ def _check(study: Study, path: Path) -> Study:
             f"{path}: image_counts are whole numbers up to calibration, {study.calibration}, "
             f"got {list(study.image_counts)}; correct them"
         )
-    if not all(isinstance(code, str) for code in (*study.menu, *study.uniform)):
-        raise ValueError(f"{path}: menu and uniform are names of codes in quotes; correct them")
-    at = [(devices.load_card(target.card).name, float(target.read_time_s)) for target in study.cards]
-    for name, values in (("cards", at), ("budgets", study.budgets), ("uniform", study.uniform)):
+    if not all(isinstance(code, str) for code in (*study.menu, *study.compared)):
+        raise ValueError(f"{path}: menu, uniform and strategies are names of codes in quotes; correct them")
+    study = _named_alike(study)
+    for name, values in (("cards", [_place(t) for t in study.cards]), ("budgets", study.budgets),
+                         ("uniform", study.uniform)):  # fmt: skip
         if len(set(values)) < len(values):
             raise ValueError(f"{path}: {name} holds the same twice; remove one")
-    menu = read_menu(study.menu)
+    _check_kind(study, path)
+    menu = read_menu((*study.menu, *(name for name in study.compared if name not in study.menu)))
     for method, part in study.parts:
         if not isinstance(part, str):
             raise ValueError(f"{path}: parts name a part of the menu for each method, got {part!r} for '{method}'")
-        part_of(menu, part)
-    read_menu((*study.menu, *(name for name in study.uniform if name not in study.menu)))
+        part_of(menu, part, len(study.menu))
     for target in study.cards:
-        devices.load_card(target.card).check_time(target.read_time_s)
+        for time_s in (target.read_time_s, *target.read_times_s):
+            devices.load_card(target.card).check_time(time_s)
     return study
+
+
+def _named_alike(study: Study) -> Study:
+    """The study with every code under its own name, in which options have one order."""
+    return dataclasses.replace(
+        study,
+        menu=tuple(code.name for code in read_menu(study.menu)),
+        uniform=tuple(parse(code).name for code in study.uniform),
+        strategies=tuple((row, tuple(parse(code).name for code in codes)) for row, codes in study.strategies),
+    )
+
+
+def _place(target: Target) -> tuple[object, ...]:
+    """What makes a card and its times the same."""
+    return devices.load_card(target.card).name, float(target.read_time_s), target.read_times_s, target.over
+
+
+def _check_kind(study: Study, path: Path) -> None:
+    """What only some kinds of study have or need."""
+    for name, kind in ONLY.items():
+        if getattr(study, name) and study.kind != kind:
+            raise ValueError(f"{path}: {name} belong to a study of kind '{kind}', this is '{study.kind}'; remove them")
+    if study.kind == "protection" and not study.strategies:
+        raise ValueError(f"{path}: a study of kind 'protection' needs strategies; see {STUDIES / 'protection.toml'}")
+    for row, codes in study.strategies:
+        if len(codes) != len(study.budgets):
+            raise ValueError(
+                f"{path}: the strategy '{row}' needs a code for each of {len(study.budgets)} budgets, got {len(codes)}"
+            )
+    for target in study.cards:
+        if target.over not in get_args(Over):
+            raise ValueError(f"{path}: over is one of {', '.join(get_args(Over))}, got '{target.over}'; correct it")
+        if target.read_times_s and study.kind == "calibration":
+            raise ValueError(f"{path}: a calibration study reads at one time; write read_time_s for read_times_s")
 
 
 def find_parts(study: Study) -> tuple[physcomp.Network, physcomp.Images, physcomp.Images, physcomp.Images]:

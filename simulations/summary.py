@@ -2,15 +2,18 @@
 
 import json
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from scipy.stats import spearmanr
 
+import devices
 import physcomp
 from devices.files import replacing
-from simulations.engine import JOINT, UNCOUPLED, CardRun, Run
+from physcomp.codes import Medium
+from simulations.engine import JOINT, TRAINED, UNCOUPLED, CardRun, Run, budget_of
 from simulations.ledger import Row
 from simulations.readback import Trial, spread
 
@@ -32,7 +35,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "seed": run.study.seed,
         "network": {
             "name": run.network.name,
-            "weights": run.cards[0].plans[0].weights,
+            "weights": run.weights,
             "sha256": run.network.sha256,
         },
         "clean_accuracy": run.clean.accuracy,
@@ -45,33 +48,60 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def _card(run: Run, card: CardRun) -> dict[str, Any]:
-    results = [_result(run, card, plan) for plan in card.plans]
+    practical = _practical(card)
+    results = [_result(run, card, plan, practical) for plan in card.plans]
     return {
         "card": card.plans[0].card,
         "card_sha256": card.plans[0].card_sha256,
-        "read_time_s": card.target.read_time_s,
+        "clean_accuracy": run.clean.accuracy,
+        "read_time_s": card.read_time_s,
+        "read_times_s": list(card.target.read_times_s),
+        "over": card.target.over,
         "bits_per_cell": card.plans[0].bits_per_cell,
+        "bits_per_cell_bch": practical,
         "storage": card.plans[0].storage,
         "shrinkage_of_predictions": card.shrinkage,
         "results": results,
-        "rank_correlation": rank_correlation(results),
+        "rank_correlation": rank_correlation([r for r in results if r["method"] != TRAINED]),
         "goals": _goals(run, results),
     }
 
 
-def _result(run: Run, card: CardRun, plan: physcomp.Plan) -> dict[str, Any]:
+def _practical(card: CardRun) -> float | None:
+    """Bits a cell with a BCH code, at all times of the card; None where its errors are too many for any."""
+    medium = Medium(
+        devices.load_card(card.target.card), card.target.read_time_s, storage="bch", span_s=card.target.read_times_s
+    )
+    try:
+        return medium.bits_per_cell
+    except ValueError:
+        return None
+
+
+def _cells_bch(plan: physcomp.Plan, practical: float | None) -> float | None:
+    """Cells of a plan whose bits are stored with a BCH code; None where none is strong enough."""
+    if practical is None:
+        return None
+    analog = plan.ledger["analog"]
+    return analog + (plan.cells - analog) * plan.bits_per_cell / practical
+
+
+def _result(run: Run, card: CardRun, plan: physcomp.Plan, practical: float | None) -> dict[str, Any]:
+    """What came of a plan; a trained plan's own predictions were made before training and are left out."""
     over = spread(_trials(card.rows_of(plan)))
+    cells_bch = _cells_bch(plan, practical)
     proof = plan.proof
     return {
         "method": plan.method,
-        "budget_cells_per_weight": plan.budget,
-        "cells_per_weight": plan.cells_per_weight,
+        "budget_cells_per_weight": budget_of(plan, run.weights),
+        "cells_per_weight": plan.cells / run.weights,
+        "cells_per_weight_bch": None if cells_bch is None else cells_bch / run.weights,
         "trials": over.trials,
         "accuracy_mean": over.accuracy_mean,
         "accuracy_sd": over.accuracy_sd,
         "loss_mean": over.loss_mean,
         "loss_sd": over.loss_sd,
-        "predicted_loss_increase": proof.predicted_loss_increase,
+        "predicted_loss_increase": None if plan.method == TRAINED else proof.predicted_loss_increase,
         "measured_loss_increase": over.loss_mean - run.clean.loss,
         "energy": proof.energy,
         "lower_bound": proof.lower_bound,
@@ -121,7 +151,7 @@ def _goals(run: Run, results: list[dict[str, Any]]) -> dict[str, Any]:
 def _against(joint: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, Any]:
     """The joint plan against the best of the other methods that take no more cells than it was allowed."""
     budget = joint["budget_cells_per_weight"]
-    others = [r for r in results if r["method"] != JOINT and r["cells_per_weight"] <= budget]
+    others = [r for r in results if r["method"] not in (JOINT, TRAINED) and r["cells_per_weight"] <= budget]
     best = min(others, key=lambda r: r["loss_mean"])
     ratio = joint["loss_mean"] / best["loss_mean"]
     points = joint["accuracy_mean"] - max(r["accuracy_mean"] for r in others)
@@ -132,6 +162,21 @@ def _against(joint: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, 
         "accuracy_minus_best_other": points,
         "holds": ratio <= 1 + LOSS_MARGIN and points >= -ACCURACY_MARGIN,
     }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is printed of a card.
+
+    Args:
+        columns: heads of a table.
+        rows: its rows.
+        lines: what it shows, in sentences.
+    """
+
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    lines: list[str]
 
 
 def table_rows(card: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -193,6 +238,11 @@ def findings(card: dict[str, Any], summary: dict[str, Any]) -> list[str]:
             + ("goal met." if goals["float32_goal_met"] else f"goal MISSED ({FLOAT32_RATIO:g} ×).")
         )
     return lines
+
+
+def report(card: dict[str, Any], summary: dict[str, Any]) -> Report:
+    """Every result of a card, and what they show."""
+    return Report(TABLE_COLUMNS, table_rows(card), findings(card, summary))
 
 
 def save(summary: dict[str, Any], folder: Path) -> None:

@@ -1,3 +1,6 @@
+import copy
+import dataclasses
+import hashlib
 import json
 
 import h5py
@@ -28,12 +31,71 @@ def chip(tiny, mixed):
     return physcomp.store(tiny, mixed, seed=3)
 
 
+WRITTEN = ("digits", "signs", "masks", "scales", "biases", "norms")
+
+
 def test_the_ledger_counts_the_bits_and_cells_really_written(chip, mixed):
-    bits = sum(mixed.ledger[name] for name in ("digits", "signs", "scales", "biases", "norms")) * mixed.bits_per_cell
+    bits = sum(mixed.ledger[name] for name in WRITTEN) * mixed.bits_per_cell
     assert len(chip.bits) == pytest.approx(bits)
     assert chip.cells.levels.size == mixed.ledger["analog"]
     assert mixed.ledger["plan"] * mixed.bits_per_cell == pytest.approx(13 * 5)  # 13 groups, 30 codes: 5 bits
     assert mixed.cells_per_weight == pytest.approx(sum(mixed.ledger.values()) / 270)
+
+
+PROTECTED = (
+    *(
+        "pruned",
+        "digital(3)",
+        "coded(3)",
+        "sparse(50,digital(2))",
+        "sparse(50,digital(2),9)",
+        "sparse(60,digital(1),4)",
+    ),
+    *("sparse(50,analog(1,clip=20%))", "sparse(50,hybrid(2,1,split),2)", "analog(1,split)", "analog(1.5,sensitive)"),
+    *("analog(3,sensitive=30%)", "mixed(digital(4),analog(1),25%)", "analog(1,clip)", "analog(2,pair,levels=4)"),
+)
+
+
+@pytest.fixture(scope="module")
+def protected(tiny, tiny_images):
+    return physcomp.build_model(tiny, tiny_images, card="pcm-nandakumar", read_time_s=3600.0, menu=PROTECTED)
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_masks_signs_and_cells_of_every_protection_have_their_place_in_the_ledger(protected, tiny, tmp_path, turn):
+    choice = (np.arange(len(protected.loss), dtype=np.int64) * 3 + turn * 5) % len(protected.menu)
+    plan = plan_of(protected, choice, method="mixed", shrinkage=0.0)
+    stored = physcomp.store(tiny, plan, seed=1)
+    assert len(stored.bits) == pytest.approx(sum(plan.ledger[name] for name in WRITTEN) * plan.bits_per_cell)
+    assert stored.cells.levels.size == plan.ledger["analog"]
+    sizes = np.concatenate([np.full(layer.groups, layer.weights) for layer in protected.layers])
+    codes = [protected.menu[index] for index in choice]
+    for name in ("masks", "signs"):
+        bits = sum(getattr(code, f"{name[:-1]}_bits")(int(size)) for code, size in zip(codes, sizes, strict=True))
+        assert plan.ledger[name] * plan.bits_per_cell == pytest.approx(bits)
+    assert plan.ledger["masks"] > 0
+    assert plan.ledger["digits"] > 0
+    stored.save(tmp_path / "chip.h5")
+    state, again = stored.read_back(), physcomp.load_chip(tmp_path / "chip.h5").read_back()
+    assert all(torch.equal(state[name], again[name]) for name in state)
+    for number, layer in enumerate(protected.layers):
+        back = state[f"{layer.name}.weight"].numpy().reshape(layer.rows.shape)
+        for group, index in enumerate(plan.layers[number].codes):
+            code = protected.menu[index]
+            if not code.analog_cells(layer.weights):  # noiseless codes come back as they are to be written
+                target = protected.target(number, code)[group] if code.name != "pruned" else 0
+                np.testing.assert_allclose(back[group], target, rtol=1e-5, atol=1e-7)
+
+
+def test_a_plan_from_before_masks_had_their_own_entry_still_loads_and_stores(protected, tiny):
+    plan = physcomp.uniform_plan(protected, "sparse(50,digital(2))", shrinkage=0.0)
+    ledger = dict(plan.ledger)
+    ledger["digits"] += ledger.pop("masks")
+    old = dataclasses.replace(plan, ledger=ledger)
+    loaded = physcomp.Plan.from_json(old.to_json())
+    assert loaded == old
+    assert loaded.cells == pytest.approx(plan.cells)
+    np.testing.assert_array_equal(physcomp.store(tiny, loaded).bits, physcomp.store(tiny, plan).bits)
 
 
 def test_a_chip_on_the_ideal_card_reads_back_the_network_but_for_stated_errors(tiny, tiny_images):
@@ -129,6 +191,35 @@ def test_a_plan_refuses_another_network_and_another_card(tiny, mixed):
         physcomp.store(other, mixed)
     with pytest.raises(ValueError, match="made for card pcm-zarcone:one-device, got pcm-nandakumar"):
         physcomp.store(tiny, mixed, card=devices.load_card("pcm-nandakumar"))
+
+
+def test_a_plan_refuses_its_network_with_one_weight_changed_and_its_card_with_one_number_changed(tiny, mixed):
+    changed = copy.deepcopy(tiny.module)
+    with torch.no_grad():
+        next(changed.parameters()).view(-1)[3] += 1e-6
+    with pytest.raises(ValueError, match=r"made for network tiny with sha256 \w+…, got tiny"):
+        physcomp.store(dataclasses.replace(tiny, module=changed), mixed)
+    card = devices.load_card("pcm-zarcone:one-device")
+    other = devices.Card.from_text(card.text.replace("0.1", "0.11", 1), card.variant)
+    assert other.name == card.name
+    with pytest.raises(ValueError, match="got pcm-zarcone:one-device of other content"):
+        physcomp.store(tiny, mixed, card=other)
+
+
+def test_a_chip_file_with_the_card_of_another_plan_is_refused(chip, tmp_path):
+    path = tmp_path / "chip.h5"
+    chip.save(path)
+
+    def change(file):
+        del file["card"]
+        text = devices.load_card("pcm-nandakumar").text
+        file["card"] = text
+        file["card"].attrs["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+        file.attrs["variant"] = ""
+
+    _with(path, change)
+    with pytest.raises(ValueError, match="its card is not the one of its plan"):
+        physcomp.load_chip(path)
 
 
 @pytest.mark.parametrize(

@@ -18,18 +18,41 @@ NAMES = (
     "sparse(50,analog(1))",
     "sparse(75,analog(2,plain))",
     "sparse(90,hybrid(2,1))",
+    "sparse(50,analog(1,levels=4,raw))",
+    "sparse(60,analog(1,split))",
+    "sparse(60,analog(2,pair,clip=10%))",
+    "sparse(50,hybrid(2,1,split,clip))",
+    "sparse(50,mixed(digital(4),analog(1),25%))",
+    "sparse(60,digital(2),5)",  # 50 weights: ten runs
+    "sparse(60,digital(1.58),9)",  # five runs and a shorter one
+    "sparse(50,digital(2),7)",
+    "sparse(10,digital(2),9)",  # all but one run
+    "sparse(60,analog(1),9)",
+    "sparse(60,analog(2,pair),10)",
+    "sparse(50,hybrid(2,1),3)",
+    "sparse(50,analog(1,split,clip),7)",
+    "sparse(50,analog(1),60)",  # longer than a row
 )
+DIGITAL = ("sparse(50,digital(1))", "sparse(75,digital(2))", "sparse(75,digital(2.58))", "sparse(90,digital(4))")
+NOISY = [name for name in NAMES if "analog" in name or "hybrid" in name]
+CARDS = [("pcm-zarcone", 0.0), ("pcm-nandakumar", 86400.0)]
 
 
-def medium_of(card: str) -> Medium:
-    return Medium(devices.load_card(card), 0.0)
+def medium_of(card: str, time_s: float = 0.0) -> Medium:
+    return Medium(devices.load_card(card), time_s)
 
 
 def round_trip(code, rows, scales, medium):
     encoded = code.encode(rows, scales, medium)
     cells = devices.program(medium.card, encoded.levels, seed=3)
-    read = type(encoded)(encoded.bits, cells.read(time_s=0.0))
+    read = type(encoded)(encoded.bits, cells.read(time_s=medium.written_for_s))
     return encoded, code.decode(read, scales, rows.shape[1], medium)
+
+
+def fitted(code: Sparse, rows, medium):
+    """Scales as targets have them: of the weights that are written."""
+    kept = code.survivors(rows)
+    return fit_scales(code.inner, kept, np.ones(kept.shape), medium)
 
 
 @pytest.mark.parametrize(("weights", "kept"), [(w, k) for w in range(1, 9) for k in range(w + 1)])
@@ -66,17 +89,21 @@ def test_masks_with_unlike_numbers_of_ones_are_refused():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sparse_code_on_the_ideal_card_gives_the_stated_mean_exactly(name, rows):
     code, medium = parse(name), medium_of("ideal")
-    scales = fit_scales(code, rows, np.ones(rows.shape), medium)
-    mean, variance = code.error(rows, scales, medium)
-    encoded, back = round_trip(code, rows, scales, medium)
-    assert np.all(variance == 0)
-    np.testing.assert_allclose(back, rows + mean, atol=float(4 * 2**-24 * np.abs(rows).max()))
+    for scales in (fitted(code, rows, medium), fit_scales(code, rows, np.ones(rows.shape), medium)):
+        mean, variance = code.error(rows, scales, medium)
+        encoded, back = round_trip(code, rows, scales, medium)
+        assert np.all(variance == 0)
+        np.testing.assert_allclose(back, rows + mean, atol=float(4 * 2**-24 * np.abs(rows).max()))
+    assert np.all(back[~code.mask(rows)] == 0)
     assert encoded.bits.shape == (len(rows), code.digital_bits(rows.shape[1]))
     assert encoded.levels.shape == (len(rows), code.analog_cells(rows.shape[1]))
+    bits = encoded.bits.shape[1] + code.scale_bits
+    assert code.cost(50, medium) == pytest.approx(bits / medium.bits_per_cell + encoded.levels.shape[1])
     assert code.name == name
+    assert parse(code.name) == code
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "digital" in name])
+@pytest.mark.parametrize("name", DIGITAL)
 def test_survivors_on_levels_are_read_back_exactly_from_noisy_cells(name):
     code, medium = parse(name), medium_of("pcm-zarcone")
     generator = np.random.default_rng(4)
@@ -91,20 +118,81 @@ def test_survivors_on_levels_are_read_back_exactly_from_noisy_cells(name):
     np.testing.assert_array_equal(back, rows)
 
 
-@pytest.mark.parametrize("name", ["sparse(50,analog(1))", "sparse(90,hybrid(2,1))"])
-def test_moments_of_sparse_analog_read_back_are_the_stated_ones(name, rows):
-    code, medium, chips = parse(name), medium_of("pcm-zarcone"), 400
-    scales = fit_scales(code, rows, np.ones(rows.shape), medium)
+@pytest.mark.parametrize("name", NOISY)
+@pytest.mark.parametrize(("card", "time_s"), CARDS)
+def test_moments_of_sparse_analog_read_back_are_the_stated_ones(name, card, time_s, rows):
+    code, medium, chips = parse(name), medium_of(card, time_s), 400
+    scales = fitted(code, rows, medium)
     mean, variance = code.error(rows, scales, medium)
     copies = np.tile(rows, (chips, 1))
     _, back = round_trip(code, copies, np.tile(scales, chips), medium)
     error = (back.astype(np.float64) - copies).reshape(chips, *rows.shape)
     live = variance > 0
-    # The mean of 400 chips is normal with sd √(variance / 400); 200 weights stay within 5 sd but for 1e-4.
-    assert np.abs((error.mean(axis=0) - mean)[live] / np.sqrt(variance[live] / chips)).max() < 5
-    # The variance of 400 chips, averaged over at least 30 weights, has sd √(2/12000) = 1.3 %: 10 % is seven of them.
-    assert (error.var(axis=0)[live] / variance[live]).mean() == pytest.approx(1, abs=0.1)
+    assert live.any()
+    if "levels" not in name:  # a rarely wrong decision is far from normal: its sums are held to it below
+        # The mean of 400 chips is normal with sd √(variance / 400); 200 weights stay within 5 sd but for 1e-4, 5.5
+        # with the skew of drift.
+        assert np.abs((error.mean(axis=0) - mean)[live] / np.sqrt(variance[live] / chips)).max() < 5.5
+        # The variance of 400 chips, averaged over at least 30 weights, has sd √(2/12000) = 1.3 %: 10 % is seven.
+        assert (error.var(axis=0)[live] / variance[live]).mean() == pytest.approx(1, abs=0.1)
+    assert abs((error.mean(axis=0) - mean).sum()) < 5 * np.sqrt(variance.sum() / chips) + 1e-6
+    assert error.var(axis=0).sum() == pytest.approx(variance.sum(), rel=0.1)
     assert np.all(error[:, ~live] == error[:1, ~live])
+
+
+def test_whole_runs_are_kept_those_of_the_largest_sum_of_squares(rows):
+    code = parse("sparse(60,digital(2),9)")  # six runs of 9, 9, 9, 9, 9 and 5 weights: two are kept
+    for row, mask in zip(rows, code.mask(rows), strict=True):
+        sums = [float((row[at : at + 9].astype(np.float64) ** 2).sum()) for at in range(0, 50, 9)]
+        kept = [mask[at : at + 9] for at in range(0, 50, 9)]
+        assert all(run.all() or not run.any() for run in kept)
+        chosen = [number for number, run in enumerate(kept) if run.any()]
+        best = max(itertools.combinations(range(6), 2), key=lambda pair: sum(sums[at] for at in pair))
+        assert len(chosen) == 2
+        assert sum(sums[at] for at in chosen) == pytest.approx(sum(sums[at] for at in best))
+
+
+def test_a_shorter_last_run_costs_as_much_as_any_other_and_comes_back_where_it_was():
+    code, medium = parse("sparse(60,analog(1),9)"), medium_of("ideal")
+    rows = np.full((2, 50), 0.01, np.float32)
+    rows[0, 45:], rows[1, :9] = 1.0, 1.0  # the last run, of five weights, is kept in the first row only
+    rows[:, 9:18] = 0.5
+    encoded, back = round_trip(code, rows, np.ones(2, np.float32), medium)
+    assert encoded.levels.shape == (2, 18)
+    assert code.digital_bits(50) == 4 + 18  # C(6, 2) = 15 masks take four bits; a sign for each weight written
+    np.testing.assert_allclose(back, np.where(rows > 0.1, rows, 0), atol=1e-6)
+    np.testing.assert_array_equal(code.among(rows, rows)[0], [0.5] * 9 + [1.0] * 5 + [0.0] * 4)
+
+
+def test_nothing_is_filled_up_where_every_run_is_kept():
+    assert [parse("sparse(1,digital(2),9)").kept(weights) for weights in (5, 9, 50)] == [5, 9, 50]
+    assert parse("sparse(90,digital(2),9)").kept(9) == 9  # at least one run
+
+
+def test_a_structured_mask_takes_a_fraction_of_the_bits():
+    # 16 of 64 kernels: ⌈log2 C(64, 16)⌉ = 49 bits, where 144 of 576 single weights take 463.
+    assert parse("sparse(75,digital(1),9)").mask_bits(576) == 49
+    assert parse("sparse(75,digital(1),9)").digital_bits(576) == 49 + 144
+    assert parse("sparse(75,digital(1))").mask_bits(576) == 463
+
+
+def test_bits_of_a_sparse_code_are_its_masks_signs_and_digits():
+    code = parse("sparse(50,analog(1,clip=10%))")
+    # 50 of 100 weights, 5 of them outliers of 16 bits, 45 with a sign.
+    assert code.mask_bits(100) == mask_bits(100, 50) + mask_bits(50, 5)
+    assert code.digital_bits(100) == code.mask_bits(100) + 5 * 16 + 45
+    assert code.sign_bits(100) == 45
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25, 0.1, 0.03])
+@pytest.mark.parametrize("run", [1, 9])
+def test_masks_written_take_the_entropy_of_their_share_and_never_a_percent_more(share, run):
+    code = parse(f"sparse({100 * (1 - share):g},digital(1){f',{run}' if run > 1 else ''})")
+    rows = np.random.default_rng(0).standard_normal((64, 576 * run)).astype(np.float32)
+    bits = encode_mask(code._mask(rows)).size
+    kept = code.kept_runs(576 * run) / 576
+    entropy = -576 * 64 * (kept * np.log2(kept) + (1 - kept) * np.log2(1 - kept))
+    assert 0.9 * entropy < bits <= entropy  # C(n, k) ≤ 2^(n h(k/n)); below by ½ log2(2π k (1 - k/n)) a group
 
 
 def test_the_largest_weights_are_kept_and_the_first_of_equal_ones():
@@ -133,7 +221,15 @@ def test_a_quarter_of_the_weights_at_one_bit_takes_a_known_number_of_bits():
         "sparse(100,digital(1))",
         "sparse(50)",
         "sparse(50,pruned)",
+        "sparse(50,float32)",
+        "sparse(50,analog(1.5,sensitive))",
+        "sparse(50,analog(1.5,sensitive,split))",
+        "sparse(50,sparse(50,digital(1)))",
         "sparse(50,digital(0))",
+        "sparse(50,digital(2),0)",
+        "sparse(50,digital(2),-9)",
+        "sparse(50,digital(2),9.5)",
+        "sparse(50,digital(2),9,9)",
         "sparse(50,coded(3))",
     ],
 )

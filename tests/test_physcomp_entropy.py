@@ -68,6 +68,23 @@ def test_coded_size_of_a_network_is_close_to_its_empirical_entropy():
     assert size.entropy_bits < size.bits < 1.01 * size.entropy_bits
 
 
+@pytest.mark.parametrize("bits", [1.58, 2.32, 3.91, 4, 8])
+def test_the_embedded_network_takes_its_entropy_and_less_than_a_percent_more(bits, data_dir):
+    code, medium = Coded(bits), Medium(devices.load_card("ideal"), 0.0)
+    digits, written = [], 0
+    for layer in physcomp.layers_of(physcomp.load_network(data_dir / "fashion-cnn.toml").module):
+        scales = fit_scales(code, layer.rows, np.ones(layer.rows.shape), medium)
+        digits.append(code._digits(layer.rows, scales))
+        written += code.written_bits(layer.rows, scales)
+    size = entropy.coded_size(digits, code.count)
+    assert size.weights == 97552
+    assert size.bits == written  # what chips hold is what is measured
+    # Three levels have so little information that the 250 widths of six bits are a percent of it by themselves.
+    widths = 250 * entropy.WIDTH_BITS if bits < 2 else 0
+    assert size.bits - widths < 1.01 * size.entropy_bits
+    assert size.bits < 1.015 * size.entropy_bits
+
+
 def test_a_stream_cut_short_is_refused():
     bits = entropy.write(gaussian_digits(15, 4, 50, 2.0), 15)
     with pytest.raises(ValueError, match="are no stream of 4 groups"):
@@ -117,7 +134,8 @@ def test_the_ledger_counts_the_stream_really_written_and_the_chip_reads_it(model
     choice = np.arange(len(model.loss)) % len(model.menu)
     plan = physcomp.plan_of(model, choice, method="mixed", shrinkage=0.0)
     chip = physcomp.store(tiny, plan, seed=1)
-    bits = sum(plan.ledger[name] for name in ("digits", "signs", "scales", "biases", "norms")) * plan.bits_per_cell
+    parts = ("digits", "signs", "masks", "scales", "biases", "norms")
+    bits = sum(plan.ledger[name] for name in parts) * plan.bits_per_cell
     assert len(chip.bits) == pytest.approx(bits)
     chip.save(tmp_path / "chip.h5")
     loaded = physcomp.load_chip(tmp_path / "chip.h5").read_back()

@@ -13,7 +13,8 @@ from physcomp.codes.base import to_bfloat16
 from physcomp.finetuning import Finetuned, Recipe, finetune, rewritten
 from physcomp.groups import Layer
 from physcomp.imitation import StoredLayer
-from physcomp.plan import LayerPlan, Plan, pack_rows, plan_of
+from physcomp.layerplan import LayerPlan, pack_rows
+from physcomp.plan import Plan, plan_of
 from physcomp.targets import has_target
 
 CODES = (
@@ -78,6 +79,7 @@ def test_what_is_imitated_without_noise_is_the_mean_that_the_code_states(
     name: str, rows: np.ndarray, medium: Medium
 ) -> None:
     layer = stored_layer(name, rows, 0.25, medium)
+    layer.prune(1.0)
     code: Code = parse(name)
     mean, _ = code.error(layer.latent(), layer.scales(), medium)
     np.testing.assert_allclose(layer().detach().numpy(), layer.latent() + mean, rtol=1e-6, atol=1e-7)
@@ -134,6 +136,7 @@ def test_groups_that_store_nothing_get_no_gradient(name: str, rows: np.ndarray, 
 
 def test_the_mask_of_a_sparse_code_stays(rows: np.ndarray, medium: Medium) -> None:
     layer = stored_layer("sparse(80,digital(1))", rows[:6], 0.25, medium)
+    layer.prune(1.0)
     kept = layer.read_back() != 0
     assert kept.sum(axis=1).tolist() == [10] * 6
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
@@ -145,6 +148,20 @@ def test_the_mask_of_a_sparse_code_stays(rows: np.ndarray, medium: Medium) -> No
     found = layer.read_back()
     np.testing.assert_array_equal(found != 0, kept)
     assert (np.sign(found) != np.sign(rows[:6]))[kept].any()  # yet signs have changed
+
+
+def test_weights_that_a_sparse_code_drops_fade_out_the_smallest_first(rows: np.ndarray, medium: Medium) -> None:
+    layer = stored_layer("sparse(80,digital(1))", rows[:6], 0.25, medium)
+    size = np.abs(layer.latent())
+    before = layer.read_back(fading=True)
+    kept = layer.read_back() != 0
+    np.testing.assert_array_equal(before[~kept], layer.latent()[~kept])
+    layer.prune(0.5)  # 1 - 0.5^3 of the 80 % are gone: 35 of 50
+    halfway = layer.read_back(fading=True)
+    assert (halfway != 0).sum(axis=1).tolist() == [15] * 6
+    for row in range(6):
+        assert size[row, halfway[row] != 0].min() >= size[row, halfway[row] == 0].max()
+    np.testing.assert_array_equal(layer.read_back(), np.where(kept, before, 0))
 
 
 def test_what_a_noiseless_chip_gives_back_is_the_trained_network_bit_for_bit(

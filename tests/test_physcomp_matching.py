@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from physcomp import chip, plan
+from physcomp import chip, layerplan
 from physcomp.matching import GAINS, Matching
 from physcomp.model import build_model
 from physcomp.plan import menu_of
@@ -66,11 +66,11 @@ def test_matching_keeps_every_digit_and_changes_scales_within_bounds(model, tiny
 def test_a_gain_and_a_shift_that_were_put_in_are_taken_out_again(model, tiny_images):
     plain = plan.uniform_plan(model, "digital(8)", shrinkage=0.0)
     first = plain.layers[0]
-    rows = plan.rows_to_write(first, menu_of(plain), model.layers[0].rows)
+    rows = layerplan.rows_to_write(first, menu_of(plain), model.layers[0].rows)
     weak = dataclasses.replace(
         first,
         scales=tuple(0.75 * scale for scale in first.scales),
-        written=plan.pack_rows(np.float32(0.75) * rows),
+        written=layerplan.pack_rows(np.float32(0.75) * rows),
         biases=tuple(bias + 0.125 for bias in first.biases),
     )
     spoiled = dataclasses.replace(plain, layers=(weak, *plain.layers[1:]))

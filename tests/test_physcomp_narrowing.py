@@ -96,7 +96,8 @@ def test_the_ledger_of_a_narrowed_plan_counts_what_its_chip_holds(
 ) -> None:
     less, plan = narrow(described, plan_without(model, (1, 2, 7), sparse=(5, 11)), card)
     chip = physcomp.store(less.network, plan)
-    bits = sum(plan.ledger[name] for name in ("digits", "signs", "scales", "biases", "norms")) * plan.bits_per_cell
+    kinds = ("digits", "masks", "signs", "scales", "biases", "norms")
+    bits = sum(plan.ledger[name] for name in kinds) * plan.bits_per_cell
     assert len(chip.bits) == pytest.approx(bits)
     assert chip.cells.levels.size == plan.ledger["analog"]
     assert plan.weights == 2 * 9 + 5 * 2 * 9 + 3 * 5 * 4

@@ -5,10 +5,12 @@ import pytest
 
 from physcomp import chip, plan
 from physcomp.codes import parse
+from physcomp.codes.base import to_bfloat16
+from physcomp.factors import factor_of, square_of
 from physcomp.groups import layers_of
 from physcomp.model import build_model
-from physcomp.pruning import kept_of, prune_group, prune_rows, unit_curvature
-from physcomp.rounding import DAMPING, Part
+from physcomp.pruning import kept_of, prune_rows, unit_curvature
+from physcomp.rounding import DAMPING, SHARES, round_rows
 from physcomp.sensitivity import Curvature, curvatures
 from physcomp.targets import targets_of
 
@@ -94,6 +96,58 @@ def test_it_never_loses_more_than_pruning_by_magnitude(weights):
         assert form(matrix, ours[group, :, index] - rows[group]) <= form(matrix, plain[group, :, index] - rows[group])
 
 
+@pytest.mark.parametrize("weights", [5, 64, 150, 450])
+def test_the_factor_gives_the_inverse_curvature_of_the_weights_that_count(weights):
+    """Of one panel, of several, and of so many weights that it is found in float32."""
+    curvature = curvature_of(1, weights, 2 * weights, seed=8)
+    inside = np.flatnonzero(np.arange(weights) % 7 != 1)
+    order, factor = factor_of(curvature.blocks[0, 0], inside, DAMPING)
+    assert np.all(np.diff(np.diag(curvature.blocks[0, 0])[order]) >= 0)
+    assert np.all(np.triu(factor, 1) == 0)
+    inverse = np.linalg.inv(damped(curvature, 0)[np.ix_(order, order)])
+    np.testing.assert_allclose(factor.T @ factor, inverse, atol=1e-5 * np.abs(inverse).max())
+    np.testing.assert_allclose(
+        square_of(factor.astype(np.float32)), factor.T @ factor, atol=1e-5 * np.abs(inverse).max()
+    )
+
+
+def test_a_curvature_that_is_not_positive_is_refused():
+    with pytest.raises(ValueError, match="not positive definite"):
+        factor_of(np.diag(np.float32([1, -1])), np.arange(2), 0.0)
+
+
+def test_weights_are_dropped_and_rounded_as_by_plain_loops():
+    """More weights than are brought up to date one by one, against the formulas without panels."""
+    rows, curvature = rows_of(2, 150, seed=9), curvature_of(2, 150, 300, seed=9)
+    pruned = prune_rows(rows, curvature, (0.8,))[:, :, 0]
+    rounded, scales = round_rows(rows, curvature, (7,))
+    for group in range(2):
+        matrix = damped(curvature, group)
+        inverse, left, alive = np.linalg.inv(matrix), rows[group].astype(np.float64), np.ones(150, bool)
+        for _ in range(120):
+            pick = int(np.where(alive, left**2 / np.where(alive, np.diag(inverse), 1), np.inf).argmin())
+            left -= left[pick] / inverse[pick, pick] * inverse[:, pick]
+            inverse -= np.outer(inverse[:, pick], inverse[pick]) / inverse[pick, pick]
+            alive[pick] = False
+        np.testing.assert_array_equal(pruned[group] != 0, alive)
+        np.testing.assert_allclose(pruned[group], np.where(alive, left, 0), atol=1e-4)
+
+        order = np.argsort(-np.diag(matrix), kind="stable")
+        factor = np.linalg.cholesky(np.linalg.inv(matrix[np.ix_(order, order)])).T
+        best = np.inf
+        for scale in to_bfloat16(np.abs(rows[group]).max() * SHARES).astype(np.float64):
+            left, found = rows[group, order].astype(np.float64), np.zeros(150)
+            for t in range(150):
+                found[t] = np.clip(np.round(left[t] / scale * 3), -3, 3) / 3 * scale
+                left[t:] -= (left[t] - found[t]) / factor[t, t] * factor[t, t:]
+            error = np.zeros(150)
+            error[order] = found - rows[group, order]
+            if form(matrix, error) < best:
+                best, expected, chosen = form(matrix, error), rows[group] + error, scale
+        assert scales[group, 0] == chosen
+        np.testing.assert_allclose(rounded[group, :, 0], expected, atol=1e-6)
+
+
 def test_without_images_it_prunes_by_magnitude_and_moves_nothing():
     rows = rows_of(4, 30)
     pruned = prune_rows(rows, unit_curvature(rows), (0.8,))[:, :, 0]
@@ -103,12 +157,12 @@ def test_without_images_it_prunes_by_magnitude_and_moves_nothing():
         np.testing.assert_allclose(found[kept], row[kept], rtol=1e-6)
 
 
-def test_several_parts_share_the_number_of_weights_kept():
-    row = np.r_[10 * np.ones(6), 0.1 * np.ones(6)]
-    parts = [Part(np.arange(6), np.eye(6)), Part(np.arange(6, 12), np.eye(6))]
-    (found,) = prune_group(row, parts, (5,))
-    assert np.count_nonzero(found.row[:6]) == 5
-    assert [len(part.places) for part in found.parts] == [5, 0]
+def test_several_blocks_share_the_number_of_weights_kept():
+    row = np.r_[10 * np.ones(6), 0.1 * np.ones(6)].astype(np.float32)[None]
+    eyes = np.tile(np.eye(6, dtype=np.float32), (1, 2, 1, 1))
+    pruned = prune_rows(row, Curvature(np.ones((1, 12)), eyes), (7 / 12,))[0, :, 0]
+    assert np.count_nonzero(pruned[:6]) == 5
+    assert np.count_nonzero(pruned[6:]) == 0
 
 
 def test_a_larger_share_is_pruned_from_what_a_smaller_one_left():
@@ -163,5 +217,5 @@ def test_a_network_stored_sparsely_reads_back_as_planned(tiny, tiny_images):
                 state[f"{layer.name}.weight"].numpy().reshape(expected.shape), expected, rtol=2**-8, atol=1e-6
             )
         bits = sum(layer.groups * (model.menu[number].digital_bits(layer.weights) + 16) for layer in model.layers)
-        stored = made.ledger["digits"] + made.ledger["signs"] + made.ledger["scales"]
+        stored = sum(made.ledger[kind] for kind in ("digits", "signs", "masks", "scales"))
         assert stored * made.bits_per_cell == pytest.approx(bits)

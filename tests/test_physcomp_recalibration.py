@@ -76,3 +76,7 @@ def test_a_state_of_another_network_and_no_bits_are_refused(
         recalibrate(tiny, {}, tiny_images, bits_per_cell=2.0)
     with pytest.raises(ValueError, match="above 0, got 0"):
         recalibrate(tiny, drifted(tiny), tiny_images, bits_per_cell=0)
+    name, tensor = next(iter(drifted(tiny).items()))
+    with pytest.raises(ValueError, match=f"weights in '{name}', the read-back") as caught:
+        recalibrate(tiny, {**drifted(tiny), name: tensor[:1]}, tiny_images, bits_per_cell=2.0)
+    assert "\n" not in str(caught.value)

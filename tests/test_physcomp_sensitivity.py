@@ -6,7 +6,8 @@ from torch.func import functional_call, jacrev
 
 import physcomp
 from physcomp.groups import layers_of
-from physcomp.sensitivity import PASSES, couplings, curvatures
+from physcomp.rounding import round_rows
+from physcomp.sensitivity import NOISE, couplings, curvatures, mixing_of
 
 
 def exact_columns(network, layers, images, perturbations):
@@ -73,7 +74,7 @@ def test_with_less_memory_fewer_neighbours_are_coupled_and_nothing_else_changes(
     layers = layers_of(tiny.module)
     codes = perturbations[0].shape[2]
     groups = sum(layer.groups for layer in layers)
-    little = 8 * PASSES * (codes + 1) ** 2 * groups * size
+    little = 2 * 8 * (codes + 1) ** 2 * groups * size
     whole = couplings(tiny.module, layers, tiny_images, perturbations)
     for full, part in zip(
         whole, couplings(tiny.module, layers, tiny_images, perturbations, memory_bytes=little), strict=True
@@ -107,6 +108,64 @@ def test_probes_estimate_the_curvature_without_bias(tiny, tiny_images):
         error = drawn.std(ddof=1) / np.sqrt(len(drawn))
         assert abs(drawn.mean() - importance.sum()) < 4 * error
         assert error < 0.05 * importance.sum()  # so the check can fail
+
+
+@pytest.mark.parametrize("size", [100, 60, 16])
+def test_curvature_blocks_are_products_of_the_probed_gradients_without_what_the_bias_mends(size):
+    """Blocks of more and fewer weights than are taken one by one, the last one partial."""
+    torch.manual_seed(5)
+    network = physcomp.wrap(nn.Sequential(nn.Flatten(), nn.Linear(100, 4), nn.Tanh(), nn.Linear(4, 3)))
+    images = physcomp.Images(torch.rand(130, 1, 10, 10), torch.zeros(130, dtype=torch.int64))
+    layers = layers_of(network.module)
+    weights = sum(layer.rows.size for layer in layers)
+    found = curvatures(network.module, layers, images, seed=3, memory_bytes=4 * weights * size)
+    parameters = {n: p.detach() for n, p in network.module.named_parameters()}
+    jacobian = jacrev(lambda p: functional_call(network.module, p, (images.pixels,)))(parameters)
+    p = network.module(images.pixels).detach().softmax(1)
+    root = torch.diag_embed(p.sqrt()) - p.unsqueeze(2) * p.sqrt().unsqueeze(1)
+    probed = torch.bmm(root, mixing_of(network.module, images, 1, 3)(slice(0, 130)))[:, :, 0]
+    for layer, curvature in zip(layers, found, strict=True):
+        rows = torch.einsum("nc,ncgw->gnw", probed, jacobian[f"{layer.name}.weight"]).double()
+        bias = torch.einsum("nc,ncg->gn", probed, jacobian[f"{layer.name}.bias"]).double()
+        whole = rows.transpose(1, 2) @ rows / 130
+        np.testing.assert_allclose(curvature.importance, whole.diagonal(dim1=1, dim2=2), rtol=1e-4)
+        crossed = (bias.unsqueeze(1) @ rows / 130).squeeze(1)
+        whole -= crossed.unsqueeze(2) * crossed.unsqueeze(1) / bias.square().mean(1)[:, None, None]
+        width = min(size, layer.weights)
+        assert curvature.blocks.shape == (layer.groups, -(-layer.weights // width), width, width)
+        for number, start in enumerate(range(0, layer.weights, width)):
+            expected = whole[:, start : start + width, start : start + width]
+            block = curvature.blocks[:, number, : expected.shape[1], : expected.shape[2]]
+            np.testing.assert_allclose(block, expected, atol=1e-5 * float(whole.abs().max()))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_curvature_that_the_bias_mends_wholly_can_still_be_factored(seed):
+    """With the same input every time a bias does what any weight does, and rounding errors are left."""
+    torch.manual_seed(seed)
+    network = physcomp.wrap(nn.Sequential(nn.Flatten(), nn.Linear(60, 40)))
+    images = physcomp.Images(torch.rand(1, 1, 6, 10).expand(64, 1, 6, 10), torch.zeros(64, dtype=torch.int64))
+    layers = layers_of(network.module)
+    (curvature,) = curvatures(network.module, layers, images)
+    left = np.einsum("gbii->gbi", curvature.blocks)[:, 0] / curvature.importance.mean(1, keepdims=True)
+    assert left.max() < 2 * NOISE
+    rounded, _ = round_rows(layers[0].rows, curvature, (255,))
+    np.testing.assert_allclose(rounded[:, :, 0], layers[0].rows, atol=0.01)
+
+
+def test_with_less_memory_the_same_signs_are_drawn():
+    torch.manual_seed(6)
+    network = physcomp.wrap(nn.Sequential(nn.Flatten(), nn.Linear(16, 8)))
+    images = physcomp.Images(torch.rand(230, 1, 4, 4), torch.zeros(230, dtype=torch.int64))
+    layers = layers_of(network.module)
+    deltas = [np.random.default_rng(1).random((8, 16, 2)).astype(np.float32)]
+    (much,), (little,) = (
+        couplings(network.module, layers, images, deltas, memory_bytes=memory) for memory in (1 << 30, 1 << 13)
+    )
+    np.testing.assert_allclose(little.importance, much.importance, rtol=1e-4)
+    np.testing.assert_allclose(little.alone, much.alone, rtol=1e-3)
+    (other,) = couplings(network.module, layers, images, deltas, seed=1)
+    assert np.abs(other.importance / much.importance - 1).max() > 0.01
 
 
 def test_grouped_strided_dilated_and_unbiased_convolutions_agree_with_autograd():

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 import physcomp
-from simulations.engine import run_study
+from simulations.engine import run_study, save_joint
 from simulations.ledger import Ledger, Row
 from simulations.progress import Progress
 from simulations.readback import read_back
-from simulations.study import load_study
+from simulations.study import find_parts, load_study
+from simulations.summary import summarize
 
 Write = Callable[..., Path]
 ROOT = Path(__file__).parent.parent
@@ -287,3 +288,36 @@ def test_two_variants_of_a_card_file_are_kept_apart(write_study: Write, tmp_path
 def test_an_infeasible_budget_is_refused_with_the_smallest_feasible_one(write_study: Write, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"takes at least \d\.\d+ cells/weight, got 0\.01"):
         resume(write_study(budgets="[2.0, 0.01]"), tmp_path / "run")
+
+
+def test_a_card_of_several_times_has_one_plan_for_all_and_results_at_each(write_study: Write, tmp_path: Path) -> None:
+    cards = (
+        '[{card = "pcm-nandakumar", read_time_s = 60, read_times_s = [60, 2592000], over = "worst"}, '
+        '{card = "pcm-nandakumar", read_time_s = 60}]'
+    )
+    study = load_study(write_study(cards=cards, budgets="[1.5]", uniform='["analog(1)", "digital(4)"]'))
+    run = run_study(study, tmp_path / "run", Progress())
+    whole = (tmp_path / "run" / "trials.csv").read_bytes()
+    early, late, alone = run.cards
+    assert early.plans == late.plans != alone.plans
+    assert {(plan.read_times_s, plan.over) for plan in late.plans} == {((60.0, 2592000.0), "worst")}
+    assert {plan.read_times_s for plan in alone.plans} == {()}
+    assert [card.read_time_s for card in run.cards] == [60, 2592000, 60]
+    (plan,) = [plan for plan in late.plans if plan.method == "uniform analog(1)"]
+    network, _, _, test = find_parts(study)
+    trials = read_back(plan, test.pixels, test.labels, network=network, trials=3, seed=5, times_s=[60, 2592000])
+    for card in (early, late):
+        mine = [(t.seed, t.loss) for t in trials if t.time_s == card.read_time_s]
+        assert [(row.seed, row.loss) for row in card.rows_of(plan)] == mine
+    lines = whole.splitlines(keepends=True)
+    (tmp_path / "run" / "trials.csv").write_bytes(b"".join(lines[:8]))
+    run_study(study, tmp_path / "run", Progress())
+    assert (tmp_path / "run" / "trials.csv").read_bytes() == whole
+    cards_ = summarize(run)
+    assert [card["read_time_s"] for card in (cards_, *cards_["further_cards"])] == [60, 2592000, 60]
+    assert [card["over"] for card in (cards_, *cards_["further_cards"])] == ["worst", "worst", "mean"]
+    save_joint(run, tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").glob("plan-*.json")} == {
+        "plan-1.5.json",
+        "plan-pcm-nandakumar-60s-1.5.json",
+    }

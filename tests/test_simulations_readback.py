@@ -1,5 +1,6 @@
 """Read-back: chips and plans, times and repeated reads, spreads, and what is refused."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,9 +151,14 @@ def test_a_chip_of_another_network_is_refused(
     network: physcomp.Network, tiny: physcomp.Network, pictures: physcomp.Images, drifting: physcomp.Plan
 ) -> None:
     chip = physcomp.store(network, drifting)
-    with pytest.raises(ValueError, match="network tiny") as caught:
+    with pytest.raises(ValueError, match="got tiny") as caught:
         read_back(chip, pictures.pixels, pictures.labels, network=tiny)
     assert "\n" not in str(caught.value)
+    changed = copy.deepcopy(network.module)
+    with torch.no_grad():
+        next(changed.parameters()).mul_(1.5)
+    with pytest.raises(ValueError, match=r"made for network .* got"):
+        read_back(chip, pictures.pixels, pictures.labels, network=physcomp.wrap(changed, network.name))
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 1)), min_size=2, max_size=20))

@@ -223,3 +223,32 @@ def test_a_missing_network_and_a_missing_folder_are_named(write_study: Write, tm
         study = load_study(write_study(**{name: f'"{missing}"'}))
         with pytest.raises(ValueError, match=str(tmp_path / missing)):
             find_parts(study)
+
+
+def test_several_times_count_and_levels_are_written_for_the_last_unless_told_otherwise(write_study: Write) -> None:
+    (target,) = load_study(write_study(cards='[{card = "pcm-nandakumar", read_times_s = [60, 3600]}]')).cards
+    assert target == Target("pcm-nandakumar", 3600.0, (60.0, 3600.0), "mean")
+    assert target.measured_s == (60.0, 3600.0)
+    card = '{card = "pcm-nandakumar", read_time_s = 100, read_times_s = [3600], over = "worst"}'
+    (target,) = load_study(write_study(cards=f"[{card}]")).cards
+    assert target == Target("pcm-nandakumar", 100, (3600.0,), "worst")
+    assert Target("pcm-nandakumar", 60.0).measured_s == (60.0,)
+
+
+@pytest.mark.parametrize(
+    ("card", "told"),
+    [
+        ('card = "pcm-nandakumar", read_times_s = [60], over = "best"', "over is one of mean, worst, got 'best'"),
+        ('card = "pcm-zarcone", read_times_s = [0, 86400]', "86400"),
+        ('card = "pcm-nandakumar", read_times_s = 60', "a field has the wrong form"),
+        ('card = "pcm-nandakumar", read_times_s = ["late"]', "late"),
+    ],
+)
+def test_flawed_times_of_a_card_are_refused(write_study: Write, card: str, told: str) -> None:
+    assert told in refusal(write_study(cards=f"[{{{card}}}]"))
+
+
+def test_a_calibration_study_reads_at_one_time(write_study: Write) -> None:
+    card = '{card = "pcm-nandakumar", read_times_s = [60, 3600]}'
+    path = write_study(kind='"calibration"', image_counts="[64]", parts=None, cards=f"[{card}]")
+    assert "a calibration study reads at one time" in refusal(path)

@@ -39,8 +39,9 @@ def parse(name: str) -> Code:
     Args:
         name: `pruned`, `float32`, `digital(bits)` (bits may be a fraction: 1.58 are three levels), `coded(bits)` (the
             same, entropy-coded), `analog(cells)`, `hybrid(bits,cells)`, `sparse(percent,code)` with a mask and
-            one of these for the weights that are not zero, or `mixed(large,small,share)` with two of them for the
-            weights of a group by magnitude. An analog code takes options: `plain` or `pair` for its sign,
+            one of these for the weights that are not zero, `sparse(percent,code,run)` for runs of so many weights
+            that are zero together, or `mixed(large,small,share)` with two of them for the weights of a group by
+            magnitude. An analog code takes options: `plain` or `pair` for its sign,
             `levels=m`, `raw`, and `sensitive` or `sensitive=share`; analog and hybrid codes `split` or `split=share`,
             and `clip` or `clip=share`. A share is a percentage, such as 25%.
 
@@ -70,16 +71,16 @@ def parse(name: str) -> Code:
                 return options.analog(cells, rest)
             case "hybrid", [bits, cells, *rest]:
                 return options.by_magnitude(Hybrid(int(bits), int(cells)), rest)
-            case "sparse", [percent, inner]:
-                return _sparse(float(percent), _inner(inner))
+            case "sparse", [percent, inner, *run] if len(run) <= 1:
+                return _sparse(float(percent), _inner(inner), *map(int, run))
             case "mixed", [large, small, share]:
                 return Mixed(_inner(large), _inner(small), options.share(share))
     except ValueError as error:
         raise ValueError(f"code '{name}': {error}") from None
     raise ValueError(
         f"code '{name}': not a code; write pruned, float32, digital(bits), coded(bits), analog(cells), "
-        "hybrid(bits,cells), sparse(percent,code) or mixed(large,small,share), analog with options such as "
-        "analog(2,plain,split)"
+        "hybrid(bits,cells), sparse(percent,code), sparse(percent,code,run) or mixed(large,small,share), analog with "
+        "options such as analog(2,plain,split)"
     )
 
 
@@ -95,6 +96,6 @@ def _inner(name: str) -> Code:
     return code
 
 
-def _sparse(percent: float, inner: Code) -> Sparse:
+def _sparse(percent: float, inner: Code, run: int = 1) -> Sparse:
     """A digital code inside a mask needs no zero among its levels."""
-    return Sparse(percent, ZeroFree(inner.bits) if isinstance(inner, Digital) else inner)
+    return Sparse(percent, ZeroFree(inner.bits) if isinstance(inner, Digital) else inner, run)

@@ -62,6 +62,10 @@ class Code(ABC):
         """The part of `digital_bits` that keeps signs."""
         return 0
 
+    def mask_bits(self, weights: int) -> int:
+        """The part of `digital_bits` that says which weights are stored in which way."""
+        return 0
+
     def bits_of(self, rows: Rows, scales: Rows) -> NDArray[np.float64]:
         """Bits that each group's share of what is stored takes, without its scale: (groups,)."""
         return np.full(len(rows), float(self.digital_bits(rows.shape[1])))

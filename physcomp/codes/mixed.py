@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from physcomp.codes.analog import Analog
 from physcomp.codes.base import (
     SCALE_BITS,
     Code,
@@ -25,7 +26,9 @@ from physcomp.codes.base import (
     bits_to_bfloat16,
     to_bfloat16,
 )
+from physcomp.codes.hybrid import Hybrid
 from physcomp.codes.masks import decode_mask, encode_mask, mask_bits
+from physcomp.codes.sensitive import Sensitive
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -105,7 +108,7 @@ class Mixed(Code):
         percent = f"{100 * self.share:.6g}%"
         if isinstance(self.large, BFloat16):
             return f"{self.small.name[:-1]},clip{'' if self.share == CLIP else '=' + percent})"
-        if self.large == self.small:
+        if self.large == self.small and isinstance(self.small, Analog | Hybrid | Sensitive):
             return f"{self.small.name[:-1]},split{'' if self.share == SPLIT else '=' + percent})"
         return f"mixed({self.large.name},{self.small.name},{percent})"
 
@@ -125,14 +128,19 @@ class Mixed(Code):
         return self.small.scale_bits if self.large.scale_bits else 0
 
     def kept(self, weights: int) -> int:
-        """Number of large weights in a group."""
-        return min(max(1, int(self.share * weights + 0.5)), max(1, weights - 1))
+        """Number of large weights in a group; inside another code a group may have none at all."""
+        return min(weights, max(1, int(self.share * weights + 0.5)), max(1, weights - 1))
 
     def digital_bits(self, weights: int) -> int:
         """The mask, the small weights' scale, and what the two codes store."""
         kept = self.kept(weights)
         inner = self.large.digital_bits(kept) + self.small.digital_bits(weights - kept)
         return mask_bits(weights, kept) + self._own_bits + inner
+
+    def mask_bits(self, weights: int) -> int:
+        """Its own mask, and those of the two codes."""
+        kept = self.kept(weights)
+        return mask_bits(weights, kept) + self.large.mask_bits(kept) + self.small.mask_bits(weights - kept)
 
     def sign_bits(self, weights: int) -> int:
         """Those of the two codes."""
@@ -156,7 +164,8 @@ class Mixed(Code):
         """Large and small weights of rows to be written."""
         kept = self.kept(rows.shape[1])
         mask = np.zeros(rows.shape, bool)
-        np.put_along_axis(mask, np.argpartition(-np.abs(rows), kept - 1, axis=1)[:, :kept], True, axis=1)
+        if kept:
+            np.put_along_axis(mask, np.argpartition(-np.abs(rows), kept - 1, axis=1)[:, :kept], True, axis=1)
         large, small = (np.nonzero(part)[1].reshape(len(rows), -1) for part in (mask, ~mask))
         if self._own_bits:
             most = np.abs(np.take_along_axis(rows, small, axis=1)).max(axis=1, initial=0)

@@ -74,9 +74,10 @@ class Sensitive(Code):
 
     def digital_bits(self, weights: int) -> int:
         """Which weight has how many cells, and the signs."""
-        return self._mask_bits(weights) + self.single.digital_bits(weights)
+        return self.mask_bits(weights) + self.single.digital_bits(weights)
 
-    def _mask_bits(self, weights: int) -> int:
+    def mask_bits(self, weights: int) -> int:
+        """Which weight has how many cells."""
         if self.share:
             return mask_bits(weights, self._many(weights))
         return mask_bits(self._total(weights) - 1, weights - 1) if weights else 0
@@ -125,7 +126,7 @@ class Sensitive(Code):
 
     def decode(self, encoded: Encoded, scales: Rows, weights: int, medium: Medium) -> Rows:
         """Every cell decoded as a weight of its own, then each weight's mean."""
-        split = self._mask_bits(weights)
+        split = self.mask_bits(weights)
         stored = encoded.bits[:, :split]
         if self.share:
             many = decode_mask(stored, weights, self._many(weights))

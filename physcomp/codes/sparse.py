@@ -5,9 +5,15 @@ takes ⌈log2 C(W, k)⌉ bits (`physcomp.codes.masks`). Since it says where the 
 among its levels: `sparse(75,digital(1))` has three values at about 1.06 bits a weight, of which 0.81 are the mask.
 Which weights are kept, and what makes up for the others, is decided before (`physcomp.pruning`); a row with more
 non-zero weights than are kept loses its smallest.
+
+`sparse(percent, code, run)` keeps or drops whole runs of consecutive weights: with 9 the kernels of 3 × 3 filters, one
+an input channel. The mask has one place a run, and takes a fraction of the bits (`physcomp.structured` says which runs
+to drop). Where the weights are no multiple of the run, the last run is shorter; for the number of weights written not
+to depend on whether it is kept, it is then filled up with zeros, which are written and counted like weights.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +23,9 @@ from physcomp.codes.base import Code, Encoded, Medium, Rows, share_of
 from physcomp.codes.digital import Digital
 from physcomp.codes.hybrid import Hybrid
 from physcomp.codes.masks import decode_mask, encode_mask, mask_bits
+from physcomp.codes.mixed import Mixed
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -53,35 +62,54 @@ class Sparse(Code):
     """A mask, and a code for the weights kept.
 
     Args:
-        percent: of the weights that are zero, more than 0 and less than 100.
-        inner: `ZeroFree`, `Analog` or `Hybrid`, for the others.
+        percent: of the weights, or runs of them, that are zero, more than 0 and less than 100.
+        inner: for the others: `ZeroFree`, `Analog`, `Hybrid`, or a `Mixed` code that allocates no cells.
+        run: so many consecutive weights are kept or dropped together, at least 1.
     """
 
     percent: float
     inner: Code
+    run: int = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.percent < 100:
             raise ValueError(f"sparse: the percentage of zeros is more than 0 and less than 100, got {self.percent:g}")
-        if not isinstance(self.inner, ZeroFree | Analog | Hybrid):
-            raise ValueError(f"sparse: holds digital(bits), analog(cells) or hybrid(bits,cells), not {self.inner.name}")
+        if not isinstance(self.inner, ZeroFree | Analog | Hybrid | Mixed) or self.inner.allocates:
+            raise ValueError(
+                "sparse: holds digital(bits), analog(cells), hybrid(bits,cells), these with split or clip, or "
+                f"mixed(large,small,share), without sensitive; not {self.inner.name}"
+            )
+        if self.run < 1:
+            raise ValueError(f"sparse: a run has at least one weight, got {self.run}; write for example 9, or none")
 
     @property
     def name(self) -> str:
-        """`sparse(percent,code)`."""
-        return f"sparse({self.percent:g},{self.inner.name})"
+        """`sparse(percent,code)`, or `sparse(percent,code,run)`."""
+        run = f",{self.run}" if self.run > 1 else ""
+        return f"sparse({self.percent:g},{self.inner.name}{run})"
+
+    def runs(self, weights: int) -> int:
+        """Runs of so many weights, the last of them perhaps shorter."""
+        return -(-weights // self.run)
+
+    def kept_runs(self, weights: int) -> int:
+        """How many runs of so many weights are kept: the rest to the nearest whole number, at least one if any."""
+        return min(self.runs(weights), max(1, round((1 - self.percent / 100) * self.runs(weights))))
 
     def kept(self, weights: int) -> int:
-        """How many of so many weights are kept: the rest to the nearest whole number, at least one."""
-        return max(1, round((1 - self.percent / 100) * weights))
-
-    def mask_bits(self, weights: int) -> int:
-        """The part of `digital_bits` that is the mask."""
-        return mask_bits(weights, self.kept(weights))
+        """How many of so many weights are written: those of the runs kept, a shorter one filled up."""
+        return min(weights, self.kept_runs(weights) * self.run)
 
     def digital_bits(self, weights: int) -> int:
         """The mask, and what the inner code takes for the weights kept."""
-        return self.mask_bits(weights) + self.inner.digital_bits(self.kept(weights))
+        return self._own_bits(weights) + self.inner.digital_bits(self.kept(weights))
+
+    def mask_bits(self, weights: int) -> int:
+        """Its own mask, and those of the inner code."""
+        return self._own_bits(weights) + self.inner.mask_bits(self.kept(weights))
+
+    def _own_bits(self, weights: int) -> int:
+        return mask_bits(self.runs(weights), self.kept_runs(weights))
 
     def sign_bits(self, weights: int) -> int:
         """Those of the inner code."""
@@ -92,38 +120,64 @@ class Sparse(Code):
         return self.inner.analog_cells(self.kept(weights))
 
     def mask(self, rows: Rows) -> NDArray[np.bool_]:
-        """The weights of each row that are kept: those of largest magnitude, the first of equal ones."""
-        places = np.argsort(-np.abs(rows), axis=1, kind="stable")[:, : self.kept(rows.shape[1])]
-        mask = np.zeros(rows.shape, bool)
+        """The weights of each row that are kept: those of the largest runs, the first of equal ones."""
+        return self._spread(self._mask(rows), rows.shape[1])
+
+    def survivors(self, rows: Rows) -> Rows:
+        """The weights written, in their order: (groups, kept)."""
+        return self.among(rows, rows)
+
+    def among(self, values: NDArray[Number], rows: Rows) -> NDArray[Number]:
+        """Values (groups, weights) at the places of the weights written, 0 where a run is filled up: (groups, kept)."""
+        return self._taken(values, self._mask(rows))
+
+    def _mask(self, rows: Rows) -> NDArray[np.bool_]:
+        """The runs of each row that are kept, (groups, runs): those of the largest sum of squares."""
+        size = np.square(self._in_runs(rows), dtype=np.float64).sum(axis=2)
+        places = np.argsort(-size, axis=1, kind="stable")[:, : self.kept_runs(rows.shape[1])]
+        mask = np.zeros(size.shape, bool)
         np.put_along_axis(mask, places, True, axis=1)
         return mask
 
-    def survivors(self, rows: Rows) -> Rows:
-        """The weights kept, in their order: (groups, kept)."""
-        return self._among(rows, self.mask(rows))
+    def _spread(self, mask: NDArray[np.bool_], weights: int) -> NDArray[np.bool_]:
+        """From runs to weights."""
+        return np.repeat(mask, self.run, axis=1)[:, :weights]
 
-    def _among(self, rows: Rows, mask: NDArray[np.bool_]) -> Rows:
-        return rows[mask].reshape(len(rows), self.kept(rows.shape[1]))
+    def _in_runs(self, values: NDArray[Number]) -> NDArray[Number]:
+        """(groups, weights) to (groups, runs, run), the last run filled up."""
+        missing = self.runs(values.shape[1]) * self.run - values.shape[1]
+        return np.pad(values, ((0, 0), (0, missing))).reshape(len(values), -1, self.run)
+
+    def _taken(self, values: NDArray[Number], mask: NDArray[np.bool_]) -> NDArray[Number]:
+        weights = values.shape[1]
+        taken = self._in_runs(values)[mask].reshape(len(values), self.kept_runs(weights) * self.run)
+        return taken[:, : self.kept(weights)]
+
+    def _placed(self, values: NDArray[Number], mask: NDArray[np.bool_], weights: int) -> NDArray[Number]:
+        """Inverse of `_taken`, with zeros for what was dropped: (groups, weights)."""
+        runs = np.zeros((*mask.shape, self.run), values.dtype)
+        missing = self.kept_runs(weights) * self.run - values.shape[1]
+        runs[mask] = np.pad(values, ((0, 0), (0, missing))).reshape(-1, self.run)
+        return runs.reshape(len(values), -1)[:, :weights]
 
     def error(self, rows: Rows, scales: Rows, medium: Medium) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """That of the inner code where a weight is kept, minus the weight elsewhere."""
-        mask = self.mask(rows)
-        inner_mean, inner_variance = self.inner.error(self._among(rows, mask), scales, medium)
-        mean, variance = -rows.astype(np.float64), np.zeros(rows.shape)
-        mean[mask], variance[mask] = inner_mean.reshape(-1), inner_variance.reshape(-1)
-        return mean, variance
+        mask = self._mask(rows)
+        mean, variance = self.inner.error(self._taken(rows, mask), scales, medium)
+        kept, weights = self._spread(mask, rows.shape[1]), rows.shape[1]
+        mean = np.where(kept, self._placed(mean, mask, weights), -rows.astype(np.float64))
+        return mean, self._placed(variance, mask, weights)
 
     def encode(self, rows: Rows, scales: Rows, medium: Medium) -> Encoded:
         """The masks' bits, then what the inner code stores."""
-        mask = self.mask(rows)
-        inner = self.inner.encode(self._among(rows, mask), scales, medium)
+        mask = self._mask(rows)
+        inner = self.inner.encode(self._taken(rows, mask), scales, medium)
         return Encoded(np.concatenate([encode_mask(mask), inner.bits], axis=1), inner.levels)
 
     def decode(self, encoded: Encoded, scales: Rows, weights: int, medium: Medium) -> Rows:
         """The inner code's weights at their places."""
-        split, kept = self.mask_bits(weights), self.kept(weights)
-        mask = decode_mask(encoded.bits[:, :split], weights, kept)
+        split = self._own_bits(weights)
+        mask = decode_mask(encoded.bits[:, :split], self.runs(weights), self.kept_runs(weights))
         inner = Encoded(encoded.bits[:, split:], encoded.levels)
-        rows = np.zeros(mask.shape, np.float32)
-        rows[mask] = self.inner.decode(inner, scales, kept, medium).reshape(-1)
-        return rows
+        rows = self.inner.decode(inner, scales, self.kept(weights), medium)
+        return self._placed(rows, mask, weights)

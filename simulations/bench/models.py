@@ -1,39 +1,80 @@
 """Building the loss model, against the backward passes it needs."""
 
+import copy
+import os
+import statistics
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch.nn import functional
 
 import physcomp
-from simulations.bench.timing import REPEATS, median_s
+from physcomp.groups import layers_of
+from physcomp.sensitivity import PASS, PROBES, mixing_of
+from physcomp.tape import Tape
+from physcomp.threads import in_threads
+from simulations.bench.timing import REPEATS
 
 DATA = Path("data")  # run from the repository
-IMAGES = 500
-CHUNK = 125
-CARD = "pcm-zarcone"
+IMAGES = 2000
+CARD = "pcm-zarcone:one-device"
 
 
 def main() -> None:
-    """Print the ratio of the room `physcomp`."""
+    """Print the ratios of the room `physcomp`."""
     network = physcomp.load_network(DATA / "fashion-cnn.toml")
     images = physcomp.load_images(DATA / "fashion-mnist", "calibration")[:IMAGES]
-    classes = len(network.classes)
-    threads = torch.get_num_threads()
+    trained = copy.deepcopy(network.module).requires_grad_(True)
+    parameters = list(trained.parameters())
+    tape = Tape(network.module, layers_of(network.module))
+    parts = [slice(start, start + PASS) for start in range(0, IMAGES, PASS)]
+    one, several = (mixing_of(network.module, images, probes, seed=0) for probes in (1, PROBES))
 
-    def backwards() -> None:
-        """One forward pass, and a backward pass for every class and for the probe."""
-        for start in range(0, IMAGES, CHUNK):
-            logits = network.module(images[start : start + CHUNK].pixels)
-            root = functional.softmax(logits, 1).detach()
-            for column in (*range(classes), 0):
-                logits.backward(root * (root[:, column : column + 1]), retain_graph=True)
-        network.module.zero_grad()
+    def passes(part: slice) -> None:
+        """One forward pass, and a backward pass to outputs and weights for each probe."""
+        logits = trained(images.pixels[part])
+        cotangents = logits.detach().softmax(1).sqrt()
+        for probe in range(1 + PROBES):
+            torch.autograd.grad(logits, parameters, cotangents, retain_graph=probe < PROBES)
 
-    yard = median_s(backwards)
-    model = median_s(lambda: physcomp.build_model(network, images, card=CARD))
+    def apart(part: slice) -> None:
+        """The same with every image's gradient kept apart, as the model takes them, in two forward passes."""
+        for mixing in (one, several):
+            for _ in tape.gradients(images.pixels[part], mixing(part)):
+                pass
+
+    def build() -> dict[str, float]:
+        """Seconds of the whole, and of its rounding and pruning: the middle third of its progress."""
+        times = {0.0: time.perf_counter()}
+        physcomp.build_model(
+            network, images, card=CARD, progress=lambda done: times.update({round(done, 9): time.perf_counter()})
+        )
+        whole = time.perf_counter() - times[0.0]
+        rounding = times[round(2 / 3, 9)] - times[round(1 / 3, 9)]
+        return {"loss model without rounding and pruning": whole - rounding, "loss model": whole}
+
+    seconds: dict[str, list[float]] = {}
+    for repeat in range(REPEATS + 1):
+        found = {
+            "yardstick": _seconds(passes, parts),
+            "gradients of every image apart": _seconds(apart, parts),
+            **build(),
+        }
+        for name, value in found.items() if repeat else ():  # the first compiles and warms up
+            seconds.setdefault(name, []).append(value)
+    yard = seconds.pop("yardstick")
     print(
-        f"yardstick: {classes + 1} backward passes over {IMAGES} images, {threads} threads: {yard:.3f} s "
-        f"(median of {REPEATS})"
+        f"yardstick: a forward and {1 + PROBES} backward passes over {IMAGES} images, {os.cpu_count()} threads: "
+        f"{statistics.median(yard):.2f} s (medians of {REPEATS}, ratios with their range)"
     )
-    print(f"loss model of {CARD}: {model / yard:.2f} x")
+    for name, values in seconds.items():
+        ratios = [value / unit for value, unit in zip(values, yard, strict=True)]
+        print(f"{name}, {CARD}: {statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+def _seconds(work: Callable[[slice], None], parts: list[slice]) -> float:
+    started = time.perf_counter()
+    for _ in in_threads(work, parts):
+        pass
+    return time.perf_counter() - started
