@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from physcomp import chip, layerplan
+from physcomp import chip, layerplan, plan
 from physcomp.matching import GAINS, Matching
 from physcomp.model import build_model
 from physcomp.plan import menu_of
