@@ -8,6 +8,8 @@ here, is what Singh and Alistarh take, "WoodFisher", NeurIPS 2020, arXiv 2004.14
 this is pruning by magnitude, which needs no images.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -17,6 +19,8 @@ from physcomp.factors import PANEL, square_of
 from physcomp.rounding import DAMPING, Factors, factors_of, some_groups
 from physcomp.sensitivity import Curvature
 from physcomp.threads import in_threads
+
+Kernel = Callable[[Rows, NDArray[np.float32], float, NDArray[np.int64], Rows], None]
 
 
 def kept_of(weights: int, share: float) -> int:
@@ -56,10 +60,15 @@ def prune_rows(rows: Rows, curvature: Curvature, shares: tuple[float, ...], *, d
         ValueError: a share is not in [0, 1).
     """
     wanted = np.array([kept_of(rows.shape[1], share) for share in shares], np.int64)
-    pruned = np.empty((len(rows), len(shares), rows.shape[1]), np.float32)
+    return by_groups(_prune_some, rows, curvature, wanted, damping)
+
+
+def by_groups(kernel: Kernel, rows: Rows, curvature: Curvature, wanted: NDArray[np.int64], damping: float) -> Rows:
+    """Rows pruned to each of several wishes by a compiled kernel, many groups at a time: (groups, weights, wishes)."""
+    pruned = np.empty((len(rows), len(wanted), rows.shape[1]), np.float32)
 
     def some(part: slice) -> None:
-        _prune_some(rows[part], curvature.blocks[part], damping, wanted, pruned[part])
+        kernel(rows[part], curvature.blocks[part], damping, wanted, pruned[part])
 
     for _ in in_threads(some, some_groups(curvature.blocks)):
         pass

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from physcomp.codes.base import Rows
 from physcomp.factors import PANEL, square_of
-from physcomp.pruning import dropping_order, made_up
-from physcomp.rounding import DAMPING, Factors, factors_of, some_groups
+from physcomp.pruning import by_groups, dropping_order, made_up
+from physcomp.rounding import DAMPING, Factors, factors_of
 from physcomp.sensitivity import Curvature
-from physcomp.threads import in_threads
 
 
 def prune_runs(rows: Rows, curvature: Curvature, run: int, kept: tuple[int, ...], *, damping: float = DAMPING) -> Rows:
@@ -47,14 +46,7 @@ def prune_runs(rows: Rows, curvature: Curvature, run: int, kept: tuple[int, ...]
     if not all(1 <= count <= runs for count in kept):
         raise ValueError(f"pruning: {rows.shape[1]} weights are {runs} runs of {run}, got {kept} to keep; correct it")
     wanted = np.array([(run, count) for count in kept], np.int64).reshape(-1, 2)
-    pruned = np.empty((len(rows), len(kept), rows.shape[1]), np.float32)
-
-    def some(part: slice) -> None:
-        _prune_some(rows[part], curvature.blocks[part], damping, wanted, pruned[part])
-
-    for _ in in_threads(some, some_groups(curvature.blocks)):
-        pass
-    return pruned.transpose(0, 2, 1)
+    return by_groups(_prune_some, rows, curvature, wanted, damping)
 
 
 @njit(cache=True, nogil=True)

@@ -18,10 +18,10 @@ from physcomp.narrowing import Described, describe
 from physcomp.network import read_description
 from physcomp.training import HELD_BACK
 from simulations.console import err, out
+from simulations.engine import TRAINED
 from simulations.progress import Progress
 from simulations.readback import read_back, spread
 
-METHOD = "joint + training"
 CHIPS = 20
 EPILOG = (
     "Example: [cyan]physcomp finetune data/fashion-cnn.toml --images /usr/share/datasets "
@@ -73,7 +73,7 @@ def finetune(
         done.append(made)
     best = best_of(done, budget * weights_of(start.network))
     best.described.save(folder / "net.toml")
-    best.finetuned.plan.named(METHOD).save(folder / "plan.json")
+    best.finetuned.plan.named(TRAINED).save(folder / "plan.json")
     _report(start, done, best, test, schedule, progress)
     out.print(f"{folder}: net.toml, net.safetensors, plan.json", highlight=False)
 

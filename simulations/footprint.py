@@ -6,16 +6,14 @@ any code, and once more with a BCH code that exists (`devices.reliable_bits`, `d
 chosen at the bound. Only plans that were measured count: nothing is interpolated.
 """
 
-import csv
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 
-from devices.files import replacing
 from simulations.engine import JOINT, TRAINED, UNCOUPLED
 from simulations.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, draw_cards, families, frame, points
-from simulations.summary import Report
+from simulations.summary import Report, save_entries
 
 LOST = (0.005, 0.01)  # accuracy that may be lost: half a point and one
 COUNTS = {"bound": "cells_per_weight", "bch": "cells_per_weight_bch"}
@@ -123,13 +121,7 @@ def _findings(card: dict[str, Any]) -> list[str]:
 def save(summary: dict[str, Any], folder: Path) -> list[Path]:
     """Write the tables of all cards as `footprint.csv`, and the figure of the frontier; the paths written."""
     path = folder / "footprint.csv"
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("card", "read_time_s", *COLUMNS))
-        for card in (summary, *summary["further_cards"]):
-            for entry in card["footprint"]:
-                values = ("" if entry[name] is None else entry[name] for name in COLUMNS)
-                writer.writerow((card["card"], card["read_time_s"], *values))
+    save_entries(summary, "footprint", COLUMNS, path)
     return [path, *draw_cards(summary, folder, "frontier", _panel)]
 
 

@@ -6,18 +6,16 @@ each entry says how many cells it really takes. What is chosen has the column's 
 take more than any entry of the same column above them.
 """
 
-import csv
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 
-from devices.files import replacing
 from simulations.engine import JOINT, UNCOUPLED
 from simulations.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, draw_cards, frame, points
 from simulations.study import Study
-from simulations.summary import POINTS, Report
+from simulations.summary import POINTS, Report, save_entries
 
 COLUMNS = ("strategy", "cells", "method", "cells_per_weight", "accuracy_mean", "accuracy_sd", "loss_mean", "trials")
 LOOKS = ((BLACK, "x"), (PURPLE, "s"), (ORANGE, "v"), (RED, "^"), (SKY, "D"), (GREEN, "P"), ("0.5", "h"))
@@ -83,12 +81,7 @@ def _findings(card: dict[str, Any], cells: list[float]) -> list[str]:
 def save(summary: dict[str, Any], folder: Path) -> list[Path]:
     """Write the tables of all cards as `protection.csv`, and the figure; the paths written."""
     path = folder / "protection.csv"
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("card", "read_time_s", *COLUMNS))
-        for card in (summary, *summary["further_cards"]):
-            for entry in card["table"]:
-                writer.writerow((card["card"], card["read_time_s"], *(entry[name] for name in COLUMNS)))
+    save_entries(summary, "table", COLUMNS, path)
     return [path, *draw_cards(summary, folder, "protection", _panel)]
 
 

@@ -1,5 +1,6 @@
 """The summary of a run: every result with its spread, and what was to be shown held against what was measured."""
 
+import csv
 import json
 import platform
 from dataclasses import dataclass
@@ -261,3 +262,13 @@ TABLE_COLUMNS = (
     "energy",
     "bound",
 )
+
+
+def save_entries(summary: dict[str, Any], name: str, columns: tuple[str, ...], path: Path) -> None:
+    """Write the entries that every card has under a name as CSV, a line each; what is None is left empty."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("card", "read_time_s", *columns))
+        for card in (summary, *summary["further_cards"]):
+            for entry in card[name]:
+                writer.writerow((card["card"], card["read_time_s"], *(entry[column] for column in columns)))

@@ -11,6 +11,7 @@ import physcomp
 from physcomp.alternation import Schedule
 from simulations import finetune_command
 from simulations.cli import app
+from simulations.engine import TRAINED
 
 BUDGET = 1.4
 
@@ -48,7 +49,7 @@ def test_the_trained_network_and_its_plan_store_and_read_back(tuned: Path, tiny_
         app, ["readback", str(tmp_path / "c.h5"), str(network), "--images", str(tiny_folder / "images")]
     )
     assert read.exit_code == 0, read.output
-    assert plan.method == finetune_command.METHOD
+    assert plan.method == TRAINED
     assert plan.network_sha256 == physcomp.load_network(network).sha256
 
 
