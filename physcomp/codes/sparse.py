@@ -134,10 +134,12 @@ class Sparse(Code):
     def _mask(self, rows: Rows) -> NDArray[np.bool_]:
         """The runs of each row that are kept, (groups, runs): those of the largest sum of squares."""
         size = np.square(self._in_runs(rows), dtype=np.float64).sum(axis=2)
-        places = np.argsort(-size, axis=1, kind="stable")[:, : self.kept_runs(rows.shape[1])]
-        mask = np.zeros(size.shape, bool)
-        np.put_along_axis(mask, places, True, axis=1)
-        return mask
+        kept = self.kept_runs(rows.shape[1])
+        least = -np.partition(-size, kept - 1, axis=1)[:, kept - 1 : kept]
+        mask, equal = size > least, size == least
+        free = kept - mask.sum(axis=1, keepdims=True)
+        mask[equal & (equal.cumsum(axis=1) <= free)] = True
+        return np.asarray(mask)
 
     def _spread(self, mask: NDArray[np.bool_], weights: int) -> NDArray[np.bool_]:
         """From runs to weights."""
@@ -145,8 +147,8 @@ class Sparse(Code):
 
     def _in_runs(self, values: NDArray[Number]) -> NDArray[Number]:
         """(groups, weights) to (groups, runs, run), the last run filled up."""
-        missing = self.runs(values.shape[1]) * self.run - values.shape[1]
-        return np.pad(values, ((0, 0), (0, missing))).reshape(len(values), -1, self.run)
+        filled = _filled(values, self.runs(values.shape[1]) * self.run)
+        return filled.reshape(len(values), -1, self.run)
 
     def _taken(self, values: NDArray[Number], mask: NDArray[np.bool_]) -> NDArray[Number]:
         weights = values.shape[1]
@@ -156,8 +158,7 @@ class Sparse(Code):
     def _placed(self, values: NDArray[Number], mask: NDArray[np.bool_], weights: int) -> NDArray[Number]:
         """Inverse of `_taken`, with zeros for what was dropped: (groups, weights)."""
         runs = np.zeros((*mask.shape, self.run), values.dtype)
-        missing = self.kept_runs(weights) * self.run - values.shape[1]
-        runs[mask] = np.pad(values, ((0, 0), (0, missing))).reshape(-1, self.run)
+        runs[mask] = _filled(values, self.kept_runs(weights) * self.run).reshape(-1, self.run)
         return runs.reshape(len(values), -1)[:, :weights]
 
     def error(self, rows: Rows, scales: Rows, medium: Medium) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -181,3 +182,9 @@ class Sparse(Code):
         inner = Encoded(encoded.bits[:, split:], encoded.levels)
         rows = self.inner.decode(inner, scales, self.kept(weights), medium)
         return self._placed(rows, mask, weights)
+
+
+def _filled(values: NDArray[Number], columns: int) -> NDArray[Number]:
+    """With columns of zeros after the others, so many in all."""
+    missing = columns - values.shape[1]
+    return np.pad(values, ((0, 0), (0, missing))) if missing else values
