@@ -27,7 +27,6 @@ from physcomp.layerplan import cells_of, pack_rows
 from physcomp.network import Network, evaluate
 from physcomp.plan import Plan, menu_of
 from physcomp.targets import has_target
-from physcomp.training import _augment as augment
 
 PRUNINGS = 400  # times that masks shrink over a training, about; our choice
 
@@ -99,10 +98,10 @@ def finetune(
     Args:
         network: the one the plan was made for; it is left alone.
         plan: which code each group has; codes stay, scales and biases are trained with the weights.
-        images: to train on; mirrored and shifted as in `physcomp.training`.
+        images: to train on, as they are: few cells have no room for what mirrored and shifted copies would teach.
         heldout: images whose loss the history tells.
         epochs: passes over the images, at least 1; the learning rate falls to zero over them.
-        seed: of order, augmentation and noise. The same seed on the same processor and torch gives the same bits.
+        seed: of order and noise. The same seed on the same processor and torch gives the same bits.
         teacher: the clean network's module; None: the network given.
         card: the device the plan was made for, or its name; None: found by the plan's name of it.
         recipe: of the training.
@@ -117,7 +116,6 @@ def finetune(
         raise ValueError(f"epochs: at least 1, got {epochs}; raise it")
     plan.check(network, card)
     training = _Training(network, plan, card, recipe)
-    guide = channels_last(copy.deepcopy(teacher or network.module).eval())
     generator = torch.Generator().manual_seed(seed)
     steps = math.ceil(len(images) / recipe.batch)
     rate = torch.optim.lr_scheduler.LambdaLR(training.optimizer, lambda step: _rate(step, epochs * steps))
@@ -125,14 +123,15 @@ def finetune(
     torch.set_num_threads(1)  # sums in a fixed order
     history = []
     try:
+        wanted = _answers(teacher or network.module, images, recipe)
         for epoch in range(epochs):
             total = 0.0
             order = torch.randperm(len(images), generator=generator)
             for step, picked in enumerate(order.split(recipe.batch)):  # type: ignore[no-untyped-call]
-                pixels = augment(images.pixels[picked], generator).clone(memory_format=torch.channels_last)
+                pixels = _pixel_by_pixel(images.pixels[picked])
                 labels = images.labels[picked]
                 training.prune(epoch * steps + step, epochs * steps)
-                total += training.step(pixels, labels, guide, generator) * len(picked)
+                total += training.step(pixels, labels, wanted[picked], generator) * len(picked)
                 rate.step()
                 if progress:
                     progress((epoch + (step + 1) / steps) / epochs)
@@ -143,13 +142,22 @@ def finetune(
     return training.finished(network, plan, tuple(history))
 
 
-def channels_last(module: nn.Module) -> nn.Module:
+@torch.no_grad()
+def _answers(teacher: nn.Module, images: Images, recipe: Recipe) -> torch.Tensor:
+    """What the teacher says of each image: logits, (images, classes)."""
+    module = _channels_last(copy.deepcopy(teacher).eval())
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
+        parts = (images[start : start + recipe.batch] for start in range(0, len(images), recipe.batch))
+        return torch.cat([module(_pixel_by_pixel(part.pixels)).float() for part in parts])
+
+
+def _channels_last(module: nn.Module) -> nn.Module:
     """The module with images kept pixel by pixel inside, on which pooling is several times as fast."""
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def _pixel_by_pixel(weight: torch.Tensor) -> torch.Tensor:
-    return weight.clone(memory_format=torch.channels_last) if weight.dim() == 4 else weight
+def _pixel_by_pixel(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.clone(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
 def _rate(step: int, steps: int) -> float:
@@ -165,7 +173,7 @@ class _Training:
 
     def __init__(self, network: Network, plan: Plan, card: devices.Card, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.module = channels_last(copy.deepcopy(network.module).eval())
+        self.module = _channels_last(copy.deepcopy(network.module).eval())
         self.layers = stored_layers(network, plan, card, pruned=False)
         layers = layers_of(network.module, plan.granularity)
         self.others = {
@@ -197,12 +205,12 @@ class _Training:
             for layer in self.layers.values():
                 layer.prune(step / last if last else 1.0)
 
-    def step(self, pixels: torch.Tensor, labels: torch.Tensor, guide: nn.Module, generator: torch.Generator) -> float:
-        """One step of the optimiser; returns the loss."""
+    def step(
+        self, pixels: torch.Tensor, labels: torch.Tensor, wanted: torch.Tensor, generator: torch.Generator
+    ) -> float:
+        """One step of the optimiser towards the labels and the teacher's answers; returns the loss."""
         r = self.recipe
         with torch.autocast("cpu", torch.bfloat16, enabled=r.bfloat16):
-            with torch.no_grad():
-                wanted = guide(pixels).float()
             logits = functional_call(self.module, self._parameters(generator), (pixels,)).float()
         loss = (1 - r.distilled) * functional.cross_entropy(logits, labels) + r.distilled * _divergence(
             logits, wanted, r.temperature
