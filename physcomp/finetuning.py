@@ -2,8 +2,10 @@
 
 The forward pass sees the weights as the plan's cells would give them back (`physcomp.imitation`), the loss is
 cross-entropy plus distillation from the clean network, as in Isik et al. 2023 (doi 10.1145/3588436); the weighting,
-the temperature and the optimiser are our choice. What comes out is another network with a plan of its own, in which
-every weight stored digitally lies exactly on a level.
+the temperature and the optimiser are our choice. Of mirrored and shifted copies the clean network gives the mean
+answer, which is better than its answer to one; the network in training sees the image alone, since few cells have no
+room to learn the copies too. What comes out is another network with a plan of its own, in which every weight stored
+digitally lies exactly on a level.
 """
 
 import copy
@@ -27,8 +29,10 @@ from physcomp.layerplan import cells_of, pack_rows
 from physcomp.network import Network, evaluate
 from physcomp.plan import Plan, menu_of
 from physcomp.targets import has_target
+from physcomp.training import copies
 
 PRUNINGS = 400  # times that masks shrink over a training, about; our choice
+ASKED = 0.25  # epochs that asking the teacher about every image once is counted as in the progress told, about
 
 Progress = Callable[[float], None]
 
@@ -44,15 +48,25 @@ class Recipe:
         temperature: of the softmax in the distillation.
         distilled: weight of the distillation; cross-entropy has the rest.
         pruned: share of the steps after which sparse codes hold no more weights than they keep.
+        shift: the teacher's answer to an image is its mean over copies shifted by up to so many pixels.
+        mirrored: whether these copies are mirrored as well; wrong where left and right mean different classes.
         bfloat16: whether products are taken in bfloat16, twice as fast on processors that can.
     """
 
     batch: int = 125
     learning_rate: float = 1.6e-3
     slow: float = 0.25
-    temperature: float = 2.0
+    temperature: float = 1.0
     distilled: float = 0.8
-    pruned: float = 0.6
+    pruned: float = 0.35
+    shift: int = 1
+    mirrored: bool = True
+
+    @property
+    def copies(self) -> int:
+        """Copies of an image that the teacher is asked about."""
+        return (2 * self.shift + 1) ** 2 * (1 + self.mirrored)
+
     bfloat16: bool = True
 
 
@@ -98,7 +112,7 @@ def finetune(
     Args:
         network: the one the plan was made for; it is left alone.
         plan: which code each group has; codes stay, scales and biases are trained with the weights.
-        images: to train on, as they are: few cells have no room for what mirrored and shifted copies would teach.
+        images: to train on, as they are; only the teacher sees shifted and mirrored copies.
         heldout: images whose loss the history tells.
         epochs: passes over the images, at least 1; the learning rate falls to zero over them.
         seed: of order and noise. The same seed on the same processor and torch gives the same bits.
@@ -122,8 +136,14 @@ def finetune(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums in a fixed order
     history = []
+    asking = ASKED * recipe.copies
+
+    def tell(passes: float) -> None:
+        if progress:
+            progress(passes / (asking + epochs))
+
     try:
-        wanted = _answers(teacher or network.module, images, recipe)
+        wanted = _answers(teacher or network.module, images, recipe, lambda share: tell(share * asking))
         for epoch in range(epochs):
             total = 0.0
             order = torch.randperm(len(images), generator=generator)
@@ -133,8 +153,7 @@ def finetune(
                 training.prune(epoch * steps + step, epochs * steps)
                 total += training.step(pixels, labels, wanted[picked], generator) * len(picked)
                 rate.step()
-                if progress:
-                    progress((epoch + (step + 1) / steps) / epochs)
+                tell(asking + epoch + (step + 1) / steps)
             score = evaluate(training.module_as_stored(), heldout)
             history.append(Epoch(total / len(images), score.loss, score.accuracy))
     finally:
@@ -143,12 +162,17 @@ def finetune(
 
 
 @torch.no_grad()
-def _answers(teacher: nn.Module, images: Images, recipe: Recipe) -> torch.Tensor:
-    """What the teacher says of each image: logits, (images, classes)."""
+def _answers(teacher: nn.Module, images: Images, recipe: Recipe, progress: Progress) -> torch.Tensor:
+    """What the teacher says of each image, its probabilities averaged over copies: logits, (images, classes)."""
     module = _channels_last(copy.deepcopy(teacher).eval())
-    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
-        parts = (images[start : start + recipe.batch] for start in range(0, len(images), recipe.batch))
-        return torch.cat([module(_pixel_by_pixel(part.pixels)).float() for part in parts])
+    found = []
+    for start in range(0, len(images), recipe.batch):
+        seen = copies(images[start : start + recipe.batch].pixels, recipe.shift, mirrored=recipe.mirrored)
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
+            answers = torch.stack([module(_pixel_by_pixel(pixels)).float() for pixels in seen])
+        found.append(functional.log_softmax(answers, dim=2).logsumexp(dim=0))
+        progress(min(1.0, (start + recipe.batch) / len(images)))
+    return torch.cat(found)
 
 
 def _channels_last(module: nn.Module) -> nn.Module:

@@ -1,7 +1,8 @@
 """Training of the networks that physcomp ships: plain, seeded, and on one thread, so that a seed fixes every bit."""
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +86,18 @@ def save(trained: Trained, path: Path) -> None:
     """Write the module's parameters and buffers as safetensors, under a temporary name first."""
     with replacing(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in trained.module.state_dict().items()}, temporary)
+
+
+def copies(pixels: torch.Tensor, shift: int, *, mirrored: bool = True) -> Iterator[torch.Tensor]:
+    """Every copy of images (images, channels, height, width) shifted by up to so many pixels, as `train` shows them.
+
+    Edges are filled with black; with `mirrored` each shift comes mirrored as well.
+    """
+    height, width = pixels.shape[2:]
+    for turned in (pixels, pixels.flip(3)) if mirrored else (pixels,):
+        padded = functional.pad(turned, (shift, shift, shift, shift))
+        for row, column in itertools.product(range(2 * shift + 1), repeat=2):
+            yield padded[:, :, row : row + height, column : column + width]
 
 
 def _augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
