@@ -334,18 +334,19 @@ def _pack_cells(model: LossModel, number: int, picked: NDArray[np.int64]) -> str
     return base64.b64encode(zlib.compress(np.array(cells).tobytes(), 9)).decode() if cells else ""
 
 
-def moved(plan: Plan, card: devices.Card, read_time_s: float) -> Plan:
+def moved(plan: Plan, card: devices.Card | str, read_time_s: float) -> Plan:
     """The same plan for cells of another card or time, where other cells hold the same bits.
 
     Args:
         plan: without analog cells, so that it reads back alike on every card. Its proof stays as it is, since the loss
             does not depend on the cells; another choice might be better where cells hold more or fewer bits.
-        card: the other card.
+        card: the other card, or its name.
         read_time_s: seconds from programming to reading.
 
     Raises:
         ValueError: the plan has analog cells, or the card is outside its range at that time.
     """
+    card = devices.load_card(card) if isinstance(card, str) else card
     if not plan.noiseless:
         raise ValueError(
             f"plan: has analog cells written for {plan.card} after {plan.read_time_s:g} s; choose again for {card.name}"

@@ -38,6 +38,7 @@ def test_a_moved_plan_holds_the_same_bits_in_the_cells_of_the_other_card(
     for name, tensor in chip.read_back().items():
         assert torch.equal(tensor, before.read_back()[name])
     assert physcomp.Plan.from_json(moved.to_json()) == moved
+    assert physcomp.moved(digital, "pcm-nandakumar", 3600.0) == moved
 
 
 def test_a_moved_plan_counts_by_the_storage_of_the_first(digital: physcomp.Plan) -> None:
