@@ -1,11 +1,11 @@
 """Training with the cells in the loop: a plan is fixed, and the weights learn to live with it.
 
 The forward pass sees the weights as the plan's cells would give them back (`physcomp.imitation`), the loss is
-cross-entropy plus distillation from the clean network, as in Isik et al. 2023 (doi 10.1145/3588436); the weighting,
-the temperature and the optimiser are our choice. Of mirrored and shifted copies the clean network gives the mean
-answer, which is better than its answer to one; the network in training sees the image alone, since few cells have no
-room to learn the copies too. What comes out is another network with a plan of its own, in which every weight stored
-digitally lies exactly on a level.
+distillation from the clean network and as much cross-entropy with the labels as is wished, as in Isik et al. 2023
+(doi 10.1145/3588436); the weighting, the temperature and the optimiser are our choice. Of mirrored and shifted copies
+the clean network gives the mean answer, which is better than its answer to one, and better than labels to imitate; the
+network in training sees the image alone, since few cells have no room to learn the copies too. What comes out is
+another network with a plan of its own, in which every weight stored digitally lies exactly on a level.
 """
 
 import copy
@@ -46,7 +46,7 @@ class Recipe:
         learning_rate: of Adam at its highest, for weights as shares of their group's scale.
         slow: factor on it for scales (their logarithms), biases and norms.
         temperature: of the softmax in the distillation.
-        distilled: weight of the distillation; cross-entropy has the rest.
+        distilled: weight of the distillation; cross-entropy has the rest. At 1 no label is looked at.
         pruned: share of the steps after which sparse codes hold no more weights than they keep.
         shift: the teacher's answer to an image is its mean over copies shifted by up to so many pixels.
         mirrored: whether these copies are mirrored as well; wrong where left and right mean different classes.
@@ -57,7 +57,7 @@ class Recipe:
     learning_rate: float = 1.6e-3
     slow: float = 0.25
     temperature: float = 1.0
-    distilled: float = 0.8
+    distilled: float = 1.0
     pruned: float = 0.35
     shift: int = 1
     mirrored: bool = True

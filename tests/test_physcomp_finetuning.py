@@ -23,7 +23,7 @@ CODES = (
     *("sparse(50,digital(1))", "sparse(50,analog(1))", "coded(2)", "analog(1.5,sensitive)"),
 )
 IMITATED = [name for name in CODES if "sensitive" not in name]
-RECIPE = Recipe(batch=10, learning_rate=0.02)
+RECIPE = Recipe(batch=10, learning_rate=0.02, distilled=0.8)
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +250,20 @@ def test_training_lowers_the_loss_of_a_coarse_plan(
     assert after < before - 0.01
     assert done.history[-1].heldout_loss == pytest.approx(after)
     assert len(done.history) == 20
+
+
+def test_distillation_alone_draws_near_the_clean_network_and_looks_at_no_label(
+    model: physcomp.LossModel, tiny: physcomp.Network, tiny_images: physcomp.Images
+) -> None:
+    plan = digital_plan(model)
+    recipe = Recipe(batch=10, learning_rate=0.02)
+    assert recipe.distilled == 1
+    other = dataclasses.replace(tiny_images, labels=tiny_images.labels.flip(0))
+    first, second = (
+        finetune(tiny, plan, images, heldout=tiny_images, epochs=20, recipe=recipe) for images in (tiny_images, other)
+    )
+    assert first.network.sha256 == second.network.sha256
+    assert first.history[-1].training_loss < 0.7 * first.history[0].training_loss
 
 
 def test_the_share_done_is_told_and_the_network_given_is_left_alone(
