@@ -27,7 +27,7 @@ from physcomp.plan import Plan, plan_of
 # The enlarged budget is sought in so many steps, each at most so large, until so much of the cells is used; our choice.
 STEPS = 5
 LARGEST = 1.5
-CLOSE = 0.995
+CLOSE = 0.985
 # What a choice takes of a round's progress bar; our choice.
 CHOICE_SHARE = 0.3
 # Chips on which the held-out loss of a plan with analog cells is measured; our choice.

@@ -1,11 +1,11 @@
 """Training with the cells in the loop: a plan is fixed, and the weights learn to live with it.
 
 The forward pass sees the weights as the plan's cells would give them back (`physcomp.imitation`), the loss is
-distillation from the clean network and as much cross-entropy with the labels as is wished, as in Isik et al. 2023
-(doi 10.1145/3588436); the weighting, the temperature and the optimiser are our choice. Of mirrored and shifted copies
-the clean network gives the mean answer, which is better than its answer to one, and better than labels to imitate; the
-network in training sees the image alone, since few cells have no room to learn the copies too. What comes out is
-another network with a plan of its own, in which every weight stored digitally lies exactly on a level.
+cross-entropy plus distillation from the clean network, as in Isik et al. 2023 (doi 10.1145/3588436); the weighting,
+the temperature and the optimiser are our choice. Of mirrored and shifted copies the clean network gives the mean
+answer, which is better than its answer to one; the network in training sees the image alone, since few cells have no
+room to learn the copies too. What comes out is another network with a plan of its own, in which every weight stored
+digitally lies exactly on a level.
 """
 
 import copy
@@ -57,7 +57,7 @@ class Recipe:
     learning_rate: float = 1.6e-3
     slow: float = 0.25
     temperature: float = 1.0
-    distilled: float = 1.0
+    distilled: float = 0.8
     pruned: float = 0.35
     shift: int = 1
     mirrored: bool = True

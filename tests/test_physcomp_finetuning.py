@@ -23,7 +23,7 @@ CODES = (
     *("sparse(50,digital(1))", "sparse(50,analog(1))", "coded(2)", "analog(1.5,sensitive)"),
 )
 IMITATED = [name for name in CODES if "sensitive" not in name]
-RECIPE = Recipe(batch=10, learning_rate=0.02, distilled=0.8)
+RECIPE = Recipe(batch=10, learning_rate=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -256,8 +256,7 @@ def test_distillation_alone_draws_near_the_clean_network_and_looks_at_no_label(
     model: physcomp.LossModel, tiny: physcomp.Network, tiny_images: physcomp.Images
 ) -> None:
     plan = digital_plan(model)
-    recipe = Recipe(batch=10, learning_rate=0.02)
-    assert recipe.distilled == 1
+    recipe = dataclasses.replace(RECIPE, distilled=1.0)
     other = dataclasses.replace(tiny_images, labels=tiny_images.labels.flip(0))
     first, second = (
         finetune(tiny, plan, images, heldout=tiny_images, epochs=20, recipe=recipe) for images in (tiny_images, other)
