@@ -127,7 +127,7 @@ def save(summary: dict[str, Any], folder: Path) -> list[Path]:
 
 # Methods whose bits may be stored with a BCH code: name up to a bracket, colour, marker, line, label.
 DIGITAL = (
-    (TRAINED, RED, "*", "-", "joint choice, trained"),
+    (TRAINED, RED, "*", "none", "joint choice, trained"),
     (JOINT, BLUE, "o", "-", "joint choice, not trained"),
     ("uniform digital", GREEN, "D", "none", "integers (8 and 4 bits)"),
     ("uniform coded", ORANGE, "s", "none", "integers, entropy-coded"),
