@@ -11,6 +11,7 @@ In the folder of a run: `plans.csv`, one line a plan, appended as it ends; `summ
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,7 @@ def summarize(study: Study, network: physcomp.Network, rows: list[Row]) -> dict[
             for row in chosen
         ],
         "better_solved": _better_solved(study, chosen),
+        "better_solved_by": _by_solvers(study, chosen),
     }
 
 
@@ -225,19 +227,38 @@ def _calibration(predicted: list[float], rows: list[Row]) -> dict[str, Any]:
 
 def _better_solved(study: Study, chosen: list[Row]) -> list[dict[str, Any]]:
     """For each count of images and shrinkage: how often the solver of less energy gave the network of less loss."""
-    found = []
-    for images in study.image_counts:
-        for shrinkage in study.shrinkages:
-            agree = pairs = 0
-            for budget in study.budgets:
-                same = [r for r in chosen if (r.budget, r.images, r.shrinkage) == (budget, images, shrinkage)]
-                for i, one in enumerate(same):
-                    for other in same[i + 1 :]:
-                        if abs(one.energy - other.energy) > 1e-3 * abs(one.energy):
-                            pairs += 1
-                            agree += (one.energy < other.energy) == (one.measured < other.measured)
-            found.append({"images": images, "shrinkage": shrinkage, "pairs": pairs, "better_too": agree})
-    return found
+    pairs = _pairs(chosen)
+    return [
+        {"images": images, "shrinkage": shrinkage}
+        | _agreeing([pair for pair in pairs if (pair[0].images, pair[0].shrinkage) == (images, shrinkage)])
+        for images in study.image_counts
+        for shrinkage in study.shrinkages
+    ]
+
+
+def _by_solvers(study: Study, chosen: list[Row]) -> list[dict[str, Any]]:
+    """The same for each two solvers, over all counts of images and shrinkages."""
+    pairs = _pairs(chosen)
+    return [
+        {"solvers": [one, other]}
+        | _agreeing([pair for pair in pairs if {pair[0].solver, pair[1].solver} == {one, other}])
+        for one, other in combinations(study.solvers, 2)
+    ]
+
+
+def _pairs(chosen: list[Row]) -> list[tuple[Row, Row]]:
+    """Two solutions each of one problem whose energies are a thousandth or more apart."""
+    return [
+        (one, other)
+        for one, other in combinations(chosen, 2)
+        if (one.budget, one.images, one.shrinkage) == (other.budget, other.images, other.shrinkage)
+        and abs(one.energy - other.energy) > 1e-3 * abs(one.energy)
+    ]
+
+
+def _agreeing(pairs: list[tuple[Row, Row]]) -> dict[str, int]:
+    better = [(one.energy < other.energy) == (one.measured < other.measured) for one, other in pairs]
+    return {"pairs": len(pairs), "better_too": sum(better)}
 
 
 def findings(summary: dict[str, Any]) -> list[str]:
@@ -259,5 +280,11 @@ def findings(summary: dict[str, Any]) -> list[str]:
             lines.append(
                 f"{of['images']:,} images, couplings × {of['shrinkage']:g}: of {of['pairs']} pairs of solutions of one "
                 f"problem the one of less energy had the less measured loss in {of['better_too']}."
+            )
+    for of in summary["better_solved_by"]:
+        if of["pairs"]:
+            lines.append(
+                f"{' against '.join(of['solvers'])}, all of these: of {of['pairs']} pairs the one of less energy had "
+                f"the less measured loss in {of['better_too']}."
             )
     return lines

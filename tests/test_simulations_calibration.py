@@ -76,6 +76,9 @@ def test_pairs_of_solutions_are_counted_as_the_rows_say(study_file: Path) -> Non
     found = {(of["images"], of["shrinkage"]): of for of in calibration._better_solved(study, rows)}
     assert (found[64, 0.0]["pairs"], found[64, 0.0]["better_too"]) == (3, 2)
     assert found[64, 0.5]["pairs"] == found[16, 0.0]["pairs"] == 0
+    by = {tuple(of["solvers"]): (of["pairs"], of["better_too"]) for of in calibration._by_solvers(study, rows)}
+    expected = {("annealer", "lagrangian"): (1, 0), ("lagrangian", "random"): (1, 1), ("annealer", "random"): (1, 1)}
+    assert {tuple(sorted(solvers)): counts for solvers, counts in by.items()} == expected
 
 
 def test_calibration_measures_ranks_and_ratios() -> None:
