@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 import physcomp
 import qubo
 from physcomp import training
-from physcomp.codes.base import Storage
+from physcomp.codes.base import Medium, Storage
 from physcomp.joint import Search, choose
 from physcomp.network import read_description
 from physcomp.training import HELD_BACK
@@ -287,6 +287,14 @@ def readback(
             str(over.trials),
         )
     out.print(table)
+    latest = max(trial.time_s for trial in trials)
+    holds = Medium(loaded.card, latest, storage=loaded.plan.storage).bits_per_cell
+    if holds < loaded.plan.bits_per_cell:
+        out.print(
+            f"Digital bits are taken to read back without error. They were counted at {loaded.plan.bits_per_cell:.3f} "
+            f"a cell; after {latest:g} s a cell holds {holds:.3f}: choose again with --time {latest:g}.",
+            highlight=False,
+        )
 
 
 def _seconds(word: str) -> float:

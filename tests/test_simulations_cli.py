@@ -18,6 +18,7 @@ import typer.main
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+import devices
 import physcomp
 from physcomp.images import write_idx
 from physcomp.network import read_description
@@ -134,6 +135,13 @@ def test_choose_store_and_readback_lead_from_a_network_to_its_accuracy(
         mean = sum(trial.accuracy for trial in trials if trial.time_s == time_s) / 2
         assert any(re.match(rf"{time_s} .*{100 * mean:.2f} ± ", line) for line in lines)
     assert not list(tmp_path.glob("*.tmp"))
+    assert "Digital bits" not in printed  # they were counted for the latest of these times
+
+    code, printed, said = physcomp_command("readback", chip, network, "--images", images, "--times", "60,86400")
+    assert (code, said) == (0, "")
+    counted, held = (devices.reliable_bits(devices.load_card("pcm-nandakumar"), time_s) for time_s in (3600, 86400))
+    told = f"counted at {counted:.3f} a cell; after 86400 s a cell holds {held:.3f}: choose again with --time 86400"
+    assert told in " ".join(plain(printed).split())
 
 
 def test_run_prints_the_table_the_goals_and_where_things_lie(tiny_run: Path) -> None:
