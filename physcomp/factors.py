@@ -109,3 +109,28 @@ def square_of(factor: NDArray[np.float32]) -> NDArray[np.float32]:
             for j in range(start, stop):
                 square[i, j] = part[j - start, i]
     return square
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def take_off(inverse: NDArray[np.float32], columns: NDArray[np.float32], taken: int, weight: int) -> float:
+    """Write the column of an inverse that dropping a weight takes off it, vvᵀ, into the next row of a panel.
+
+    Args:
+        inverse: (weights, weights), without what the panel has taken off it so far.
+        columns: (panel, weights), of which so many rows are taken.
+        taken: rows of the panel that are filled; the next one is written.
+        weight: the one to drop.
+
+    Returns:
+        One over the root of the weight's diagonal, by which the column is scaled.
+    """
+    column = columns[taken]
+    column[:] = inverse[weight]
+    for k in range(taken):
+        share = columns[k, weight]
+        for i in range(len(column)):
+            column[i] -= share * columns[k, i]
+    pivot = float(1 / np.sqrt(column[weight]))
+    for i in range(len(column)):
+        column[i] *= pivot
+    return pivot

@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from physcomp.codes.base import Rows
-from physcomp.factors import PANEL, square_of
+from physcomp.factors import PANEL, square_of, take_off
 from physcomp.rounding import DAMPING, Factors, factors_of, some_groups
 from physcomp.sensitivity import Curvature
 from physcomp.threads import in_threads
@@ -172,16 +172,9 @@ def _drop(
                     cost = left[i] * left[i] / diagonal[i]
                     if pick < 0 or cost < least:
                         pick, least = i, cost
+            change = left[pick] * take_off(inverse, columns, step, pick)
             column = columns[step]
-            column[:] = inverse[pick]
-            for k in range(step):
-                share = columns[k, pick]
-                for i in range(size):
-                    column[i] -= share * columns[k, i]
-            pivot = 1 / np.sqrt(column[pick])
-            change = left[pick] * pivot
             for i in range(size):
-                column[i] *= pivot
                 diagonal[i] -= column[i] * column[i]
                 left[i] -= change * column[i]
             alive[pick] = False

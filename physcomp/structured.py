@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from physcomp.codes.base import Rows
-from physcomp.factors import PANEL, square_of
+from physcomp.factors import PANEL, square_of, take_off
 from physcomp.pruning import by_groups, dropping_order, made_up
 from physcomp.rounding import DAMPING, Factors, factors_of
 from physcomp.sensitivity import Curvature
@@ -152,16 +152,9 @@ def _drop(
             order[done], costs[done] = numbers[edges[pick]], least
             done += 1
             for weight in range(edges[pick], edges[pick + 1]):
+                change = left[weight] * take_off(inverse, columns, filled, weight)
                 column = columns[filled]
-                column[:] = inverse[weight]
-                for k in range(filled):
-                    share = columns[k, weight]
-                    for i in range(size):
-                        column[i] -= share * columns[k, i]
-                pivot = 1 / np.sqrt(column[weight])
-                change = left[weight] * pivot
                 for i in range(size):
-                    column[i] *= pivot
                     left[i] -= change * column[i]
                 filled += 1
                 for p in range(len(inside)):
