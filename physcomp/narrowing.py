@@ -1,8 +1,10 @@
 """Narrower networks: pruned filters taken out, and with them the weights of the next layer that read them.
 
-A pruned filter answers with a constant, yet a plan still stores every weight of the next layer that multiplies it.
-Taking filter and weights out makes a smaller network of the same function but for the edges of convolutions that pad
-with zeros; the constant goes into the biases. What is left is an ordinary network with a description of its own.
+The outputs of a pruned filter are a constant, yet a plan still stores every weight of the next layer that multiplies
+it. Taking filter and weights out makes a smaller network; the constant, passed through the layers between, goes into
+the next layer's biases. The function is the same but for one thing: where a convolution pads with zeros, a constant
+other than zero ends at the edge of the image, and the biases do not, so that outputs within half a kernel of the edge
+differ. What is left is an ordinary network with a description of its own.
 """
 
 import dataclasses
@@ -107,7 +109,7 @@ def narrow(whole: Described, plan: Plan, card: devices.Card) -> tuple[Described,
             inputs = np.repeat(kept, layer.shape[1] // len(kept))  # pixels of a channel stand side by side
             kept = ~np.all(written == 0, axis=1) if layer.name != last else np.ones(len(written), bool)
             kept[0] |= not kept.any()
-            constant = np.maximum(bias, 0)  # every layer but the last is followed by a relu
+            constant = bias
             weight = trained[torch.from_numpy(kept)][:, torch.from_numpy(inputs)].clone()
             shape = tuple(weight.shape)
             state[f"{number}.weight"] = weight
@@ -116,6 +118,8 @@ def narrow(whole: Described, plan: Plan, card: devices.Card) -> tuple[Described,
                 _part(layer, kept, bias, shape), written=_written(layer, plan, kept, inputs, trained)
             )
             arguments[0] = str(shape[0])
+        elif kind == "relu":
+            constant = np.maximum(constant, 0)  # pool and flatten leave a constant as it is
         layers.append(" ".join([kind, *arguments]))
     if sum(len(layer.codes) for layer in planned.values()) == sum(len(layer.codes) for layer in plan.layers):
         return whole, plan

@@ -11,7 +11,7 @@ import devices
 import physcomp
 from physcomp.finetuning import rewritten
 from physcomp.narrowing import Described, describe, narrow
-from physcomp.network import read_description
+from physcomp.network import Description, build_module, read_description
 from physcomp.plan import Plan, plan_of
 
 MENU = ("pruned", "digital(4)", "analog(1)", "sparse(50,digital(1))")
@@ -119,3 +119,35 @@ def test_the_last_layer_and_one_filter_of_each_other_stay(
     less, plan = narrow(described, plan_without(model, tuple(range(13))), card)
     assert [len(layer.codes) for layer in plan.layers] == [1, 1, 3]
     assert physcomp.store(less.network, plan).read_back()["8.weight"].shape == (3, 4)
+
+
+ORDERS = (
+    ("conv 4 1", "conv 5 1", "flatten", "linear 3"),
+    ("conv 4 1", "relu", "conv 5 1", "flatten", "linear 3"),
+    ("conv 4 1", "conv 5 1", "relu", "pool 2", "flatten", "linear 3"),
+    ("conv 4 1", "pool 2", "relu", "conv 5 1", "pool 2", "flatten", "linear 3"),
+    ("conv 4 1", "relu", "pool 2", "conv 5 1", "pool 2", "flatten", "relu", "linear 6", "linear 3"),
+    ("conv 4 1", "pool 2", "flatten", "linear 6", "linear 5", "relu", "linear 3"),
+)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("layers", ORDERS, ids=" / ".join)
+def test_the_constant_of_a_pruned_filter_passes_through_the_layers_between(layers: tuple[str, ...], seed: int) -> None:
+    """Kernels of one pixel have no edges, so that the narrow network's function is that of the whole one read back."""
+    torch.manual_seed(seed)
+    description = Description("net", (2, 4, 4), 0.5, 0.3, ("a", "b", "c"), layers, {})
+    whole = describe(description, physcomp.wrap(build_module(description), "net"))
+    images = physcomp.Images(torch.rand(20, 2, 4, 4), torch.randint(0, 3, (20,)))
+    model = physcomp.build_model(whole.network, images, card="ideal", menu=("pruned", "float32"))
+    choice = np.random.default_rng(seed).integers(0, 2, len(model.loss))
+    choice[[start + 1 for start in model.starts]] = 0
+    choice[list(model.starts)] = 1  # of each layer something is pruned and something stays
+    choice[model.starts[-1] :] = 1
+    plan = plan_of(model, choice, method="some", shrinkage=0.0)
+    assert min(abs(layer.biases[1]) for layer in plan.layers) > 0
+    stored = physcomp.prepare(whole.network.module)
+    stored.load_state_dict(physcomp.store(whole.network, plan).read_back())
+    less, its_plan = narrow(whole, plan, devices.load_card("ideal"))
+    assert its_plan.weights < plan.weights
+    torch.testing.assert_close(less.network.module(images.pixels), stored(images.pixels), rtol=0, atol=1e-5)
