@@ -10,9 +10,13 @@ from rich.table import Table
 import devices
 from devices.files import replacing
 from simulations.card_tables import check_table, facts, level_table, list_table, physics, times
-from simulations.console import out
+from simulations.console import help_of_group, out
 
-cards = typer.Typer(no_args_is_help=True, help="Look at device cards. Example: [cyan]physcomp card list[/]")
+cards = typer.Typer(
+    callback=help_of_group,
+    invoke_without_command=True,
+    help="Look at device cards. Example: [cyan]physcomp card list[/]",
+)
 
 
 @cards.command("list", epilog="Example: [cyan]physcomp card list[/]")

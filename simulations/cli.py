@@ -8,8 +8,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich import box
 from rich.table import Table
-from typer._click.exceptions import NoArgsIsHelpError
-from typer.exceptions import TyperException
 
 import physcomp
 import qubo
@@ -23,7 +21,7 @@ from simulations import summary as summaries
 from simulations.anneal_commands import anneal, load_annealing, run_annealing
 from simulations.calibration_figure import predicted_vs_measured
 from simulations.card_commands import cards
-from simulations.console import err, out
+from simulations.console import err, help_of_group, out
 from simulations.engine import JOINT, run_study, save_joint
 from simulations.figures import accuracy_vs_cells
 from simulations.progress import Progress
@@ -40,10 +38,7 @@ class _OneBorder(typer.Typer):
             if code == 130:  # what typer makes of a KeyboardInterrupt
                 _fail("interrupted; what was measured is kept, and the same command resumes", code=130)
             sys.exit(code if isinstance(code, int) else 0)
-        except TyperException as error:
-            if isinstance(error, NoArgsIsHelpError):
-                print(error.format_message())
-                sys.exit(2)
+        except typer.TyperException as error:
             _fail(f"{error.format_message()}; 'physcomp --help' shows what there is")
         except ValueError as error:
             _fail(str(error))
@@ -58,7 +53,8 @@ def _fail(message: str, code: int = 2) -> NoReturn:
 
 app = _OneBorder(
     name="physcomp",
-    no_args_is_help=True,
+    callback=help_of_group,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

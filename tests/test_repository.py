@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "simulations": {"devices", "qubo", "physcomp"},
 }
 FILES = sorted(path for room in ALLOWED for path in (ROOT / room).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").glob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -39,6 +40,14 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield "." * node.level + (node.module or "")
+
+
+def dotted_names(node: ast.AST) -> Iterator[str]:
+    """What an import statement fetches, by its whole name: `from a import b` fetches a.b."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def called(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
@@ -65,6 +74,17 @@ def test_a_room_imports_only_the_rooms_it_may(path: Path) -> None:
         assert top not in ALLOWED or top == room or top in ALLOWED[room], f"{room} may not import {module}"
 
 
+@pytest.mark.parametrize("path", [*FILES, *TESTS], ids=name_of)
+def test_nothing_private_of_another_package_is_imported(path: Path) -> None:
+    found = [
+        name
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in dotted_names(node)
+        if name.split(".")[0] not in {*ALLOWED, "__future__"}
+    ]
+    assert [name for name in found if any(part.startswith("_") for part in name.split("."))] == []
+
+
 def test_the_import_rule_is_about_all_packages_of_the_wheel() -> None:
     assert set(PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) == set(ALLOWED)
     assert {path.relative_to(ROOT).parts[0] for path in FILES} == set(ALLOWED)
@@ -76,7 +96,7 @@ def test_each_package_says_that_it_is_typed(room: str) -> None:
     assert (ROOT / room / "__init__.py").exists()
 
 
-@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "tests").glob("*.py"))], ids=name_of)
+@pytest.mark.parametrize("path", [*FILES, *TESTS], ids=name_of)
 def test_files_stay_short_enough_to_be_read(path: Path) -> None:
     # numba's cache watches only the file of the function called, so kernels that call each other share one file.
     assert path.read_text().count("\n") < (520 if path.name == "kernels.py" else 400)
