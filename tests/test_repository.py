@@ -5,8 +5,8 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
-from importlib.metadata import version
+from collections.abc import Iterable, Iterator
+from importlib.metadata import packages_distributions, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,47 @@ def test_every_dependency_is_pinned_to_a_version_it_allows() -> None:
         assert normalised(name) in pins(), f"{name} is not pinned"
         pinned = [int(number) for number in re.findall(r"\d+", pins()[normalised(name)])]
         assert pinned >= [int(number) for number in least.split(".") if number]
+
+
+def names(requirements: Iterable[str]) -> set[str]:
+    """The projects that requirements name, but for those that only an extra asks for."""
+    return {normalised(re.split(r"[^\w.-]", r)[0]) for r in requirements if "extra ==" not in r}
+
+
+RUN_TIME = names(PROJECT["project"]["dependencies"])
+DEVELOPMENT = names(PROJECT["project"]["optional-dependencies"]["dev"])
+# Modules that are not called like the stated dependency which they come with.
+COMES_WITH = dict.fromkeys(["dwave", "hybrid", "minorminer", "networkx", "requests"], "dwave-ocean-sdk")
+
+
+def others(paths: Iterable[Path]) -> set[str]:
+    """The packages of others, by module, that files import."""
+    modules = {module.split(".")[0] for path in paths for module in imported(ast.parse(path.read_text()))}
+    return modules - {*ALLOWED, *sys.stdlib_module_names, *(path.stem for path in TESTS)}
+
+
+def stated(module: str) -> str:
+    return COMES_WITH.get(module) or normalised(module)
+
+
+def test_dependencies_are_what_the_packages_import_and_nothing_else() -> None:
+    assert {stated(module) for module in others(FILES)} == RUN_TIME
+
+
+def test_what_only_tests_import_is_a_dependency_of_development() -> None:
+    assert not RUN_TIME & DEVELOPMENT
+    assert {stated(module) for module in others(TESTS)} - RUN_TIME == DEVELOPMENT - {"mypy", "ruff"}
+
+
+def test_modules_come_with_the_dependency_that_is_named() -> None:
+    projects = {module: {normalised(name) for name in found} for module, found in packages_distributions().items()}
+    installed = set[str]().union(*projects.values())
+    for module, dependency in COMES_WITH.items():
+        brought = new = {dependency}
+        while new:
+            new = set[str]().union(*(names(requires(name) or ()) for name in new & {*installed, dependency})) - brought
+            brought = brought | new
+        assert projects[module] & brought, f"{module} does not come with {dependency}"
 
 
 def test_the_tested_versions_are_pinned() -> None:
