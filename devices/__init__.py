@@ -8,25 +8,33 @@ True
 
 from typing import TYPE_CHECKING, Any
 
-from devices.bch import PracticalCode, practical_bits
-from devices.capacity import Capacity, CapacityPoint, LevelsRow, capacity, capacity_study, reliable_bits, save_points
-from devices.card import Card
-from devices.cells import Cells, program
+from devices.cards.card import Card
+from devices.cards.drift import Drift
+from devices.cards.library import card_names, load_card
+from devices.cards.parts import Drive, Level, Source, Stuck, Temperature, Times
+from devices.cards.read_noise import ReadNoise
+from devices.cards.relaxation import Relaxation
+from devices.cells.cells import Cells, program
+from devices.cells.drift_compensation import drift_compensation
+from devices.cells.moments import Response, response
+from devices.cells.weights import StoredWeights, program_weights
+from devices.channel.bch import PracticalCode, practical_bits
+from devices.channel.capacity import (
+    Capacity,
+    CapacityPoint,
+    LevelsRow,
+    capacity,
+    capacity_study,
+    reliable_bits,
+    save_points,
+)
 from devices.check import CardCheck, check_card
-from devices.compensation import drift_compensation
-from devices.drift import Drift
-from devices.library import card_names, load_card
-from devices.parts import Drive, Level, Source, Stuck, Temperature, Times
-from devices.read_noise import ReadNoise
-from devices.relaxation import Relaxation
-from devices.response import Response, response
-from devices.weights import StoredWeights, program_weights
 
 if TYPE_CHECKING:
+    from devices.fitting.card_text import CardLabels
     from devices.fitting.fit import Fit, FitOptions, fit_card
     from devices.fitting.measurements import Measurements, read_measurements
     from devices.fitting.report import FitReport
-    from devices.fitting.text import CardLabels
 
 __all__ = [
     "Capacity",
@@ -69,7 +77,7 @@ __all__ = [
 ]
 
 _FITTING = {
-    "CardLabels": "devices.fitting.text",
+    "CardLabels": "devices.fitting.card_text",
     "Fit": "devices.fitting.fit",
     "FitOptions": "devices.fitting.fit",
     "FitReport": "devices.fitting.report",

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from devices.card import Card
-from devices.cells import program
-from devices.curves import FloatArray, interpolate, tabulate
-from devices.library import as_card
-from devices.response import response
+from devices.cards.card import Card
+from devices.cards.curves import FloatArray, interpolate, tabulate
+from devices.cards.library import as_card
+from devices.cells.cells import program
+from devices.cells.moments import response
 
 __all__ = ["CardCheck", "Moments", "check_card", "check_times"]
 

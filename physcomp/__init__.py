@@ -11,17 +11,17 @@ From a network to its chip:
     parameters = chip.read_back()
 """
 
-from physcomp.alternation import Schedule, alternate
-from physcomp.chip import Chip, load_chip, store
-from physcomp.finetuning import Finetuned, finetune
-from physcomp.groups import layers_of
-from physcomp.images import Images, load_images
-from physcomp.joint import Choices, Search, choose
-from physcomp.model import LossModel, build_model, build_models
-from physcomp.narrowing import Described, describe, narrow
-from physcomp.network import Network, Score, evaluate, evaluate_state, load_network, prepare, wrap
-from physcomp.plan import Plan, moved, plan_of, uniform_plan
-from physcomp.recalibration import Recalibrated, recalibrate
+from physcomp.choice.joint import Choices, Search, choose
+from physcomp.choice.loss_model import LossModel, build_model, build_models
+from physcomp.networks.images import Images, load_images
+from physcomp.networks.layers import layers_of
+from physcomp.networks.network import Network, Score, evaluate, evaluate_state, load_network, prepare, wrap
+from physcomp.storage.chip import Chip, load_chip, store
+from physcomp.storage.plan import Plan, moved, plan_of, uniform_plan
+from physcomp.storage.recalibration import Recalibrated, recalibrate
+from physcomp.training.alternation import Schedule, alternate
+from physcomp.training.channel_removal import Described, describe, narrow
+from physcomp.training.finetuning import Finetuned, finetune
 
 __all__ = [
     "Chip",

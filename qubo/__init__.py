@@ -7,14 +7,14 @@
 (True, True)
 """
 
-from qubo.certificate import Certificate, lower_bound
+from qubo.bounds.certificate import Certificate, lower_bound
+from qubo.dwave.estimate import QpuEstimate, qpu_estimate
 from qubo.families import generate
-from qubo.magnitude import Compression, Magnitude
-from qubo.pareto import Frontier, frontier
+from qubo.magnitude.hamiltonian import Compression, Magnitude
 from qubo.selection import Block, Selection
 from qubo.solution import Solution
 from qubo.solvers import SOLVERS, solve
-from qubo.solvers.estimate import QpuEstimate, qpu_estimate
+from qubo.solvers.pareto import Frontier, frontier
 
 __all__ = [
     "SOLVERS",

@@ -320,13 +320,13 @@ class Selection:
         return replace(self, loss=np.where(mask, self.loss, np.inf))
 
     def to_cqm(self) -> dimod.ConstrainedQuadraticModel:
-        """The problem for constrained solvers: see `qubo.encoding.to_cqm`."""
-        from qubo import encoding
+        """The problem for constrained solvers: see `qubo.formats.binary.to_cqm`."""
+        from qubo.formats import binary
 
-        return encoding.to_cqm(self)
+        return binary.to_cqm(self)
 
     def to_bqm(self, multiplier: float, *, one_hot: NDArray[np.float64] | None = None) -> dimod.BinaryQuadraticModel:
-        """The sparse λ form for samplers: see `qubo.encoding.to_bqm`."""
-        from qubo import encoding
+        """The sparse λ form for samplers: see `qubo.formats.binary.to_bqm`."""
+        from qubo.formats import binary
 
-        return encoding.to_bqm(self, multiplier, one_hot=one_hot)
+        return binary.to_bqm(self, multiplier, one_hot=one_hot)

@@ -11,22 +11,24 @@ from rich.table import Table
 
 import physcomp
 import qubo
-from physcomp import training
+from physcomp.choice.joint import Search, choose
 from physcomp.codes.base import Medium, Storage
-from physcomp.joint import Search, choose
-from physcomp.network import read_description
-from physcomp.training import HELD_BACK
-from simulations import calibration, finetune_command, footprint, protection
-from simulations import summary as summaries
-from simulations.anneal_commands import anneal, load_annealing, run_annealing
-from simulations.calibration_figure import predicted_vs_measured
-from simulations.card_commands import cards
-from simulations.console import err, help_of_group, out
-from simulations.engine import JOINT, run_study, save_joint
-from simulations.figures import accuracy_vs_cells
-from simulations.progress import Progress
-from simulations.readback import read_back, spread
-from simulations.study import STUDIES, Study, load_study
+from physcomp.networks import plain_training
+from physcomp.networks.network import read_description
+from physcomp.networks.plain_training import HELD_BACK
+from simulations.calibration.figure import predicted_vs_measured
+from simulations.calibration.study import findings, run_calibration
+from simulations.commands import finetune
+from simulations.commands.anneal import anneal, load_annealing, run_annealing
+from simulations.commands.card import cards
+from simulations.commands.console import err, help_of_group, out
+from simulations.comparison import footprint, protection
+from simulations.comparison import summary as summaries
+from simulations.comparison.figures import accuracy_vs_cells
+from simulations.runs.engine import JOINT, run_study, save_joint
+from simulations.runs.progress import Progress
+from simulations.runs.readback import read_back, spread
+from simulations.runs.study import STUDIES, Study, load_study
 
 
 class _OneBorder(typer.Typer):
@@ -61,7 +63,7 @@ app = _OneBorder(
     help="How few noisy analog memory cells can a trained network take, and what accuracy is left?",
 )
 app.add_typer(cards, name="card")
-app.command(name="finetune", epilog=finetune_command.EPILOG)(finetune_command.finetune)
+app.command(name="finetune", epilog=finetune.EPILOG)(finetune.finetune)
 app.command(epilog="Example: [cyan]physcomp anneal Q --solver annealer,ocean-sa,genetic --time-limit 5s[/]")(anneal)
 
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder of the results. Default: runs/NAME.")]
@@ -99,9 +101,9 @@ def _run(path: Path, folder: Path | None, fresh: bool, quiet: bool, quick: bool 
     folder = folder or Path("runs") / (f"{study.name}-quick" if quick else study.name)
     progress = Progress(None if quiet else err)
     if study.kind == "calibration":
-        calibrated = calibration.run_calibration(study, folder, progress, fresh=fresh)
+        calibrated = run_calibration(study, folder, progress, fresh=fresh)
         paths = predicted_vs_measured(calibrated, folder)
-        for line in calibration.findings(calibrated):
+        for line in findings(calibrated):
             out.print(line, soft_wrap=True, highlight=False)
         out.print(
             f"\nIn {folder}/: plans.csv, summary.json, " + ", ".join(path.name for path in paths), highlight=False
@@ -181,9 +183,9 @@ def train(
         raise ValueError(f"{images}: train has {len(whole)} images, more than {HELD_BACK} are needed; use the full set")
     test = physcomp.load_images(images, "t10k")
     with Progress(None if quiet else err).bar(f"training {described.name}") as bar:
-        trained = training.train(described, whole[: len(whole) - HELD_BACK], progress=bar)
+        trained = plain_training.train(described, whole[: len(whole) - HELD_BACK], progress=bar)
     path = target or description.with_suffix(".safetensors")
-    training.save(trained, path)
+    plain_training.save(trained, path)
     score = physcomp.evaluate(physcomp.prepare(trained.module), test)
     out.print(f"training loss of the last epoch {trained.losses[-1]:.4f}")
     out.print(f"test images: accuracy {100 * score.accuracy:.2f} %, loss {score.loss:.4f} ({len(test)} images)")

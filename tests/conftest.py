@@ -10,9 +10,9 @@ from torch import nn
 from typer.testing import CliRunner
 
 import physcomp
-from physcomp import training
-from physcomp.images import write_idx
-from physcomp.network import read_description
+from physcomp.networks import plain_training
+from physcomp.networks.images import write_idx
+from physcomp.networks.network import read_description
 from simulations.cli import app
 
 DATA = Path(__file__).parent.parent / "data"
@@ -117,8 +117,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_idx(images / f"{part}-images-idx3-ubyte.gz", pixels)
         write_idx(images / f"{part}-labels-idx1-ubyte.gz", labels)
     (folder / "net.toml").write_text(DESCRIPTION)
-    trained = training.train(read_description(folder / "net.toml"), physcomp.load_images(images, "train"))
-    training.save(trained, folder / "net.safetensors")
+    trained = plain_training.train(read_description(folder / "net.toml"), physcomp.load_images(images, "train"))
+    plain_training.save(trained, folder / "net.safetensors")
     (folder / "study.toml").write_text("".join(f"{name} = {value}\n" for name, value in STUDY.items()))
     return folder
 

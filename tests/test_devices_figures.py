@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import card_names, figures, load_card, response
-from devices.card import Card
+from devices.cards.card import Card
 from devices.figures.style import COLOURS, apart, duration, looks
 from devices.figures.times import changes, holds, split_by_time, times_of
 

@@ -5,7 +5,7 @@ import devices
 from physcomp.codes import Digital, Medium, fit_scales, parse
 from physcomp.codes.base import bfloat16_to_bits, bits_to_bfloat16, to_bfloat16
 from physcomp.codes.digital import pack_digits, unpack_digits
-from physcomp.menu import DEFAULT, part_of, read_menu
+from physcomp.codes.menu import DEFAULT, part_of, read_menu
 
 NAMES = (*DEFAULT, "digital(2)", "digital(4)", "analog(2,plain)", "analog(2,pair)", "hybrid(1,1)", "float32")
 ANALOG = [name for name in NAMES if name.startswith(("analog", "hybrid"))]

@@ -13,8 +13,8 @@ import physcomp
 import qubo
 from physcomp.codes import Medium, fit_scales, parse
 from physcomp.codes.base import SCALE_BITS, to_bfloat16
+from physcomp.codes.menu import STRATEGIES, part_of, read_menu
 from physcomp.codes.sensitive import MOST_CELLS, _decode_cells, _encode_cells, allocate_cells
-from physcomp.menu import STRATEGIES, part_of, read_menu
 
 NAMES = (
     "analog(1,raw)",

@@ -44,7 +44,7 @@ def test_the_mean_model_is_the_mean_of_the_quadratic_forms_of_its_times(models, 
     # Couplings of each time measured one by one, with the same perturbations and without biases to mend them:
     # the network's last layer has biases, so its columns are compared where the model left them, after mending. The
     # bias is one for all times, so what is left is at least the mean of what each time leaves with its own.
-    from physcomp.sensitivity import couplings
+    from physcomp.curvature.couplings import couplings
 
     model = models["mean"]
     at = []

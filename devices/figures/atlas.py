@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from devices.card import Card
+from devices.cards.card import Card
+from devices.cards.library import as_card, card_names
+from devices.cells.moments import response
 from devices.figures.style import DOUBLE_MM, below, duration, label_lines, looks, new_figure, paper, save
 from devices.figures.times import split_by_time
-from devices.library import as_card, card_names
-from devices.response import response
 
 __all__ = ["noise_atlas"]
 

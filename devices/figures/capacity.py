@@ -12,8 +12,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from devices.capacity import Capacity, CapacityPoint, capacity, capacity_study, most_levels
-from devices.card import Card
+from devices.cards.card import Card
+from devices.cards.library import as_card
+from devices.channel.capacity import Capacity, CapacityPoint, capacity, capacity_study, most_levels
 from devices.figures.style import (
     DOUBLE_MM,
     SEQUENCE,
@@ -29,7 +30,6 @@ from devices.figures.style import (
     save,
 )
 from devices.figures.times import YEAR_S, holds, same_reads, split_by_time, times_of
-from devices.library import as_card
 
 __all__ = ["capacity_against_levels", "capacity_against_time"]
 

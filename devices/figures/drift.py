@@ -11,8 +11,9 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from devices.card import Card
-from devices.cells import program
+from devices.cards.card import Card
+from devices.cells.cells import program
+from devices.cells.moments import response
 from devices.figures.style import (
     BLACK,
     COLUMNS,
@@ -26,7 +27,6 @@ from devices.figures.style import (
     save,
 )
 from devices.figures.times import times_of
-from devices.response import response
 
 __all__ = ["drift_fan"]
 

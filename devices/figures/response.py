@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from devices.card import Card
-from devices.cells import program
-from devices.curves import FloatArray
+from devices.cards.card import Card
+from devices.cards.curves import FloatArray
+from devices.cards.library import as_card
+from devices.cells.cells import program
+from devices.cells.moments import response
 from devices.figures.style import BLACK, BLUE, COLUMNS, GREEN, ORANGE, RED, below, duration, panels, paper, save
 from devices.figures.times import split_by_time
-from devices.library import as_card
-from devices.response import response
 
 __all__ = ["NoiseParts", "level_response", "noise_parts"]
 

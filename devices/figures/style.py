@@ -17,10 +17,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from devices.card import Card
-from devices.curves import FloatArray
+from devices.cards.card import Card
+from devices.cards.curves import FloatArray
+from devices.cards.library import as_card
 from devices.files import replacing
-from devices.library import as_card
 
 __all__ = [
     "DOUBLE_MM",

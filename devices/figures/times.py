@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from devices.card import Card
-from devices.response import response
+from devices.cards.card import Card
+from devices.cells.moments import response
 
 __all__ = ["YEAR_S", "changes", "holds", "same_reads", "split_by_time", "times_of"]
 

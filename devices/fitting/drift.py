@@ -2,11 +2,11 @@
 
 The card's model of one written cell is read = p (t/t0)^-ν (1 + q s ε): an error in proportion to the mean. At time t
 all 1/f noise gives s² = ln((t + t_read) / (2 t_read)); of two reads Δ apart, what is slower than Δ is the same in both,
-so that repeated reads show s² = ln(Δ / (2 t_read)) only, as `devices.read_noise` has it, too. So each cell's ln p and
-ν solve the quasi-likelihood equations of a mean with a log link and variance ∝ mean² (McCullagh & Nelder, Generalized
-Linear Models, 1989, ch. 9), which, unlike a line through logarithms, has no bias from E ln(1 + noise) and takes a read
-below 0. Pooled residuals of a level give q. The exponents' spread over cells is that of the fitted ones less what the
-read noise puts on them.
+so that repeated reads show s² = ln(Δ / (2 t_read)) only, as `devices.cards.read_noise` has it, too. So each cell's ln p
+and ν solve the quasi-likelihood equations of a mean with a log link and variance ∝ mean² (McCullagh & Nelder,
+Generalized Linear Models, 1989, ch. 9), which, unlike a line through logarithms, has no bias from E ln(1 + noise) and
+takes a read below 0. Pooled residuals of a level give q. The exponents' spread over cells is that of the fitted ones
+less what the read noise puts on them.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from devices.cells.moments import response
 from devices.figures.style import (
     BLACK,
     BLUE,
@@ -28,7 +29,6 @@ from devices.fitting.fit import Fit
 from devices.fitting.report import LevelFit
 from devices.fitting.spread import Estimate
 from devices.fitting.writes import Writes, gather
-from devices.response import response
 
 __all__ = ["draw_fit"]
 

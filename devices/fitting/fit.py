@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.card import Card
+from devices.cards.card import Card
+from devices.fitting.card_text import CardLabels, card_text
 from devices.fitting.curve import REVERSAL, MonotoneRange, interpolation_error, isotonic, monotone_range
+from devices.fitting.drift_and_read_noise import drifts_of, nearest
 from devices.fitting.measurements import Measurements
 from devices.fitting.moments import level_fit
 from devices.fitting.report import FitReport, LevelFit, Normality, normality
 from devices.fitting.shape import Shape, shape_of
 from devices.fitting.spread import CLAMP_REACH
-from devices.fitting.text import CardLabels, card_text
-from devices.fitting.times import drifts_of, nearest
 from devices.fitting.writes import Writes, gather
 
 __all__ = ["CardLabels", "Fit", "FitOptions", "fit_card"]

@@ -1,7 +1,7 @@
 """`coded(bits)`: the levels of `digital(bits)`, entropy-coded, so that frequent ones take fewer bits.
 
-What a group takes depends on its weights, and groups of one layer share a stream (`physcomp.entropy`). Accuracy is that
-of `digital(bits)`, since both read back the same weights.
+What a group takes depends on its weights, and groups of one layer share a stream (`physcomp.codes.entropy`). Accuracy
+is that of `digital(bits)`, since both read back the same weights.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from physcomp import entropy
+from physcomp.codes import entropy
 from physcomp.codes.base import Bits, Encoded, Medium, Rows
 from physcomp.codes.digital import Digital
 

@@ -1,8 +1,8 @@
 """`digital(bits)`: uniform symmetric levels in error-free storage on the same device.
 
-A cell holds C bits reliably (`devices.capacity`), so b bits a weight cost b / C cells. A whole number of bits means
-symmetric integers, as quantized networks use them: 2^b - 1 levels with zero in the middle (two levels for one bit).
-A fraction means so many levels, packed: `digital(1.58)` are three levels, 40 of them in 64 bits, and the bits
+A cell holds C bits reliably (`devices.channel.capacity`), so b bits a weight cost b / C cells. A whole number of bits
+means symmetric integers, as quantized networks use them: 2^b - 1 levels with zero in the middle (two levels for one
+bit). A fraction means so many levels, packed: `digital(1.58)` are three levels, 40 of them in 64 bits, and the bits
 really written are what is counted.
 """
 

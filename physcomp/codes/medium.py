@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import devices
-from devices.channel import simulated_below
+from devices.channel.channel import simulated_below
 
 Rows = NDArray[np.float32]
 Storage = Literal["bound", "bch"]
@@ -18,7 +18,8 @@ Over = Literal["mean", "worst"]
 """What counts of the losses at several times."""
 
 # How often a read is decided for each level is counted from so many simulated cells: the Gaussian of the card's moments
-# is wrong tenfold about rare errors (see `devices.capacity`). Our choice: a second; an error of one in 10,000 to 5 %.
+# is wrong tenfold about rare errors (see `devices.channel.capacity`). Our choice: a second; an error of one in 10,000
+# to 5 %.
 DECISION_CELLS = 1 << 22
 DECISION_SEED = 1 << 41
 

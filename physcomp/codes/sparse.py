@@ -3,13 +3,14 @@
 The number of weights kept follows from the group's size alone, so that the cost does not depend on the data; the mask
 takes ⌈log2 C(W, k)⌉ bits (`physcomp.codes.masks`). Since it says where the zeros are, a digital code inside has none
 among its levels: `sparse(75,digital(1))` has three values at about 1.06 bits a weight, of which 0.81 are the mask.
-Which weights are kept, and what makes up for the others, is decided before (`physcomp.pruning`); a row with more
-non-zero weights than are kept loses its smallest.
+Which weights are kept, and what makes up for the others, is decided before (`physcomp.compensation.pruning`); a row
+with more non-zero weights than are kept loses its smallest.
 
 `sparse(percent, code, run)` keeps or drops whole runs of consecutive weights: with 9 the kernels of 3 × 3 filters, one
-an input channel. The mask has one place a run, and takes a fraction of the bits (`physcomp.structured` says which runs
-to drop). Where the weights are no multiple of the run, the last run is shorter; for the number of weights written not
-to depend on whether it is kept, it is then filled up with zeros, which are written and counted like weights.
+an input channel. The mask has one place a run, and takes a fraction of the bits (`physcomp.compensation.pruning_runs`
+says which runs to drop). Where the weights are no multiple of the run, the last run is shorter; for the number of
+weights written not to depend on whether it is kept, it is then filled up with zeros, which are written and counted like
+weights.
 """
 
 from dataclasses import dataclass

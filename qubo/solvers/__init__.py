@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from qubo.arrays import lay_out
-from qubo.certificate import Certificate, lower_bound
+from qubo.bounds.certificate import Certificate, lower_bound
+from qubo.search.arrays import lay_out
+from qubo.search.watch import Outcome, Progress, Watch
 from qubo.selection import Selection
 from qubo.solution import Kind, Solution
-from qubo.solvers.search import Outcome, Progress, Watch
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ SOLVERS: dict[str, Solver] = {
     "ocean-decompose": Solver("qubo.solvers.decompose", "classical"),
     "random": Solver("qubo.solvers.random", "classical"),
     "reinforce": Solver("qubo.solvers.reinforce", "classical"),
-    "qpu": Solver("qubo.solvers.qpu", "quantum"),
-    "leap-cqm": Solver("qubo.solvers.leap", "hybrid", "constrained"),
-    "leap-nl": Solver("qubo.solvers.leap", "hybrid", "nonlinear"),
+    "qpu": Solver("qubo.dwave.qpu", "quantum"),
+    "leap-cqm": Solver("qubo.dwave.leap", "hybrid", "constrained"),
+    "leap-nl": Solver("qubo.dwave.leap", "hybrid", "nonlinear"),
 }
 
 

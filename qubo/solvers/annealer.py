@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from qubo.arrays import Layout, lay_out
-from qubo.certificate import Certificate
-from qubo.kernels import TABLE, Indices, Vector, anneal, polish, refresh, repair, shares
+from qubo.bounds.certificate import Certificate
+from qubo.search.arrays import Layout, lay_out
+from qubo.search.kernels import TABLE, Indices, Vector, anneal, polish, refresh, repair, shares
+from qubo.search.watch import Outcome, Watch
 from qubo.selection import Selection
 from qubo.solvers.lagrangian import goal, price
-from qubo.solvers.search import Outcome, Watch
 
 HOTTEST, COLDEST = 10.0, 0.02
 """Temperatures, in median gaps between a group's best and second code under λ (our choice, measured on S, Q, R, D)."""

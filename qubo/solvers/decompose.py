@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from qubo.arrays import Layout
-from qubo.certificate import Certificate
+from qubo.bounds.certificate import Certificate
+from qubo.search.arrays import Layout
+from qubo.search.watch import Outcome, Watch
 from qubo.selection import Selection
-from qubo.solvers import rescale
-from qubo.solvers.rescale import Draw, Task
-from qubo.solvers.search import Outcome, Watch
+from qubo.solvers import penalty_loop
+from qubo.solvers.penalty_loop import Draw, Task
 
 TABU_UPDATES = 500
 """Variables flipped per subproblem, in multiples of its size (our choice)."""
@@ -64,7 +64,7 @@ def search(
         return Draw.of(kept, iterations * (sweeps * bqm.num_variables + TABU_UPDATES * subproblem))
 
     work = iterations * (sweeps * int(selection.offered.sum()) + TABU_UPDATES * subproblem)
-    return rescale.search(selection, layout, certificate, draw, seed=seed, watch=watch, rounds=rounds, work=work)
+    return penalty_loop.search(selection, layout, certificate, draw, seed=seed, watch=watch, rounds=rounds, work=work)
 
 
 def _workflow(

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array, csr_array
 
-from qubo.arrays import Arrays, Layout
-from qubo.certificate import Certificate
-from qubo.kernels import polish, refresh, repair
+from qubo.bounds.certificate import Certificate
+from qubo.search.arrays import Arrays, Layout
+from qubo.search.kernels import polish, refresh, repair
+from qubo.search.watch import Outcome, Watch
 from qubo.selection import Selection
 from qubo.solvers.lagrangian import price
-from qubo.solvers.search import Outcome, Watch
 
 Vector = NDArray[np.float64]
 

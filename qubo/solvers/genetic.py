@@ -23,11 +23,11 @@ from pymoo.core.repair import Repair
 from pymoo.core.termination import NoTermination
 from pymoo.operators.crossover.ux import UniformCrossover
 
-from qubo.arrays import Layout, lay_out
-from qubo.certificate import Certificate
-from qubo.kernels import Indices, fill, refresh, repair
+from qubo.bounds.certificate import Certificate
+from qubo.search.arrays import Layout, lay_out
+from qubo.search.kernels import Indices, fill, refresh, repair
+from qubo.search.watch import Outcome, Watch
 from qubo.selection import Selection
-from qubo.solvers.search import Outcome, Watch
 
 Vector = NDArray[np.float64]
 

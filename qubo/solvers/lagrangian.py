@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qubo.arrays import Layout
-from qubo.certificate import Certificate, best_start
-from qubo.kernels import Indices, descend, fill, polish, refresh, repair
+from qubo.bounds.certificate import Certificate, best_start
+from qubo.search.arrays import Layout
+from qubo.search.kernels import Indices, descend, fill, polish, refresh, repair
+from qubo.search.watch import Outcome, Watch
 from qubo.selection import Selection
-from qubo.solvers.search import Outcome, Watch
 
 FIRST_STRIDE = 0.01
 """First step of λ away from the certificate's, relative (our choice)."""

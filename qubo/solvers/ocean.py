@@ -1,19 +1,19 @@
 """The samplers of `dwave.samplers` that run here, without a token, on the sparse λ form.
 
 Simulated annealing, tabu search and steepest descent are classical, path-integral annealing is quantum-inspired. All
-share the loop of `qubo.solvers.rescale`; without a time limit the same seed gives the same answer.
+share the loop of `qubo.solvers.penalty_loop`; without a time limit the same seed gives the same answer.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from qubo.arrays import Layout
-from qubo.certificate import Certificate
+from qubo.bounds.certificate import Certificate
+from qubo.search.arrays import Layout
+from qubo.search.watch import Outcome, Watch
 from qubo.selection import Selection
-from qubo.solvers import rescale
-from qubo.solvers.rescale import Draw, Task
-from qubo.solvers.search import Outcome, Watch
+from qubo.solvers import penalty_loop
+from qubo.solvers.penalty_loop import Draw, Task
 
 COLDEST_BETA = 10.0
 """β of path-integral annealing, in units of 1 / (λ × mean cost step): world lines grow with it (our choice)."""
@@ -53,7 +53,7 @@ def simulated_annealing(
         return Draw.of(found, sweeps * found.record.sample.size)
 
     work = sweeps * reads * int(layout.arrays.codes.sum())
-    return rescale.search(selection, layout, certificate, draw, seed=seed, watch=watch, rounds=rounds, work=work)
+    return penalty_loop.search(selection, layout, certificate, draw, seed=seed, watch=watch, rounds=rounds, work=work)
 
 
 def tabu(
@@ -96,7 +96,7 @@ def tabu(
         return Draw.of(found, updates * found.record.sample.size)
 
     work = updates * reads * variables
-    return rescale.search(selection, layout, certificate, draw, seed=seed, watch=watch, rounds=rounds, work=work)
+    return penalty_loop.search(selection, layout, certificate, draw, seed=seed, watch=watch, rounds=rounds, work=work)
 
 
 def path_integral(
@@ -134,7 +134,7 @@ def path_integral(
         return Draw.of(found, sweeps * found.record.sample.size)
 
     work = sweeps * reads * int(layout.arrays.codes.sum())
-    return rescale.search(selection, layout, certificate, draw, seed=seed, watch=watch, rounds=rounds, work=work)
+    return penalty_loop.search(selection, layout, certificate, draw, seed=seed, watch=watch, rounds=rounds, work=work)
 
 
 def greedy(
@@ -163,4 +163,4 @@ def greedy(
 
     # A descent from a random state takes about one step per two variables.
     work = max(1, restarts * int(layout.arrays.codes.sum()) // 2)
-    return rescale.search(selection, layout, certificate, draw, seed=seed, watch=watch, rounds=rounds, work=work)
+    return penalty_loop.search(selection, layout, certificate, draw, seed=seed, watch=watch, rounds=rounds, work=work)

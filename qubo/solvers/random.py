@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qubo.arrays import Arrays, Layout
-from qubo.certificate import Certificate
-from qubo.kernels import Indices, refresh
+from qubo.bounds.certificate import Certificate
+from qubo.search.arrays import Arrays, Layout
+from qubo.search.kernels import Indices, refresh
+from qubo.search.watch import Outcome, Watch
 from qubo.selection import Selection
-from qubo.solvers.search import Outcome, Watch
 
 CHUNK = 200_000
 """Codes drawn between looks at the clock."""

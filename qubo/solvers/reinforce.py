@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from qubo.arrays import Layout
-from qubo.certificate import Certificate
-from qubo.kernels import Indices, refresh
+from qubo.bounds.certificate import Certificate
+from qubo.search.arrays import Layout
+from qubo.search.kernels import Indices, refresh
+from qubo.search.watch import Outcome, Watch
 from qubo.selection import Selection
 from qubo.solvers.random import lowered
-from qubo.solvers.search import Outcome, Watch
 
 Vector = NDArray[np.float64]
 Reward = Callable[[Indices], float]

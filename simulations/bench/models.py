@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 import physcomp
-from physcomp.groups import layers_of
-from physcomp.sensitivity import PASS, PROBES, mixing_of
-from physcomp.tape import Tape
+from physcomp.curvature.couplings import PASS, PROBES, mixing_of
+from physcomp.curvature.gradients import Tape
+from physcomp.networks.layers import layers_of
 from physcomp.threads import in_threads
 from simulations.bench.timing import REPEATS
 

@@ -1,0 +1,73 @@
+"""The shelf of cards: the built-in ones by name, your own by path."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+
+from devices.cards.card import Card
+
+__all__ = ["as_card", "card_names", "load_card"]
+
+
+def as_card(card: Card | str) -> Card:
+    """The card itself, or the one that a name or path stands for."""
+    return card if isinstance(card, Card) else load_card(card)
+
+
+def _texts() -> dict[str, str]:
+    """The built-in cards: name -> TOML text."""
+    folder = Path(__file__).with_name("built_in")
+    return {path.stem: path.read_text("utf-8") for path in sorted(folder.glob("*.toml"))}
+
+
+def card_names() -> list[str]:
+    """The names of all built-in cards, variants spelled out.
+
+    >>> [name for name in card_names() if name.startswith("pcm-zarcone")]
+    ['pcm-zarcone:aligned', 'pcm-zarcone:one-device', 'pcm-zarcone:partial-reset']
+    """
+    names = []
+    for name, text in _texts().items():
+        variants = sorted(tomllib.loads(text).get("variants", {}))
+        names += [f"{name}:{variant}" for variant in variants] or [name]
+    return names
+
+
+@lru_cache(maxsize=64)
+def _built_in(name: str) -> Card:
+    base, _, variant = name.partition(":")
+    text = _texts().get(base)
+    if text is None or (variant and name not in card_names()):
+        known = card_names()
+        near = difflib.get_close_matches(name, [*known, *_texts()], n=3, cutoff=0.5) or list(_texts())
+        raise ValueError(f"no card '{name}': near names are {', '.join(near)}; or give the path of a .toml file")
+    return Card.from_text(text, variant)
+
+
+def load_card(name_or_path: str | Path) -> Card:
+    """A built-in card by name (`card_names`), or a card of your own by the path of its .toml file.
+
+    A variant follows a colon, in names and in paths: `pcm-zarcone:aligned`, `lab/mine.toml:chip-3`.
+
+    Raises:
+        ValueError: no such card (the near names are listed), no such file, or a card that fails its own
+            checks.
+
+    >>> load_card("pcm-zarcone").name
+    'pcm-zarcone:one-device'
+    """
+    given = str(name_or_path)
+    path, _, variant = given.rpartition(":") if ".toml:" in given else (given, "", "")
+    if not path.endswith(".toml"):
+        return _built_in(given)
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read card file '{path}': {error}: give the path of a card in TOML") from None
+    try:
+        return Card.from_text(text, variant)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,151 @@
+"""Relaxation: levels move by a mean shift and spread, by an amount that adds to the level.
+
+Every cell has one direction of its own, a standard normal drawn once: at time t it has moved by
+shift(x, t) + spread(x, t) · direction. So a cell's deviation at a later time contains its deviation at every earlier
+time, the published spread at each time is met exactly, and reading a cell again averages nothing away (our choice: the
+sources give spreads at single times and say nothing about the path of one cell; this is the careful side).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from devices.cards.curves import Curve, FloatArray, sqrt_grid
+from devices.cards.fields import fields_of, positive, value_of
+from devices.cards.parts import Level, Times, curve_of
+from devices.cards.read_noise import NOTHING
+
+__all__ = ["AtTimes", "LogTime", "PowerTime", "Relaxation"]
+
+
+class Relaxation(Protocol):
+    """How far levels have moved t seconds after programming; both in levels."""
+
+    def shift(self, x: FloatArray, t_s: float, /) -> FloatArray:
+        """The mean change of the levels x."""
+
+    def spread(self, x: FloatArray, t_s: float, /) -> FloatArray:
+        """The sd added to that of programming, independent of it."""
+
+
+@dataclass(frozen=True)
+class LogTime:
+    """shift = shift_per_log · ln t, spread = spread_at_1_s + spread_per_log · ln t, with t in seconds."""
+
+    shift_per_log: Curve
+    spread_at_1_s: Curve
+    spread_per_log: Curve
+
+    def shift(self, x: FloatArray, t_s: float) -> FloatArray:
+        """The mean change of the levels x."""
+        return self.shift_per_log(x) * math.log(t_s)
+
+    def spread(self, x: FloatArray, t_s: float) -> FloatArray:
+        """The sd added to that of programming."""
+        return self.spread_at_1_s(x) + self.spread_per_log(x) * math.log(t_s)
+
+
+@dataclass(frozen=True)
+class PowerTime:
+    """spread = amplitude · (t / scale_s)^power, no mean shift."""
+
+    amplitude: Curve
+    scale_s: float
+    power: float
+
+    def shift(self, x: FloatArray, t_s: float) -> FloatArray:
+        """No mean change."""
+        return np.zeros_like(x)
+
+    def spread(self, x: FloatArray, t_s: float) -> FloatArray:
+        """The sd added to that of programming."""
+        factor = float((t_s / self.scale_s) ** self.power)
+        return factor * self.amplitude(x)
+
+
+@dataclass(frozen=True)
+class AtTimes:
+    """Total sd and mean shift measured at stated times `at_s`; between them straight lines, where the card reads there.
+
+    The first time is that of `programming_sd` itself, without a shift.
+    """
+
+    programming_sd: Curve
+    at_s: tuple[float, ...]
+    sds: tuple[Curve, ...]
+    shifts: tuple[Curve, ...]
+
+    def _at(self, curves: tuple[Curve, ...], x: FloatArray, t_s: float) -> FloatArray:
+        later = min(max(int(np.searchsorted(self.at_s, t_s)), 1), len(self.at_s) - 1)
+        before, after = self.at_s[later - 1], self.at_s[later]
+        share = min(max((t_s - before) / (after - before), 0.0), 1.0)
+        return (1.0 - share) * curves[later - 1](x) + share * curves[later](x)
+
+    def shift(self, x: FloatArray, t_s: float) -> FloatArray:
+        """The mean change of the levels x."""
+        return self._at(self.shifts, x, t_s)
+
+    def spread(self, x: FloatArray, t_s: float) -> FloatArray:
+        """The sd that, added to that of programming, gives the total."""
+        total = self._at(self.sds, x, t_s)
+        return np.sqrt(np.maximum(total**2 - self.programming_sd(x) ** 2, 0.0))
+
+
+def relaxation_of(table: object, level: Level, times: Times, programming_sd: Curve) -> Relaxation:
+    """The relaxation of a card, checked over its times."""
+    kind = table.get("kind") if isinstance(table, dict) else None
+    if kind == "log-time":
+        return _log_time(table, level, times)
+    if kind == "power-time":
+        given = fields_of(table, "relaxation", ("kind", "amplitude", "scale_s", "power"))
+        amplitude = curve_of(given["amplitude"], "relaxation.amplitude", level, in_levels=True)
+        scale_s, power = (positive(given[name], f"relaxation.{name}") for name in ("scale_s", "power"))
+        return PowerTime(amplitude, scale_s, power)
+    if kind == "at-times":
+        return _at_times(table, level, times, programming_sd)
+    raise ValueError(f"relaxation needs kind = one of log-time, power-time, at-times, not {kind!r}")
+
+
+def _log_time(table: object, level: Level, times: Times) -> LogTime:
+    given = fields_of(table, "relaxation", ("kind", "shift_per_log", "spread_at_1_s", "spread_per_log"))
+    if times.t0_s < 1.0:
+        raise ValueError(
+            f"relaxation of kind log-time needs time.t0_s of 1 s or more, so that ln t is not negative, "
+            f"not {times.t0_s:g}"
+        )
+    shift = curve_of(given["shift_per_log"], "relaxation.shift_per_log", level, in_levels=True, signed=True)
+    spreads = (
+        curve_of(given[name], f"relaxation.{name}", level, in_levels=True)
+        for name in ("spread_at_1_s", "spread_per_log")
+    )
+    return LogTime(shift, *spreads)
+
+
+def _at_times(table: object, level: Level, times: Times, programming_sd: Curve) -> AtTimes:
+    given = fields_of(table, "relaxation", ("kind", "at"))
+    if not isinstance(given["at"], list) or not given["at"]:
+        raise ValueError("relaxation needs at least one [[relaxation.at]] table with time_s and sd")
+    first_s = times.only_s[0] if times.only_s else 0.0
+    at_s = [times.t0_s + first_s]
+    sds: list[Curve] = [programming_sd]
+    shifts: list[Curve] = [NOTHING]
+    for i, item in enumerate(given["at"]):
+        place = f"relaxation.at {i + 1}"
+        row = fields_of(item, place, ("time_s", "sd"), ("shift",))
+        at_s.append(times.t0_s + value_of(row["time_s"], "float", f"{place}.time_s"))
+        sds.append(curve_of(row["sd"], f"{place}.sd", level, in_levels=True))
+        shift = row.get("shift")
+        curve = curve_of(shift, f"{place}.shift", level, in_levels=True, signed=True) if shift else NOTHING
+        shifts.append(curve)
+        if (sds[-1](sqrt_grid()) < programming_sd(sqrt_grid()) * (1.0 - 1e-9)).any():
+            raise ValueError(f"{place}.sd needs to be nowhere below programming.sd, since cells only spread: check it")
+    if sorted(set(at_s)) != at_s or at_s[-1] != times.t0_s + times.max_s:
+        raise ValueError(
+            f"relaxation.at needs times that rise from {first_s:g} s to time.max_s = {times.max_s:g}, "
+            f"not {[value - times.t0_s for value in at_s[1:]]}"
+        )
+    return AtTimes(programming_sd, tuple(at_s), tuple(sds), tuple(shifts))

@@ -1,0 +1,82 @@
+"""Weights on cells: a differential pair for the sign, and several distinct cells for less noise.
+
+A weight w in [-1, 1] is the difference of two cells, max(w, 0) on the one side and max(-w, 0) on the other, as in the
+phase-change chips of V. Joshi et al., Nature Communications 11:2473 (2020). With n cells a side, all written alike, the
+error of the mean falls as 1/√n (M. Le Gallo et al., Neuromorph. Comput. Eng. 2, 2022, doi 10.1088/2634-4386/ac4fb7);
+reading one cell n times gains less, since its own deviation stays.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from devices.cards.card import Card
+from devices.cells.cells import Cells, program
+
+__all__ = ["StoredWeights", "program_weights"]
+
+SLACK = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class StoredWeights:
+    """Weights on cells; `cells` has the shape of the weights + (sides, copies), with sides 2 (pairs) or 1."""
+
+    cells: Cells
+
+    def read(self, *, time_s: float, read: int = 0, temperature_k: float | None = None) -> NDArray[np.float32]:
+        """The weights read back, float32: the mean over the copies, of pairs the difference of the sides.
+
+        Arguments are those of `Cells.read`.
+        """
+        sides = self.cells.read(time_s=time_s, read=read, temperature_k=temperature_k).mean(axis=-1)
+        found: NDArray[np.float32] = sides[..., 0] - sides[..., 1] if sides.shape[-1] == 2 else sides[..., 0]
+        return found
+
+
+def program_weights(
+    card: Card | str,
+    weights: ArrayLike,
+    *,
+    seed: int,
+    copies: SupportsIndex = 1,
+    pairs: bool = True,
+    stuck_low: float | None = None,
+    stuck_high: float | None = None,
+) -> StoredWeights:
+    """Write weights onto cells of a card.
+
+    Args:
+        card: a card, or the name or path of one.
+        weights: numbers in [-1, 1] for pairs, in [0, 1] without, any shape.
+        seed: as for `program`.
+        copies: distinct cells that hold the same level, a side.
+        pairs: two sides a weight, for the sign. Without, a weight is one level.
+        stuck_low: as for `program`.
+        stuck_high: as for `program`.
+
+    Raises:
+        ValueError: weights out of range, copies below 1, and what `program` refuses.
+
+    >>> stored = program_weights("ideal", [-0.5, 0.25], seed=1, copies=3)
+    >>> stored.cells.levels.shape, stored.read(time_s=0.0).tolist()
+    ((2, 2, 3), [-0.5, 0.25])
+    """
+    w = np.asarray(weights, dtype=np.float32)
+    lowest = -1.0 if pairs else 0.0
+    if not ((w >= lowest - SLACK) & (w <= 1.0 + SLACK)).all():
+        raise ValueError(
+            f"weights must lie in [{lowest:g}, 1], not from {w.min():g} to {w.max():g}: "
+            f"scale them{'' if pairs else ' or store them as pairs'}"
+        )
+    count = operator.index(copies)
+    if isinstance(copies, bool) or count < 1:
+        raise ValueError(f"copies must be a whole number from 1 on, not {copies!r}: pass for example copies=2")
+    sides = np.stack([w, -w] if pairs else [w], axis=-1)
+    levels = np.repeat(sides.clip(0.0, 1.0)[..., None], count, axis=-1)
+    return StoredWeights(program(card, levels, seed=seed, stuck_low=stuck_low, stuck_high=stuck_high))

@@ -1,0 +1,219 @@
+"""Matching: a plan's scales and biases set so that every filter answers as nearly as it can as in the trained network.
+
+Rounding and pruning make answers weaker, layer upon layer, and errors add up to shifts of their means that the loss
+model, exact only for small errors, does not see. Both are undone here from the input on, each layer with those before
+it already matched: gain and shift of each filter are those of least squared difference between its answers and the
+trained network's on calibration images, after the rectifier where one follows. The gain goes into the group's scale
+and the shift into its bias, which are stored anyway, so that it takes no cell. (Kin to estimating the statistics of
+norms anew: Jordan et al., "REPAIR", ICLR 2023, arXiv 2211.08403; that the fit is to the rectified answers, as in Zhang
+et al., IEEE TPAMI 38:1943, 2016, arXiv 1505.06798, lost less here than equal means and spreads.)
+
+A gain is given to groups of digital and sparse codes, which are where answers become weaker; filter by filter, so only
+with granularity `filter`. It needs no labels.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from physcomp.choice.loss_model import LossModel
+from physcomp.codes import Medium
+from physcomp.codes.base import Rows, to_bfloat16
+from physcomp.compensation.rows import has_target
+from physcomp.networks.images import Images
+from physcomp.networks.layers import Layer
+from physcomp.networks.network import Network
+from physcomp.storage.layer_plan import LayerPlan, pack_rows, rows_to_write
+from physcomp.storage.plan import Plan, menu_of
+
+# Our choices: at most so many images, and so many answers of a channel among them; gains no smaller and no larger than
+# these; steps of the Gauss-Newton iteration (one solves it where nothing is rectified), each shortened for the kinks.
+IMAGES = 1000
+ANSWERS = 8192
+GAINS = (0.5, 2.0)
+STEPS = 12
+STRIDE = 0.7
+
+Hook = Callable[[Layer, nn.Module, torch.Tensor], torch.Tensor | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """What every filter of a network answers.
+
+    Args:
+        network: the trained network.
+        medium: the cells that plans are made for.
+        images: calibration images, labels unused.
+        layers: its layers.
+        wanted: for each layer that is called once, some answers of each channel, (channels, answers).
+        rectified: names of the layers whose answer a `torch.nn.ReLU` takes.
+    """
+
+    network: Network
+    medium: Medium
+    images: Images
+    layers: tuple[Layer, ...]
+    wanted: dict[str, torch.Tensor]
+    rectified: frozenset[str]
+
+    @classmethod
+    def of(cls, model: LossModel) -> "Matching":
+        """Measure the network of a loss model on some of its images."""
+        module = copy.deepcopy(model.network.module)
+        numbers = 0
+        calls: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in model.layers}
+        places: dict[int, str] = {}
+
+        def count(layer: Layer, part: nn.Module, answer: torch.Tensor) -> None:
+            nonlocal numbers
+            numbers += answer.numel()
+            places[answer.data_ptr()] = layer.name
+            calls[layer.name].append(answer)  # kept, so that no other tensor takes its place
+
+        def keep(layer: Layer, part: nn.Module, answer: torch.Tensor) -> None:
+            calls[layer.name].append(_some(part, answer))
+
+        rectified: set[str] = set()
+        handles = [
+            part.register_forward_pre_hook(lambda _, given: rectified.add(places.get(given[0].data_ptr(), "")))
+            for part in module.modules()
+            if isinstance(part, nn.ReLU)
+        ]
+        _run(module, model.layers, model.images[:1], count)
+        for handle in handles:
+            handle.remove()
+        for answers in calls.values():
+            answers.clear()
+        images = model.images[: max(1, min(IMAGES, model.memory_bytes // (8 * numbers)))]
+        _run(module, model.layers, images, keep)
+        wanted = {name: found[0] for name, found in calls.items() if len(found) == 1}
+        return cls(model.network, model.medium, images, model.layers, wanted, frozenset(rectified - {""}))
+
+    def matched(self, plan: Plan) -> Plan:
+        """The plan with scales and biases matched; as it is where a group is not a filter."""
+        if plan.granularity != "filter":
+            return plan
+        module = copy.deepcopy(self.network.module)
+        menu = menu_of(plan)
+        planned = {layer.name: layer for layer in plan.layers}
+        rows = {layer.name: rows_to_write(planned[layer.name], menu, layer.rows) for layer in self.layers}
+        module.load_state_dict(self._expected(plan, rows), strict=False)
+
+        def match(layer: Layer, part: nn.Module, answer: torch.Tensor) -> torch.Tensor | None:
+            if layer.name not in self.wanted:
+                return None
+            old = planned[layer.name]
+            able = np.array([has_target(menu[code]) for code in old.codes])
+            given = torch.tensor(old.biases or [0.0] * len(old.codes))
+            free = _some(part, answer) - given[:, None]
+            able &= (np.array(old.scales) > 0) & (free.abs().amax(1) > 0).numpy()
+            fitted = _fit(free, self.wanted[layer.name], given, torch.from_numpy(able), layer.name in self.rectified)
+            new, gains = _rescaled(old, able, *fitted)
+            packed = pack_rows(rows[layer.name][able] * gains[able, None])
+            planned[layer.name] = dataclasses.replace(new, written=packed)
+            after = torch.tensor(new.biases or [0.0] * len(gains))
+            across = _across(part, answer)
+            return (answer - given.reshape(across)) * torch.from_numpy(gains).reshape(across) + after.reshape(across)
+
+        _run(module, self.layers, self.images, match)
+        return dataclasses.replace(plan, layers=tuple(planned[layer.name] for layer in plan.layers))
+
+    def _expected(self, plan: Plan, rows: dict[str, Rows]) -> dict[str, torch.Tensor]:
+        """The parameters as read back, in the mean over chips."""
+        menu, state = menu_of(plan), {}
+        for layer in plan.layers:
+            read = rows[layer.name].copy()
+            codes, scales = np.array(layer.codes), np.array(layer.scales, np.float32)
+            for index in set(layer.codes):
+                groups = np.flatnonzero(codes == index)
+                read[groups] += menu[index].error(read[groups], scales[groups], self.medium)[0].astype(np.float32)
+            state[f"{layer.name}.weight"] = torch.from_numpy(read.reshape(layer.shape))
+            if layer.biases:
+                state[f"{layer.name}.bias"] = torch.tensor(layer.biases)
+        return state
+
+
+def _fit(
+    free: torch.Tensor, wanted: torch.Tensor, bias: torch.Tensor, able: torch.Tensor, rectified: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gain and bias of each channel for least squared difference to the answers wanted.
+
+    Args:
+        free: (channels, answers), without their bias.
+        wanted: of the same shape, with it.
+        bias: (channels,), to begin with; the end where nothing is better.
+        able: (channels,), whether a gain can be given.
+        rectified: whether only the positive part of answers counts.
+    """
+    target = wanted.relu() if rectified else wanted
+    gain, shift = torch.ones_like(bias), bias.clone()
+    best, found = torch.full_like(bias, torch.inf), (gain, shift)
+    for _ in range(STEPS + 1):
+        answer = gain[:, None] * free + shift[:, None]
+        seen = (answer > 0).float() if rectified else torch.ones_like(answer)
+        error = answer * seen - target
+        loss = error.square().mean(1)
+        better = loss < best
+        best = torch.where(better, loss, best)
+        found = (torch.where(better, gain, found[0]), torch.where(better, shift, found[1]))
+        error = error * seen
+        aa, ab, bb = (seen * free * free).mean(1), (seen * free).mean(1), seen.mean(1).clamp(min=1e-3)
+        u, v = (error * free).mean(1), error.mean(1)
+        usable = able & (aa * bb - ab * ab > 1e-6 * aa * bb)
+        determinant = torch.where(usable, aa * bb - ab * ab, 1.0)
+        gain = torch.where(usable, gain - STRIDE * (bb * u - ab * v) / determinant, gain).clamp(*GAINS)
+        shift = shift - STRIDE * torch.where(usable, (aa * v - ab * u) / determinant, v / bb)
+    return found
+
+
+def _rescaled(
+    layer: LayerPlan, able: NDArray[np.bool_], gain: torch.Tensor, bias: torch.Tensor
+) -> tuple[LayerPlan, NDArray[np.float32]]:
+    """The layer with new scales and biases, and the gains really given: ratios of bfloat16 numbers."""
+    scales = np.array(layer.scales, np.float32)
+    new_scales = np.where(able, to_bfloat16(scales * gain.numpy()), scales)
+    gains = np.where(able, new_scales / np.where(able, scales, 1), 1).astype(np.float32)
+    biases = to_bfloat16(bias.numpy()) if layer.biases else ()
+    new = dataclasses.replace(
+        layer, scales=tuple(float(scale) for scale in new_scales), biases=tuple(float(bias) for bias in biases)
+    )
+    return new, gains
+
+
+def _some(part: nn.Module, answer: torch.Tensor) -> torch.Tensor:
+    """Evenly spaced answers of each channel, over images and places: (channels, at most `ANSWERS`)."""
+    channels = answer.detach().transpose(0, _channel(part, answer)).flatten(1)
+    return channels[:, :: -(-channels.shape[1] // ANSWERS)].clone()
+
+
+def _channel(part: nn.Module, answer: torch.Tensor) -> int:
+    return 1 if isinstance(part, nn.Conv2d) else answer.dim() - 1
+
+
+def _across(part: nn.Module, answer: torch.Tensor) -> tuple[int, ...]:
+    """The shape that spreads one number a channel over an answer."""
+    channel = _channel(part, answer)
+    return tuple(-1 if axis == channel else 1 for axis in range(answer.dim()))
+
+
+@torch.no_grad()
+def _run(module: nn.Module, layers: tuple[Layer, ...], images: Images, hook: Hook) -> None:
+    """One pass of all images, with a hook that sees each layer's answer and may give another."""
+    handles = [
+        module.get_submodule(layer.name).register_forward_hook(
+            lambda part, _, answer, layer=layer: hook(layer, part, answer)
+        )
+        for layer in layers
+    ]
+    try:
+        module(images.pixels)
+    finally:
+        for handle in handles:
+            handle.remove()

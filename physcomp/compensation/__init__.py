@@ -1,0 +1,1 @@
+"""Rounding and pruning that compensate their own errors by the curvature."""

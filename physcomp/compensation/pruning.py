@@ -1,0 +1,196 @@
+"""Pruning that knows second order: which weights of a group to drop, and how the others make up for them.
+
+With H the curvature inside a group, dropping weight i and moving the others to the new minimum of the quadratic form
+raises the loss by w_i² / (2 [H⁻¹]_ii) (Hassibi and Stork, "optimal brain surgeon", NIPS 1992). Weights are dropped one
+by one, the cheapest first, and the inverse is brought up to date exactly after each (Frantar and Alistarh, "optimal
+brain compression", NeurIPS 2022, arXiv 2208.11580, who take the layer's inputs; the Gauss-Newton matrix of the loss, as
+here, is what Singh and Alistarh take, "WoodFisher", NeurIPS 2020, arXiv 2004.14340). With the identity for a curvature
+this is pruning by magnitude, which needs no images.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from physcomp.codes.base import Rows
+from physcomp.compensation.cholesky import PANEL, square_of, take_off
+from physcomp.compensation.rounding import DAMPING, Factors, factors_of, some_groups
+from physcomp.curvature.couplings import Curvature
+from physcomp.threads import in_threads
+
+Kernel = Callable[[Rows, NDArray[np.float32], float, NDArray[np.int64], Rows], None]
+
+
+def kept_of(weights: int, share: float) -> int:
+    """How many of so many weights stay when a share of them, 0 to 1, is pruned: at least one.
+
+    Raises:
+        ValueError: the share is not in [0, 1).
+
+    Example:
+        >>> kept_of(576, 0.9), kept_of(9, 0.95)
+        (58, 1)
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"pruning: the share pruned is at least 0 and less than 1, got {share:g}; correct it")
+    return max(1, round((1 - share) * weights))
+
+
+def unit_curvature(rows: Rows) -> Curvature:
+    """The identity for every group, for want of images: pruning then goes by magnitude and moves no other weight."""
+    eye = np.broadcast_to(np.eye(rows.shape[1], dtype=np.float32), (len(rows), 1, rows.shape[1], rows.shape[1]))
+    return Curvature(np.ones(rows.shape), eye)
+
+
+def prune_rows(rows: Rows, curvature: Curvature, shares: tuple[float, ...], *, damping: float = DAMPING) -> Rows:
+    """Prune the rows of a layer to several sparsities; the survivors make up for what is pruned.
+
+    Args:
+        rows: float32 (groups, weights).
+        curvature: of the same groups.
+        shares: shares of each group's weights to prune, see `kept_of`.
+        damping: share of the mean curvature added to each weight's own.
+
+    Returns:
+        float32 (groups, weights, shares): in each row at most `kept_of` weights differ from zero.
+
+    Raises:
+        ValueError: a share is not in [0, 1).
+    """
+    wanted = np.array([kept_of(rows.shape[1], share) for share in shares], np.int64)
+    return by_groups(_prune_some, rows, curvature, wanted, damping)
+
+
+def by_groups(kernel: Kernel, rows: Rows, curvature: Curvature, wanted: NDArray[np.int64], damping: float) -> Rows:
+    """Rows pruned to each of several wishes by a compiled kernel, many groups at a time: (groups, weights, wishes)."""
+    pruned = np.empty((len(rows), len(wanted), rows.shape[1]), np.float32)
+
+    def some(part: slice) -> None:
+        kernel(rows[part], curvature.blocks[part], damping, wanted, pruned[part])
+
+    for _ in in_threads(some, some_groups(curvature.blocks)):
+        pass
+    return pruned.transpose(0, 2, 1)
+
+
+@njit(cache=True, nogil=True)
+def _prune_some(
+    rows: Rows, blocks: NDArray[np.float32], damping: float, wanted: NDArray[np.int64], pruned: Rows
+) -> None:
+    every = np.ones(rows.shape[1], np.bool_)
+    for group in range(len(rows)):
+        row = rows[group].astype(np.float64)
+        sequence = dropping_order(row, factors_of(blocks[group], every, damping), wanted.min())
+        for number in range(len(wanted)):
+            kept = _kept_after(sequence, len(row), len(row) - wanted[number])
+            factors = factors_of(blocks[group], kept, damping)
+            pruned[group, number] = made_up(row, blocks[group], kept, factors)
+
+
+@njit(cache=True, nogil=True)
+def dropping_order(row: NDArray[np.float64], factors: Factors, least: int) -> NDArray[np.int64]:
+    """The places of a row's weights in the order in which they are dropped, until at least so many are left.
+
+    With several blocks it is always the block whose next weight is cheapest.
+    """
+    if len(factors) == 1:
+        places, factor = factors[0]
+        order, _ = _drop(row[places].astype(np.float32), square_of(factor.astype(np.float32)), len(places) - least)
+        return places[order]
+    sequence = np.empty(len(row), np.int64)
+    keys = np.empty(len(row), np.float32)
+    at = 0
+    for places, factor in factors:
+        order, costs = _drop(row[places].astype(np.float32), square_of(factor.astype(np.float32)), len(places))
+        key = np.float32(0)
+        for i in range(len(order)):
+            # A weight comes after the dearest before it in its block, so sort by running maxima.
+            key = max(key, costs[i])
+            sequence[at], keys[at] = places[order[i]], key
+            at += 1
+    return sequence[np.argsort(keys, kind="mergesort")]
+
+
+@njit(cache=True, nogil=True)
+def _kept_after(sequence: NDArray[np.int64], weights: int, dropped: int) -> NDArray[np.bool_]:
+    """Which weights are left when the first of a sequence are dropped."""
+    kept = np.ones(weights, np.bool_)
+    kept[sequence[:dropped]] = False
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def made_up(
+    row: NDArray[np.float64], blocks: NDArray[np.float32], kept: NDArray[np.bool_], factors: Factors
+) -> NDArray[np.float64]:
+    """Zero what is not kept and move the others, whose factors are given, to the minimum of the quadratic form."""
+    pruned = np.zeros(len(row))
+    size = blocks.shape[1]
+    for number in range(len(factors)):
+        places, factor = factors[number]
+        start = number * size
+        gone = np.flatnonzero(~kept[start : start + size])
+        force = np.zeros(len(places))
+        for i in range(len(places)):
+            for j in gone:
+                force[i] += blocks[number, places[i] - start, j] * row[start + j]
+        moved = np.dot(factor.T, np.dot(factor, force))
+        for i in range(len(places)):
+            pruned[places[i]] = row[places[i]] + moved[i]
+    return pruned
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _drop(
+    row: NDArray[np.float32], inverse: NDArray[np.float32], steps: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Drop weights one by one, the cheapest first.
+
+    Dropping a weight takes vvᵀ off the inverse, with v its column over the root of its diagonal. A panel of such
+    columns is kept apart; then one matrix product takes them off what is left. In float32, twice as fast: this decides
+    what is dropped, not what values the others take.
+
+    Returns:
+        Their places in the order dropped, and twice the rise of the quadratic form at each step.
+    """
+    left = row.copy()
+    place = np.arange(len(row))
+    order = np.empty(steps, np.int64)
+    costs = np.empty(steps, np.float32)
+    done = 0
+    while done < steps:
+        size = len(left)
+        columns = np.zeros((min(PANEL, steps - done), size), np.float32)
+        diagonal = np.diag(inverse).copy()
+        alive = np.ones(size, np.bool_)
+        for step in range(len(columns)):
+            pick, least = -1, np.float32(np.inf)
+            for i in range(size):
+                if alive[i]:
+                    cost = left[i] * left[i] / diagonal[i]
+                    if pick < 0 or cost < least:
+                        pick, least = i, cost
+            change = left[pick] * take_off(inverse, columns, step, pick)
+            column = columns[step]
+            for i in range(size):
+                diagonal[i] -= column[i] * column[i]
+                left[i] -= change * column[i]
+            alive[pick] = False
+            order[done], costs[done] = place[pick], least
+            done += 1
+        if done < steps:
+            others = np.flatnonzero(alive)
+            taken = np.empty((len(columns), len(others)), np.float32)
+            for k in range(len(columns)):
+                for i in range(len(others)):
+                    taken[k, i] = columns[k, others[i]]
+            less = np.dot(taken.T.copy(), taken)
+            for i in range(len(others)):
+                row_of = inverse[others[i]]
+                for j in range(len(others)):
+                    less[i, j] = row_of[others[j]] - less[i, j]
+                left[i], place[i] = left[others[i]], place[others[i]]
+            inverse, left, place = less, left[: len(others)], place[: len(others)]
+    return order, costs

@@ -1,0 +1,194 @@
+"""Structured pruning that knows second order: which runs of a group to drop, and how the other weights make up for it.
+
+With H the curvature inside a group, dropping the weights of a run q together and moving all others to the new minimum
+of the quadratic form raises the loss by ½ w_qᵀ ([H⁻¹]_qq)⁻¹ w_q (Kurtic et al., "The optimal BERT surgeon", EMNLP 2022,
+arXiv 2203.07259, equation 4, there for blocks of four weights). Runs are dropped one by one, the cheapest first, and
+the inverse is brought up to date exactly after each (Frantar and Alistarh, "optimal brain compression", NeurIPS 2022,
+arXiv 2208.11580). With runs of one weight this is `physcomp.compensation.pruning`; with the identity for a curvature it
+drops the runs of least sum of squares, which needs no images.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from physcomp.codes.base import Rows
+from physcomp.compensation.cholesky import PANEL, square_of, take_off
+from physcomp.compensation.pruning import by_groups, dropping_order, made_up
+from physcomp.compensation.rounding import DAMPING, Factors, factors_of
+from physcomp.curvature.couplings import Curvature
+
+
+def prune_runs(rows: Rows, curvature: Curvature, run: int, kept: tuple[int, ...], *, damping: float = DAMPING) -> Rows:
+    """Prune the rows of a layer run by run to several numbers of runs; the survivors make up for what is pruned.
+
+    Args:
+        rows: float32 (groups, weights); runs begin at multiples of `run`, the last may be shorter.
+        curvature: of the same groups.
+        run: weights of a run, at least 1.
+        kept: numbers of runs to keep, each at least 1 and at most all of them.
+        damping: share of the mean curvature added to each weight's own.
+
+    Returns:
+        float32 (groups, weights, kept).
+
+    Raises:
+        ValueError: a number of runs to keep is none or more than there are.
+
+    Example:
+        >>> block = np.diag([1.0, 1.0, 9.0, 9.0]).astype(np.float32) + np.float32(0.5)
+        >>> curvature = Curvature(np.diag(block)[None].astype(float), block[None, None])
+        >>> rows = np.array([[1.0, 1.0, 0.5, 0.5]], np.float32)
+        >>> prune_runs(rows, curvature, 2, (1,), damping=0.0)[0, :, 0].round(3).tolist()
+        [0.0, 0.0, 0.6000000238418579, 0.6000000238418579]
+    """
+    runs = -(-rows.shape[1] // run)
+    if not all(1 <= count <= runs for count in kept):
+        raise ValueError(f"pruning: {rows.shape[1]} weights are {runs} runs of {run}, got {kept} to keep; correct it")
+    wanted = np.array([(run, count) for count in kept], np.int64).reshape(-1, 2)
+    return by_groups(_prune_some, rows, curvature, wanted, damping)
+
+
+@njit(cache=True, nogil=True)
+def _prune_some(
+    rows: Rows, blocks: NDArray[np.float32], damping: float, wanted: NDArray[np.int64], pruned: Rows
+) -> None:
+    every = np.ones(rows.shape[1], np.bool_)
+    for group in range(len(rows)):
+        row = rows[group].astype(np.float64)
+        masks = masks_of(row, factors_of(blocks[group], every, damping), wanted)
+        for number in range(len(wanted)):
+            factors = factors_of(blocks[group], masks[number], damping)
+            pruned[group, number] = made_up(row, blocks[group], masks[number], factors)
+
+
+@njit(cache=True, nogil=True)
+def masks_of(row: NDArray[np.float64], factors: Factors, wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which weights of one row are kept, for several lengths of runs and numbers of them.
+
+    Args:
+        row: (weights,).
+        factors: of the row's curvature, see `physcomp.compensation.rounding.factors_of`.
+        wanted: (n, 2), weights of a run, at least 1, and how many runs to keep.
+
+    Returns:
+        (n, weights).
+    """
+    masks = np.ones((len(wanted), len(row)), np.bool_)
+    done = np.zeros(len(wanted), np.bool_)
+    for number in range(len(wanted)):
+        if done[number]:
+            continue
+        run = wanted[number, 0]
+        alike = np.flatnonzero(wanted[:, 0] == run)
+        least = wanted[alike, 1].min()
+        sequence = dropping_order(row, factors, least) if run == 1 else _dropping_order(row, factors, run, least)
+        runs = (len(row) + run - 1) // run
+        for other in alike:
+            done[other] = True
+            for dropped in sequence[: runs - wanted[other, 1]]:
+                masks[other, dropped * run : (dropped + 1) * run] = False
+    return masks
+
+
+@njit(cache=True, nogil=True)
+def _dropping_order(row: NDArray[np.float64], factors: Factors, run: int, least: int) -> NDArray[np.int64]:
+    """The runs of a row in the order in which they are dropped, until at least so many are left.
+
+    With several blocks a run costs the sum of what its parts cost, each when its block comes to it.
+    """
+    keys = np.zeros((len(row) + run - 1) // run, np.float32)
+    for places, factor in factors:
+        ascending = np.argsort(places)
+        numbers = places[ascending] // run
+        inverse = square_of(factor.astype(np.float32))[ascending][:, ascending]
+        weights = row[places[ascending]].astype(np.float32)
+        alone = len(factors) == 1
+        order, costs = _drop(weights, inverse, numbers, len(keys) - least if alone else len(np.unique(numbers)))
+        if alone:
+            return order
+        key = np.float32(0)
+        for i in range(len(order)):
+            key = max(key, costs[i])  # a run comes after the dearest before it in its block
+            keys[order[i]] += key
+    return np.argsort(keys, kind="mergesort")
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _drop(
+    row: NDArray[np.float32], inverse: NDArray[np.float32], numbers: NDArray[np.int64], steps: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Drop runs one by one, the cheapest first; `numbers` says of each weight to which run it belongs, ascending.
+
+    A run is picked as a whole; its weights are then dropped one after the other as in `physcomp.compensation.pruning`,
+    which is the same. The inverse inside each run is kept up to date apart.
+
+    Returns:
+        The numbers of the runs in the order dropped, and twice the rise of the quadratic form at each step.
+    """
+    left = row.copy()
+    order = np.empty(steps, np.int64)
+    costs = np.empty(steps, np.float32)
+    done = 0
+    while done < steps:
+        size = len(left)
+        edges = np.append(np.flatnonzero(np.append(-1, numbers[:-1]) != numbers), size)
+        longest = np.diff(edges).max()
+        inside = np.zeros((len(edges) - 1, longest, longest), np.float32)
+        for p in range(len(inside)):
+            width = edges[p + 1] - edges[p]
+            inside[p, :width, :width] = inverse[edges[p] : edges[p + 1], edges[p] : edges[p + 1]]
+        columns = np.zeros((PANEL + longest - 1, size), np.float32)
+        alive = np.ones(len(inside), np.bool_)
+        filled = 0
+        while done < steps and filled < PANEL:
+            pick, least = -1, np.float32(np.inf)
+            for p in range(len(inside)):
+                if alive[p]:
+                    cost = _cost(inside[p], left[edges[p] : edges[p + 1]])
+                    if pick < 0 or cost < least:
+                        pick, least = p, cost
+            alive[pick] = False
+            order[done], costs[done] = numbers[edges[pick]], least
+            done += 1
+            for weight in range(edges[pick], edges[pick + 1]):
+                change = left[weight] * take_off(inverse, columns, filled, weight)
+                column = columns[filled]
+                for i in range(size):
+                    left[i] -= change * column[i]
+                filled += 1
+                for p in range(len(inside)):
+                    if alive[p]:
+                        for i in range(edges[p + 1] - edges[p]):
+                            for j in range(i + 1):
+                                inside[p, i, j] -= column[edges[p] + i] * column[edges[p] + j]
+        if done < steps:
+            stays = np.zeros(size, np.bool_)
+            for p in range(len(inside)):
+                stays[edges[p] : edges[p + 1]] = alive[p]
+            others = np.flatnonzero(stays)
+            taken = columns[:filled, others].copy()
+            inverse = inverse[others][:, others] - np.dot(taken.T.copy(), taken)
+            left, numbers = left[others], numbers[others]
+    return order, costs
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _cost(inverse: NDArray[np.float32], weights: NDArray[np.float32]) -> np.float32:
+    """wᵀ A⁻¹ w, with A given by its lower triangle, through its Cholesky factor."""
+    size = len(weights)
+    lower = np.empty((size, size), np.float32)
+    solved = np.empty(size, np.float32)
+    total = np.float32(0)
+    for i in range(size):
+        for j in range(i + 1):
+            value = inverse[i, j]
+            for k in range(j):
+                value -= lower[i, k] * lower[j, k]
+            lower[i, j] = np.sqrt(value) if i == j else value / lower[j, j]
+        value = weights[i]
+        for k in range(i):
+            value -= lower[i, k] * solved[k]
+        solved[i] = value / lower[i, i]
+        total += solved[i] * solved[i]
+    return total

@@ -1,0 +1,126 @@
+"""Gradients of every image apart: a copy of a network that remembers what its layers were given and gave."""
+
+import copy
+import threading
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from physcomp.networks.layers import Layer
+
+
+def _hessian_columns(probabilities: torch.Tensor, mixing: torch.Tensor) -> torch.Tensor:
+    """L = diag(√p) - p √pᵀ of each image, L Lᵀ = diag(p) - p pᵀ, times (images, classes, n): of the same shape."""
+    root = probabilities.sqrt().unsqueeze(2) * mixing
+    return root - probabilities.unsqueeze(2) * root.sum(1, keepdim=True)
+
+
+Call = tuple[int, torch.Tensor, torch.Tensor]
+
+
+class Tape:
+    """A copy of a network that keeps inputs and outputs of its grouped layers, for each thread its own."""
+
+    def __init__(self, module: nn.Module, layers: tuple[Layer, ...]) -> None:
+        self.module = copy.deepcopy(module).requires_grad_(False)
+        self.layers = layers
+        self.parts = [self.module.get_submodule(layer.name) for layer in layers]
+        self.local = threading.local()
+        for index, part in enumerate(self.parts):
+            part.register_forward_hook(lambda _, inputs, output, index=index: self._keep(index, inputs[0], output))
+
+    def _keep(self, index: int, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        # An output that hangs on nothing that needs a gradient still needs one itself.
+        if not output.requires_grad:
+            output = output.detach().requires_grad_()
+        self.local.calls.append((index, given.detach(), output))
+        return output.clone()  # what follows may work in place
+
+    def gradients(self, pixels: torch.Tensor, mixing: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        """Gradients of the logits along each mixed column of L, of every image apart, layer by layer.
+
+        Args:
+            pixels: (images, channels, height, width).
+            mixing: (images, classes, probes), by which the columns of L are mixed.
+
+        Yields:
+            Number of the layer, gradients of its rows (images · probes, groups, weights), and of its groups' biases
+            (images · probes, groups), 0 without own biases.
+        """
+        self.local.calls = []
+        logits = self.module(pixels)
+        calls: list[Call] = self.local.calls
+        self.local.calls = []
+        columns = _hessian_columns(logits.detach().softmax(1), mixing)
+        probes = columns.shape[2]
+        outputs = [output for _, _, output in calls]
+        back = [
+            torch.autograd.grad(
+                logits,
+                outputs,
+                columns[:, :, probe],
+                retain_graph=probe < probes - 1,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            for probe in range(probes)
+        ]
+        inputs = [given for _, given, _ in calls]
+        called = [index for index, _, _ in calls]
+        del calls, outputs, logits
+        count = len(pixels) * probes
+        for index, (layer, part) in enumerate(zip(self.layers, self.parts, strict=True)):
+            weights, biases = torch.zeros(0), torch.zeros(count, layer.groups)
+            for number, of_layer in enumerate(called):
+                if of_layer == index:
+                    gradient = (
+                        torch.stack([probe[number] for probe in back], 1) if probes > 1 else back[0][number][:, None]
+                    )
+                    pair = _per_image(part, layer, inputs[number], gradient)
+                    weights, biases = weights + pair[0] if len(weights) else pair[0], biases + pair[1]
+            yield index, weights if len(weights) else torch.zeros(count, *layer.rows.shape), biases
+
+
+def _positions(part: nn.Module, given: torch.Tensor) -> torch.Tensor:
+    """Inputs of a layer, one column for each position its filter is applied at: (images, blocks, fan-in, places)."""
+    if isinstance(part, nn.Conv2d):
+        if part.padding_mode != "zeros":
+            raise ValueError(f"network: Conv2d with padding_mode '{part.padding_mode}' is not supported, use 'zeros'")
+        padding = part.padding
+        if isinstance(padding, str):
+            spans = zip(part.dilation, part.kernel_size, strict=True)
+            padding = tuple(d * (k - 1) // 2 if padding == "same" else 0 for d, k in spans)
+        columns = functional.unfold(
+            given, part.kernel_size, dilation=part.dilation, padding=padding, stride=part.stride
+        )
+        return columns.reshape(len(given), part.groups, -1, columns.shape[2])
+    return given.reshape(len(given), -1, given.shape[-1]).transpose(1, 2).unsqueeze(1)
+
+
+def _per_image(
+    part: nn.Module, layer: Layer, given: torch.Tensor, gradient: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradient of each image and probe with respect to the layer's rows, and to its groups' biases.
+
+    Args:
+        part: the layer's module.
+        layer: the layer.
+        given: its input, (images, ...).
+        gradient: with respect to its output, (images, probes, ...).
+    """
+    positions = _positions(part, given)
+    count, blocks, _, places = positions.shape
+    probes = gradient.shape[1]
+    if isinstance(part, nn.Conv2d):
+        outputs = gradient.reshape(count, probes, blocks, -1, places)
+    else:
+        outputs = gradient.reshape(count, probes, places, -1).transpose(2, 3).unsqueeze(2)
+    of_block = outputs.shape[3]
+    stacked = outputs.transpose(1, 2).reshape(count, blocks, probes * of_block, places)
+    weights = torch.matmul(stacked, positions.transpose(2, 3)).reshape(count, blocks, probes, of_block, -1)
+    rows = weights.transpose(1, 2).reshape(count * probes, *layer.rows.shape)
+    if layer.bias_of_group:
+        return rows, outputs.sum(4).reshape(count * probes, layer.groups)
+    return rows, torch.zeros(count * probes, layer.groups)

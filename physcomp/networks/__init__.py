@@ -1,0 +1,1 @@
+"""Networks and images: load, describe, evaluate and train them, and see their layers as rows of weights."""

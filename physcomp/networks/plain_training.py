@@ -1,0 +1,113 @@
+"""Training of the networks that physcomp ships: plain, seeded, and on one thread, so that a seed fixes every bit."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from devices.files import replacing
+from physcomp.networks.images import Images
+from physcomp.networks.network import Description, build_module
+
+SHIFT = 2  # pixels of random shift, our choice
+HELD_BACK = 4000  # images at the end of a training set that plans are made on and nothing is trained on
+
+
+RECIPE = ("epochs", "seed", "batch", "learning_rate", "weight_decay")
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained module with its norms, and the mean training loss of each epoch in nats."""
+
+    module: nn.Module
+    losses: tuple[float, ...]
+
+
+def train(description: Description, images: Images, progress: Callable[[float], None] | None = None) -> Trained:
+    """Train the network of a description by its recipe: AdamW, one-cycle cosine, random flips and shifts.
+
+    Args:
+        description: the layers and the recipe (`epochs`, `seed`, `batch`, `learning_rate`, `weight_decay`).
+        images: what to train on.
+        progress: called with the share done.
+
+    Returns:
+        The module in evaluation mode. The same seed on the same torch build gives the same weights.
+
+    Raises:
+        ValueError: the recipe lacks a number.
+    """
+    recipe = description.recipe
+    missing = [name for name in RECIPE if name not in recipe]
+    if missing:
+        raise ValueError(f"{description.name}: the recipe lacks {', '.join(missing)}; add them under [recipe]")
+    epochs, size = int(recipe["epochs"]), int(recipe["batch"])
+    generator = torch.Generator().manual_seed(int(recipe["seed"]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(recipe["seed"]))
+        module = build_module(description).train()
+    optimizer = torch.optim.AdamW(
+        module.parameters(), lr=float(recipe["learning_rate"]), weight_decay=float(recipe["weight_decay"])
+    )
+    steps = math.ceil(len(images) / size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=float(recipe["learning_rate"]), total_steps=epochs * steps, pct_start=0.2
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in a fixed order
+    try:
+        losses = []
+        for epoch in range(epochs):
+            total = 0.0
+            for step, picked in enumerate(torch.randperm(len(images), generator=generator).split(size), start=1):  # type: ignore[no-untyped-call]
+                pixels = _augment(images.pixels[picked], generator)
+                loss = functional.cross_entropy(module(pixels), images.labels[picked])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+                total += loss.item() * len(picked)
+                if progress:
+                    progress((epoch + step / steps) / epochs)
+            losses.append(total / len(images))
+    finally:
+        torch.set_num_threads(threads)
+    return Trained(module.eval(), tuple(losses))
+
+
+def save(trained: Trained, path: Path) -> None:
+    """Write the module's parameters and buffers as safetensors, under a temporary name first."""
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in trained.module.state_dict().items()}, temporary)
+
+
+def copies(pixels: torch.Tensor, shift: int, *, mirrored: bool = True) -> Iterator[torch.Tensor]:
+    """Every copy of images (images, channels, height, width) shifted by up to so many pixels, as `train` shows them.
+
+    Edges are filled with black; with `mirrored` each shift comes mirrored as well.
+    """
+    height, width = pixels.shape[2:]
+    for turned in (pixels, pixels.flip(3)) if mirrored else (pixels,):
+        padded = functional.pad(turned, (shift, shift, shift, shift))
+        for row, column in itertools.product(range(2 * shift + 1), repeat=2):
+            yield padded[:, :, row : row + height, column : column + width]
+
+
+def _augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Mirror half of the images and shift each by up to SHIFT pixels, edges filled with black."""
+    count, _, height, width = pixels.shape
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
+    padded = functional.pad(pixels, (SHIFT, SHIFT, SHIFT, SHIFT))
+    offsets = torch.randint(0, 2 * SHIFT + 1, (2, count), generator=generator)
+    rows = offsets[0][:, None] + torch.arange(height)
+    columns = offsets[1][:, None] + torch.arange(width)
+    picked = padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return picked.permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,371 @@
+"""The plan: the code of every group, with scales and biases, its ledger of cells, and its proof. Saved as JSON."""
+
+import base64
+import dataclasses
+import hashlib
+import json
+import zlib
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import devices
+import qubo
+from devices.files import replacing
+from physcomp.choice.loss_model import LossModel
+from physcomp.codes import Code, Medium
+from physcomp.codes.base import Over, Rows, Storage, to_bfloat16
+from physcomp.codes.menu import read_menu
+from physcomp.compensation.rows import has_target
+from physcomp.networks.layers import Granularity, other_tensors
+from physcomp.networks.network import Network
+from physcomp.storage.layer_plan import LayerPlan, cells_of, pack_rows
+
+FORMAT = "physcomp-plan"
+FORMAT_VERSION = 1
+NEWER_FIELDS: dict[str, Any] = {"storage": "bound", "read_times_s": (), "over": "mean"}  # which older plans lack
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How a plan was found, and how good it is.
+
+    Args:
+        solver: the solver's name; `fixed` for a plan that nobody chose.
+        kind: classical, quantum-inspired, quantum or hybrid; `none` for a fixed plan.
+        energy: expected loss increase by the solver's own model, nats.
+        lower_bound: no choice within the budget has less energy than this, in the same model; None if fixed.
+        gap: (energy - lower_bound) / energy; None if fixed.
+        seconds: time the solver took.
+        shrinkage: factor on the couplings in the solver's model.
+        part: the part of the menu that was offered.
+        predicted_loss_increase: expected loss increase, nats, by the model with the shrinkage that proved best.
+        heldout_loss: measured mean loss on the held-out images, by which the plan was picked; None if not measured.
+        expansion: where the solver's model took the curvature, as a share of the way from the trained weights to those
+            of the best plan before.
+    """
+
+    solver: str
+    kind: str
+    energy: float
+    lower_bound: float | None
+    gap: float | None
+    seconds: float
+    shrinkage: float
+    part: str
+    predicted_loss_increase: float
+    heldout_loss: float | None = None
+    expansion: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network is stored on cells of a card.
+
+    Args:
+        method: what made it, such as `joint` or `digital(4)`.
+        network: the network's name.
+        network_sha256: its fingerprint; a plan stores no other network.
+        card: the card's name with its variant.
+        card_sha256: its fingerprint; a plan writes no other card.
+        read_time_s: the time since programming it is written for, in seconds.
+        granularity: what one decision is for.
+        budget: cells per weight it was allowed; None for a fixed plan.
+        bits_per_cell: bits a cell holds reliably.
+        menu: names of the codes.
+        layers: the layers.
+        others: name and shape of each further tensor, stored as bfloat16.
+        ledger: cells by what they hold.
+        proof: how it was found.
+        storage: what `bits_per_cell` is: the bound of any error-correcting code, or what a BCH code reaches.
+        read_times_s: the times that counted for the choice; empty: `read_time_s` alone.
+        over: what counted of them, the mean of the losses or the worst.
+    """
+
+    method: str
+    network: str
+    network_sha256: str
+    card: str
+    card_sha256: str
+    read_time_s: float
+    granularity: Granularity
+    budget: float | None
+    bits_per_cell: float
+    menu: tuple[str, ...]
+    layers: tuple[LayerPlan, ...]
+    others: tuple[tuple[str, tuple[int, ...]], ...]
+    ledger: dict[str, float]
+    proof: Proof
+    storage: Storage = "bound"
+    read_times_s: tuple[float, ...] = ()
+    over: Over = "mean"
+
+    @property
+    def weights(self) -> int:
+        """Number of weights in all groups."""
+        return sum(int(np.prod(layer.shape)) for layer in self.layers)
+
+    @property
+    def cells(self) -> float:
+        """Everything stored, in cells."""
+        return sum(self.ledger.values())
+
+    @property
+    def cells_per_weight(self) -> float:
+        """Everything stored, in cells per weight."""
+        return self.cells / self.weights
+
+    @property
+    def noiseless(self) -> bool:
+        """Whether it stores everything digitally, so that every chip reads back the same."""
+        return self.ledger["analog"] == 0
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of what determines the chip: everything but its method's name and the solver's seconds."""
+        fields = self._fields()
+        del fields["method"], fields["proof"]["seconds"]
+        if self.storage == "bound":  # as in plans from before there was a choice
+            del fields["storage"]
+        if not self.read_times_s:
+            del fields["read_times_s"], fields["over"]
+        for layer in fields["layers"]:
+            if not layer["cells"]:  # likewise
+                del layer["cells"]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    def check(self, network: Network, card: devices.Card | None = None) -> None:
+        """Refuse a network, or a card, that the plan was not made for.
+
+        Raises:
+            ValueError: another fingerprint.
+        """
+        if card is not None and card.sha256 != self.card_sha256:
+            raise ValueError(f"plan: made for card {self.card}, got {card.name} of other content; choose again for it")
+        if network.sha256 != self.network_sha256:
+            raise ValueError(
+                f"plan: made for network {self.network} with sha256 {self.network_sha256[:12]}…, got {network.name} "
+                f"with {network.sha256[:12]}…; choose again for it"
+            )
+
+    def named(self, method: str) -> "Plan":
+        """The same plan under another method's name."""
+        return dataclasses.replace(self, method=method)
+
+    def share_of_codes(self) -> dict[str, float]:
+        """Share of the weights stored with each code that is used."""
+        count: dict[str, float] = {}
+        for layer in self.layers:
+            size = int(np.prod(layer.shape)) / len(layer.codes) / self.weights
+            for code in layer.codes:
+                count[self.menu[code]] = count.get(self.menu[code], 0.0) + size
+        return dict(sorted(count.items(), key=lambda item: -item[1]))
+
+    def _fields(self) -> dict[str, Any]:
+        return {"format": FORMAT, "version": FORMAT_VERSION, **dataclasses.asdict(self)}
+
+    def to_json(self) -> str:
+        """The plan as JSON text, with its fingerprint and the version that made it."""
+        extra = {
+            "sha256": self.sha256,
+            "physcomp": version("physcomp"),
+            "cells_per_weight": self.cells_per_weight,
+        }
+        return json.dumps({**self._fields(), **extra}, indent=1)
+
+    def save(self, path: Path | str) -> None:
+        """Write the JSON file, under a temporary name first."""
+        with replacing(path) as temporary:
+            temporary.write_text(self.to_json() + "\n")
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "plan") -> "Plan":
+        """Read a plan's JSON text; `source` names it in errors.
+
+        Raises:
+            ValueError: not a plan, of another version, incomplete, or changed since it was written.
+        """
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{source}: not valid JSON ({error}); make the plan again") from None
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            raise ValueError(f"{source}: not a plan of physcomp; name a file that 'physcomp choose' wrote")
+        if fields.get("version") != FORMAT_VERSION:
+            raise ValueError(f"{source}: plan version {fields.get('version')}, this physcomp reads {FORMAT_VERSION}")
+        try:
+            names = [field.name for field in dataclasses.fields(cls)]
+            values: dict[str, Any] = {name: {**NEWER_FIELDS, **fields}[name] for name in names}
+            values["read_times_s"] = tuple(values["read_times_s"])
+            values["layers"] = tuple(_read_layer(layer) for layer in fields["layers"])
+            values["proof"] = Proof(**fields["proof"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{source}: the plan is incomplete ({error}); make it again") from None
+        values["menu"] = tuple(values["menu"])
+        values["others"] = tuple((name, tuple(shape)) for name, shape in values["others"])
+        plan = cls(**values)
+        if plan.sha256 != fields.get("sha256"):
+            raise ValueError(f"{source}: its content does not match its sha256; make the plan again")
+        return plan
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Plan":
+        """Read a plan file.
+
+        Raises:
+            ValueError: no such file, or as `from_json` says.
+        """
+        try:
+            return cls.from_json(Path(path).read_text(), str(path))
+        except FileNotFoundError:
+            raise ValueError(f"{path}: no such plan; make one with 'physcomp choose'") from None
+
+
+def _read_layer(fields: dict[str, Any]) -> LayerPlan:
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    return LayerPlan(**values)
+
+
+def plan_of(
+    model: LossModel,
+    choice: NDArray[np.int64],
+    *,
+    method: str,
+    shrinkage: float,
+    part: str = "all",
+    budget: float | None = None,
+    solution: qubo.Solution | None = None,
+) -> Plan:
+    """Make the plan of a choice.
+
+    Args:
+        model: the loss model the choice was made with.
+        choice: (groups,) index of each group's code in the model's menu.
+        method: what reports call it.
+        shrinkage: factor on the couplings by which its loss increase is predicted.
+        part: the part of the menu that was offered; naming a code in the plan costs as many bits as it needs.
+        budget: cells per weight that were allowed.
+        solution: the solver's, if one chose.
+    """
+    layers = tuple(_layer_plan(model, number, choice) for number in range(len(model.layers)))
+    others = other_tensors(model.network.module, model.layers)
+    predicted = model.predict(choice, shrinkage)
+    return Plan(
+        method=method,
+        network=model.network.name,
+        network_sha256=model.network.sha256,
+        card=model.medium.card.name,
+        card_sha256=model.medium.card.sha256,
+        read_time_s=model.medium.written_for_s,
+        granularity=model.granularity,
+        budget=budget,
+        bits_per_cell=model.medium.bits_per_cell,
+        menu=tuple(code.name for code in model.menu),
+        layers=layers,
+        others=tuple((name, tuple(tensor.shape)) for name, tensor in others.items()),
+        ledger={
+            **cells_of(layers, model.menu, model.medium.bits_per_cell),
+            **model.overhead(sum(model.part(part))),
+        },
+        proof=Proof(
+            solver=solution.solver if solution else "fixed",
+            kind=solution.kind if solution else "none",
+            energy=solution.energy if solution else predicted,
+            lower_bound=solution.lower_bound if solution else None,
+            gap=solution.gap if solution else None,
+            seconds=solution.seconds if solution else 0.0,
+            shrinkage=shrinkage,
+            part=part,
+            predicted_loss_increase=predicted,
+        ),
+        storage=model.medium.storage,
+        read_times_s=model.medium.span_s,
+        over=model.medium.over,
+    )
+
+
+def uniform_plan(model: LossModel, code: str, *, shrinkage: float) -> Plan:
+    """The plan that stores every group with the same code.
+
+    Raises:
+        ValueError: the code is not in the model's menu.
+    """
+    index = model.part(code).index(True)
+    choice = np.full(len(model.loss), index, np.int64)
+    return plan_of(model, choice, method=code, shrinkage=shrinkage, part=code)
+
+
+def _layer_plan(model: LossModel, number: int, choice: NDArray[np.int64]) -> LayerPlan:
+    layer, coupling = model.layers[number], model.couplings[number]
+    start = model.starts[number]
+    picked = choice[start : start + layer.groups]
+    index = np.arange(layer.groups)
+    biases = np.zeros(0) if layer.bias is None else layer.bias.astype(np.float64)
+    if coupling.shift is not None:
+        biases = biases + coupling.shift[index, picked]
+    return LayerPlan(
+        name=layer.name,
+        shape=layer.shape,
+        codes=tuple(int(code) for code in picked),
+        scales=tuple(float(scale) for scale in model.scales[number][index, picked]),
+        written=pack_rows(_rounded_rows(model, number, picked)),
+        biases=tuple(float(bias) for bias in to_bfloat16(biases)),
+        cells=_pack_cells(model, number, picked),
+    )
+
+
+def _rounded_rows(model: LossModel, number: int, picked: NDArray[np.int64]) -> Rows:
+    rows = [
+        model.target(number, model.menu[code])[group]
+        for group, code in enumerate(picked)
+        if has_target(model.menu[code])
+    ]
+    return np.array(rows, np.float32)
+
+
+def _pack_cells(model: LossModel, number: int, picked: NDArray[np.int64]) -> str:
+    found = model.allocations[number]
+    names = [model.menu[code].name for code in picked]
+    cells = [found[name][group] for group, name in enumerate(names) if name in found]
+    return base64.b64encode(zlib.compress(np.array(cells).tobytes(), 9)).decode() if cells else ""
+
+
+def moved(plan: Plan, card: devices.Card | str, read_time_s: float) -> Plan:
+    """The same plan for cells of another card or time, where other cells hold the same bits.
+
+    Args:
+        plan: without analog cells, so that it reads back alike on every card. Its proof stays as it is, since the loss
+            does not depend on the cells; another choice might be better where cells hold more or fewer bits.
+        card: the other card, or its name.
+        read_time_s: seconds from programming to reading.
+
+    Raises:
+        ValueError: the plan has analog cells, or the card is outside its range at that time.
+    """
+    card = devices.load_card(card) if isinstance(card, str) else card
+    if not plan.noiseless:
+        raise ValueError(
+            f"plan: has analog cells written for {plan.card} after {plan.read_time_s:g} s; choose again for {card.name}"
+        )
+    medium = Medium(card, read_time_s, storage=plan.storage)
+    more = plan.bits_per_cell / medium.bits_per_cell
+    return dataclasses.replace(
+        plan,
+        card=card.name,
+        card_sha256=card.sha256,
+        read_time_s=read_time_s,
+        budget=None if plan.budget is None else plan.budget * more,
+        bits_per_cell=medium.bits_per_cell,
+        ledger={name: cells * more for name, cells in plan.ledger.items()},
+        read_times_s=(),
+        over="mean",
+    )
+
+
+def menu_of(plan: Plan) -> tuple[Code, ...]:
+    """The codes of a plan's menu."""
+    return read_menu(plan.menu)

@@ -1,0 +1,1 @@
+"""Training with the cells in the loop."""

@@ -1,0 +1,173 @@
+"""Narrower networks: pruned filters taken out, and with them the weights of the next layer that read them.
+
+The outputs of a pruned filter are a constant, yet a plan still stores every weight of the next layer that multiplies
+it. Taking filter and weights out makes a smaller network; the constant, passed through the layers between, goes into
+the next layer's biases. The function is the same but for one thing: where a convolution pads with zeros, a constant
+other than zero ends at the edge of the image, and the biases do not, so that outputs within half a kernel of the edge
+differ. What is left is an ordinary network with a description of its own.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+import devices
+from devices.files import replacing
+from physcomp.codes.base import SCALE_BITS, Rows, to_bfloat16
+from physcomp.compensation.rows import has_target
+from physcomp.networks.network import Description, Network, build_module, prepare
+from physcomp.storage.layer_plan import LayerPlan, pack_rows, rows_to_write
+from physcomp.storage.plan import Plan, menu_of
+from physcomp.training.finetuning import rewritten, stored_layers
+
+Flags = NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Described:
+    """A network whose description says all of it: no norm that was folded away is listed any more.
+
+    Args:
+        description: the layers.
+        network: as `physcomp.load_network` would load it from that description.
+    """
+
+    description: Description
+    network: Network
+
+    def save(self, path: Path | str) -> None:
+        """Write the description, a .toml file, and beside it the weights as safetensors.
+
+        `physcomp.load_network` of the file gives a network of the same fingerprint.
+        """
+        path = Path(path)
+        state = {name: tensor.contiguous() for name, tensor in self.network.module.state_dict().items()}
+        with replacing(path.with_suffix(".safetensors")) as temporary:
+            save_file(state, temporary)
+        with replacing(path) as temporary:
+            temporary.write_text(_toml(self.description))
+
+    def with_state(self, state: dict[str, torch.Tensor]) -> "Described":
+        """The same layers with other parameters."""
+        return _build(self.description, state)
+
+
+def describe(description: Description, network: Network) -> Described:
+    """The description of a loaded network without the norms that were folded into the layers before them.
+
+    Args:
+        description: what the network was loaded from.
+        network: `physcomp.load_network` of it.
+    """
+    parts = dict(network.module.named_modules())
+    kept = [number for number in range(len(description.layers)) if str(number + 1) in parts]
+    state = {}
+    for place, number in enumerate(kept, start=1):
+        for name, tensor in parts[str(number + 1)].state_dict().items():
+            state[f"{place}.{name}"] = tensor
+    return _build(dataclasses.replace(description, layers=tuple(description.layers[n] for n in kept)), state)
+
+
+def _build(description: Description, state: dict[str, torch.Tensor]) -> Described:
+    module = build_module(description)
+    module.load_state_dict(state)
+    return Described(description, Network(description.name, prepare(module), description.classes))
+
+
+def narrow(whole: Described, plan: Plan, card: devices.Card) -> tuple[Described, Plan]:
+    """Take pruned filters out of a network and its plan.
+
+    Args:
+        whole: the network the plan was made for.
+        plan: with one group a filter. The last layer keeps all filters, and every layer at least one.
+        card: of the plan.
+
+    Returns:
+        The narrower network and its plan, the ledger counted anew; both unchanged where nothing can be taken out:
+        groups that are not filters, a norm that is not folded, codes with a number of cells for each weight.
+    """
+    normed = any(layer.split()[0] == "norm" for layer in whole.description.layers)
+    if normed or plan.granularity != "filter" or any(layer.cells for layer in plan.layers):
+        return whole, plan
+    stored = stored_layers(whole.network, plan, card)
+    layers, planned, state = [], {}, {}
+    channels = whole.description.input_shape[0]
+    kept, constant = np.ones(channels, bool), np.zeros(channels, np.float32)
+    last = plan.layers[-1].name
+    for number, text in enumerate(whole.description.layers, start=1):
+        kind, *arguments = text.split()
+        if kind in ("conv", "linear"):
+            layer = next(layer for layer in plan.layers if layer.name == str(number))
+            written = stored[layer.name].stored_rows()
+            bias = _with_constants(np.array(layer.biases, np.float32), written, kept, constant)
+            trained = whole.network.module.get_parameter(f"{number}.weight").detach()
+            inputs = np.repeat(kept, layer.shape[1] // len(kept))  # pixels of a channel stand side by side
+            kept = ~np.all(written == 0, axis=1) if layer.name != last else np.ones(len(written), bool)
+            kept[0] |= not kept.any()
+            constant = bias
+            weight = trained[torch.from_numpy(kept)][:, torch.from_numpy(inputs)].clone()
+            shape = tuple(weight.shape)
+            state[f"{number}.weight"] = weight
+            state[f"{number}.bias"] = torch.from_numpy(bias[kept])
+            planned[layer.name] = dataclasses.replace(
+                _part(layer, kept, bias, shape), written=_written(layer, plan, kept, inputs, trained)
+            )
+            arguments[0] = str(shape[0])
+        elif kind == "relu":
+            constant = np.maximum(constant, 0)  # pool and flatten leave a constant as it is
+        layers.append(" ".join([kind, *arguments]))
+    if sum(len(layer.codes) for layer in planned.values()) == sum(len(layer.codes) for layer in plan.layers):
+        return whole, plan
+    narrower = _build(dataclasses.replace(whole.description, layers=tuple(layers)), state)
+    return narrower, _recounted(narrower, plan, tuple(planned[layer.name] for layer in plan.layers), card)
+
+
+def _with_constants(bias: Rows, rows: Rows, kept: Flags, constant: Rows) -> Rows:
+    """Biases with what the channels that are dropped gave, by (outputs, inputs × kernel) weights."""
+    of_channel = rows.reshape(len(rows), len(kept), -1)[:, ~kept].sum(axis=2)
+    return np.asarray(bias + of_channel @ constant[~kept], np.float32)
+
+
+def _part(layer: LayerPlan, kept: Flags, bias: Rows, shape: tuple[int, ...]) -> LayerPlan:
+    return dataclasses.replace(
+        layer,
+        shape=shape,
+        codes=tuple(code for code, stays in zip(layer.codes, kept, strict=True) if stays),
+        scales=tuple(scale for scale, stays in zip(layer.scales, kept, strict=True) if stays),
+        biases=tuple(float(b) for b in to_bfloat16(bias[kept])),
+    )
+
+
+def _recounted(narrower: Described, plan: Plan, layers: tuple[LayerPlan, ...], card: devices.Card) -> Plan:
+    biases = SCALE_BITS * sum(len(layer.biases) for layer in layers) / plan.bits_per_cell
+    left = sum(len(layer.codes) for layer in layers) / sum(len(layer.codes) for layer in plan.layers)
+    ledger = {**plan.ledger, "biases": biases, "plan": plan.ledger["plan"] * left}
+    return rewritten(narrower.network, dataclasses.replace(plan, layers=layers, ledger=ledger), card)
+
+
+def _written(layer: LayerPlan, plan: Plan, kept: Flags, inputs: Flags, trained: torch.Tensor) -> str:
+    """What is left of the rows that the plan holds itself."""
+    menu = menu_of(plan)
+    rows = rows_to_write(layer, menu, trained.reshape(len(kept), -1).numpy()).reshape(layer.shape)
+    with_target = np.array([has_target(menu[code]) for code in layer.codes])
+    return pack_rows(np.ascontiguousarray(rows[kept & with_target][:, inputs], np.float32))
+
+
+def _toml(description: Description) -> str:
+    lists = {"input": list(description.input_shape), "classes": list(description.classes)}
+    lists["layers"] = list(description.layers)
+    lines = [
+        f"name = {json.dumps(description.name)}",
+        f"mean = {description.mean!r}",
+        f"sd = {description.sd!r}",
+        *(f"{name} = {json.dumps(value)}" for name, value in lists.items()),
+        "",
+        "[recipe]",
+        *(f"{name} = {json.dumps(value)}" for name, value in description.recipe.items()),
+    ]
+    return "\n".join(lines) + "\n"

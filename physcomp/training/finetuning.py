@@ -1,0 +1,302 @@
+"""Training with the cells in the loop: a plan is fixed, and the weights learn to live with it.
+
+The forward pass sees the weights as the plan's cells would give them back (`physcomp.training.stored_layer`), the loss
+is cross-entropy plus distillation from the clean network, as in Isik et al. 2023 (doi 10.1145/3588436); the weighting,
+the temperature and the optimiser are our choice. Of mirrored and shifted copies the clean network gives the mean
+answer, which is better than its answer to one; the network in training sees the image alone, since few cells have no
+room to learn the copies too. What comes out is another network with a plan of its own, in which every weight stored
+digitally lies exactly on a level.
+"""
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional
+
+import devices
+from physcomp.codes import Medium
+from physcomp.compensation.rows import has_target
+from physcomp.networks.images import Images
+from physcomp.networks.layers import layers_of, other_tensors
+from physcomp.networks.network import Network, evaluate
+from physcomp.networks.plain_training import copies
+from physcomp.storage.layer_plan import cells_of, pack_rows
+from physcomp.storage.plan import Plan, menu_of
+from physcomp.training.stored_layer import StoredLayer, as_bfloat16
+
+PRUNINGS = 400  # times that masks shrink over a training, about; our choice
+ASKED = 0.25  # epochs that asking the teacher about every image once is counted as in the progress told, about
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How weights are trained with the cells in the loop; all of it our choice.
+
+    Args:
+        batch: images a step.
+        learning_rate: of Adam at its highest, for weights as shares of their group's scale.
+        slow: factor on it for scales (their logarithms), biases and norms.
+        temperature: of the softmax in the distillation.
+        distilled: weight of the distillation; cross-entropy has the rest. At 1 no label is looked at.
+        pruned: share of the steps after which sparse codes hold no more weights than they keep.
+        shift: the teacher's answer to an image is its mean over copies shifted by up to so many pixels.
+        mirrored: whether these copies are mirrored as well; wrong where left and right mean different classes.
+        bfloat16: whether products are taken in bfloat16, twice as fast on processors that can.
+    """
+
+    batch: int = 125
+    learning_rate: float = 1.6e-3
+    slow: float = 0.25
+    temperature: float = 1.0
+    distilled: float = 0.8
+    pruned: float = 0.35
+    shift: int = 1
+    mirrored: bool = True
+
+    @property
+    def copies(self) -> int:
+        """Copies of an image that the teacher is asked about."""
+        return (2 * self.shift + 1) ** 2 * (1 + self.mirrored)
+
+    bfloat16: bool = True
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the images: mean training loss, and loss and accuracy of the mean read-back on held-out images."""
+
+    training_loss: float
+    heldout_loss: float
+    heldout_accuracy: float
+
+
+@dataclass(frozen=True, eq=False)
+class Finetuned:
+    """A network trained for a plan, the plan rebuilt for it, and how training went.
+
+    Args:
+        network: weights stored digitally lie on their levels, pruned ones are zero, biases are bfloat16 numbers.
+        plan: the same codes, with the scales learned; stores this network and no other.
+        history: one entry an epoch.
+    """
+
+    network: Network
+    plan: Plan
+    history: tuple[Epoch, ...]
+
+
+def finetune(
+    network: Network,
+    plan: Plan,
+    images: Images,
+    *,
+    heldout: Images,
+    epochs: int,
+    seed: int = 0,
+    teacher: nn.Module | None = None,
+    card: devices.Card | str | None = None,
+    recipe: Recipe | None = None,
+    progress: Progress | None = None,
+) -> Finetuned:
+    """Train the weights of a network with a plan's codes and their noise in the forward pass.
+
+    Args:
+        network: the one the plan was made for; it is left alone.
+        plan: which code each group has; codes stay, scales and biases are trained with the weights.
+        images: to train on, as they are; only the teacher sees shifted and mirrored copies.
+        heldout: images whose loss the history tells.
+        epochs: passes over the images, at least 1; the learning rate falls to zero over them.
+        seed: of order and noise. The same seed on the same processor and torch gives the same bits.
+        teacher: the clean network's module; None: the network given.
+        card: the device the plan was made for, or its name; None: found by the plan's name of it.
+        recipe: of the training.
+        progress: called with the share done.
+
+    Raises:
+        ValueError: no epochs, or the plan was made for another network or card.
+    """
+    recipe = recipe or Recipe()
+    card = devices.load_card(card or plan.card) if card is None or isinstance(card, str) else card
+    if epochs < 1:
+        raise ValueError(f"epochs: at least 1, got {epochs}; raise it")
+    plan.check(network, card)
+    training = _Training(network, plan, card, recipe)
+    generator = torch.Generator().manual_seed(seed)
+    steps = math.ceil(len(images) / recipe.batch)
+    rate = torch.optim.lr_scheduler.LambdaLR(training.optimizer, lambda step: _rate(step, epochs * steps))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in a fixed order
+    history = []
+    asking = ASKED * recipe.copies
+
+    def tell(passes: float) -> None:
+        if progress:
+            progress(passes / (asking + epochs))
+
+    try:
+        wanted = _answers(teacher or network.module, images, recipe, lambda share: tell(share * asking))
+        for epoch in range(epochs):
+            total = 0.0
+            order = torch.randperm(len(images), generator=generator)
+            for step, picked in enumerate(order.split(recipe.batch)):  # type: ignore[no-untyped-call]
+                pixels = _pixel_by_pixel(images.pixels[picked])
+                labels = images.labels[picked]
+                training.prune(epoch * steps + step, epochs * steps)
+                total += training.step(pixels, labels, wanted[picked], generator) * len(picked)
+                rate.step()
+                tell(asking + epoch + (step + 1) / steps)
+            score = evaluate(training.module_as_stored(), heldout)
+            history.append(Epoch(total / len(images), score.loss, score.accuracy))
+    finally:
+        torch.set_num_threads(threads)
+    return training.finished(network, plan, tuple(history))
+
+
+@torch.no_grad()
+def _answers(teacher: nn.Module, images: Images, recipe: Recipe, progress: Progress) -> torch.Tensor:
+    """What the teacher says of each image, its probabilities averaged over copies: logits, (images, classes)."""
+    module = _channels_last(copy.deepcopy(teacher).eval())
+    found = []
+    for start in range(0, len(images), recipe.batch):
+        seen = copies(images[start : start + recipe.batch].pixels, recipe.shift, mirrored=recipe.mirrored)
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
+            answers = torch.stack([module(_pixel_by_pixel(pixels)).float() for pixels in seen])
+        found.append(functional.log_softmax(answers, dim=2).logsumexp(dim=0))
+        progress(min(1.0, (start + recipe.batch) / len(images)))
+    return torch.cat(found)
+
+
+def _channels_last(module: nn.Module) -> nn.Module:
+    """The module with images kept pixel by pixel inside, on which pooling is several times as fast."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _pixel_by_pixel(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.clone(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+
+def _rate(step: int, steps: int) -> float:
+    """Share of the highest rate: a linear rise over a twentieth of the steps, then half a cosine to zero."""
+    rise = max(1, steps // 20)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+class _Training:
+    """The network with its layers as stored, and the optimiser over what is trained."""
+
+    def __init__(self, network: Network, plan: Plan, card: devices.Card, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.module = _channels_last(copy.deepcopy(network.module).eval())
+        self.layers = stored_layers(network, plan, card, pruned=False)
+        layers = layers_of(network.module, plan.granularity)
+        self.others = {
+            name: tensor.clone().requires_grad_()
+            for name, tensor in other_tensors(network.module, layers).items()
+            if name in dict(network.module.named_parameters())
+        }
+        weights = [layer.share for layer in self.layers.values()]
+        slow: list[torch.Tensor] = [layer.log_scale for layer in self.layers.values()]
+        slow += [layer.bias for layer in self.layers.values() if layer.bias is not None]
+        slow += list(self.others.values())
+        self.optimizer = torch.optim.Adam(
+            [
+                {"params": weights, "lr": recipe.learning_rate},
+                {"params": slow, "lr": recipe.learning_rate * recipe.slow},
+            ],
+            fused=True,
+        )
+
+    def _parameters(self, generator: torch.Generator | None) -> dict[str, torch.Tensor]:
+        found = {f"{name}.weight": _pixel_by_pixel(layer(generator)) for name, layer in self.layers.items()}
+        found |= {f"{n}.bias": as_bfloat16(layer.bias) for n, layer in self.layers.items() if layer.bias is not None}
+        return found | {name: as_bfloat16(tensor) for name, tensor in self.others.items()}
+
+    def prune(self, step: int, steps: int) -> None:
+        """Bring the masks of sparse codes to where they are before a step."""
+        last = min(math.ceil(self.recipe.pruned * steps), steps - 1)
+        if step == last or (step < last and step % max(1, steps // PRUNINGS) == 0):
+            for layer in self.layers.values():
+                layer.prune(step / last if last else 1.0)
+
+    def step(
+        self, pixels: torch.Tensor, labels: torch.Tensor, wanted: torch.Tensor, generator: torch.Generator
+    ) -> float:
+        """One step of the optimiser towards the labels and the teacher's answers; returns the loss."""
+        r = self.recipe
+        with torch.autocast("cpu", torch.bfloat16, enabled=r.bfloat16):
+            logits = functional_call(self.module, self._parameters(generator), (pixels,)).float()
+        loss = (1 - r.distilled) * functional.cross_entropy(logits, labels) + r.distilled * _divergence(
+            logits, wanted, r.temperature
+        )
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.item()
+
+    @torch.no_grad()
+    def module_as_stored(self) -> nn.Module:
+        """The module with the parameters that are stored, as their mean over chips."""
+        module = copy.deepcopy(self.module)
+        state = {}
+        for name, layer in self.layers.items():
+            state[f"{name}.weight"] = torch.from_numpy(layer.stored_rows().reshape(layer.shape))
+            if layer.bias is not None:
+                state[f"{name}.bias"] = torch.from_numpy(layer.stored_biases())
+        state |= {name: tensor.bfloat16().float() for name, tensor in self.others.items()}
+        module.load_state_dict(state, strict=False)
+        return module
+
+    def finished(self, network: Network, plan: Plan, history: tuple[Epoch, ...]) -> Finetuned:
+        """The result: a network and a plan with what was trained."""
+        trained = Network(network.name, self.module_as_stored(), network.classes)
+        return Finetuned(trained, _plan_as_stored(trained, plan, self.layers), history)
+
+
+def stored_layers(network: Network, plan: Plan, card: devices.Card, *, pruned: bool = True) -> dict[str, StoredLayer]:
+    """The layers of a network as a plan stores them, by name; `pruned` as `StoredLayer` has it."""
+    medium = Medium(card, plan.read_time_s)
+    menu = menu_of(plan)
+    return {
+        planned.name: StoredLayer(layer, planned, menu, medium, pruned=pruned)
+        for layer, planned in zip(layers_of(network.module, plan.granularity), plan.layers, strict=True)
+    }
+
+
+def rewritten(network: Network, plan: Plan, card: devices.Card) -> Plan:
+    """A plan made for a network of the same layers, for this one: the same codes, scales and biases, its weights."""
+    return _plan_as_stored(network, plan, stored_layers(network, plan, card))
+
+
+def _plan_as_stored(network: Network, plan: Plan, stored: dict[str, StoredLayer]) -> Plan:
+    menu = menu_of(plan)
+    layers = []
+    for planned in plan.layers:
+        layer = stored[planned.name]
+        rounded = [row for row, code in zip(layer.stored_rows(), planned.codes, strict=True) if has_target(menu[code])]
+        changed = dataclasses.replace(
+            planned,
+            scales=tuple(float(scale) for scale in layer.scales()),
+            biases=tuple(float(bias) for bias in layer.stored_biases()),
+            written=pack_rows(np.array(rounded, np.float32)),
+        )
+        layers.append(changed)
+    # What entropy-coded groups take depends on their weights.
+    ledger = {**plan.ledger, **cells_of(tuple(layers), menu, plan.bits_per_cell)}
+    return dataclasses.replace(plan, network_sha256=network.sha256, layers=tuple(layers), ledger=ledger)
+
+
+def _divergence(logits: torch.Tensor, wanted: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Kullback-Leibler divergence from the teacher's softened answer, times the temperature squared."""
+    ours, theirs = (functional.log_softmax(answer / temperature, dim=1) for answer in (logits, wanted))
+    return temperature**2 * functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)

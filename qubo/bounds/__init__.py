@@ -1,0 +1,1 @@
+"""Lower bounds: no feasible choice of a selection has less energy."""

@@ -1,0 +1,1 @@
+"""Solvers that run at D-Wave: the QPU and the Leap hybrid solvers."""

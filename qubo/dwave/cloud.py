@@ -1,0 +1,111 @@
+"""What all solvers of D-Wave's service share: the token, the clock around every network call, errors in one line.
+
+Endpoint, token and choice of solver come from Ocean's own configuration alone (`dwave config create`, or environment
+variables such as DWAVE_API_TOKEN), so that a test's server and the real service are reached by the same code.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from qubo.search.watch import Watch
+from qubo.solvers.penalty_loop import GaveUpError
+
+T = TypeVar("T")
+
+REQUEST_S = 60.0
+"""A single request without a time limit of ours: Ocean's own default."""
+
+
+def require_token(solver: str, client: str) -> None:
+    """Refuses in one line where no token is configured; nothing is sent.
+
+    Args:
+        solver: our name of the solver.
+        client: Ocean's kind of client, "qpu" or "hybrid".
+
+    Raises:
+        ValueError: no token, or a configuration that cannot be read.
+    """
+    from dwave.cloud.config import load_config
+    from dwave.cloud.config.exceptions import ConfigFileError
+
+    cure = "run `dwave config create` or set DWAVE_API_TOKEN"
+    try:
+        token = load_config(client=client).get("token")
+    except (ConfigFileError, ValueError) as error:
+        raise ValueError(f"solver '{solver}' cannot read D-Wave's configuration ({_line(error)}): {cure}") from None
+    if not token:
+        raise ValueError(f"solver '{solver}' needs a D-Wave token, none is configured: {cure}")
+
+
+def request_defaults(watch: Watch) -> dict[str, float | int]:
+    """Weak defaults of the client's network settings under our time limit; the user's own settings win."""
+    if watch.left_s is None:
+        return {}
+    return {"request_timeout": min(REQUEST_S, max(1.0, watch.left_s)), "http_retry_total": 1}
+
+
+def within(call: Callable[[], T], watch: Watch, what: str) -> T:
+    """What `call` returns, if it returns within the time limit; it runs in a thread that is left behind otherwise.
+
+    Args:
+        call: network calls, which block for as long as the service likes.
+        watch: the clock.
+        what: what is being done, for the reason given.
+
+    Raises:
+        GaveUpError: the time is over, or the service cannot be reached or fails.
+        ValueError: the service refused the token, or has no such solver.
+    """
+    from dwave.cloud.api.exceptions import RequestError
+    from dwave.cloud.exceptions import (
+        CanceledFutureError,
+        PollingTimeout,
+        ProblemUploadError,
+        SolverAuthenticationError,
+        SolverNotFoundError,
+    )
+    from requests.exceptions import RequestException
+
+    try:
+        return _in_thread(call).result(timeout=watch.left_s)
+    except concurrent.futures.TimeoutError:
+        raise GaveUpError(f"{what}: no answer within the time limit") from None
+    except SolverAuthenticationError:
+        raise ValueError(
+            f"{what}: D-Wave refused the token: check DWAVE_API_TOKEN or run `dwave config create`"
+        ) from None
+    except SolverNotFoundError as error:
+        raise ValueError(f"{what}: {_line(error)}: ask `dwave solvers --list` for those of your account") from None
+    except (RequestError, RequestException, PollingTimeout, CanceledFutureError, ProblemUploadError) as error:
+        raise GaveUpError(f"{what}: {_line(error)}") from None
+
+
+def _in_thread(call: Callable[[], T]) -> concurrent.futures.Future[T]:
+    """`call` in a daemon thread: one that hangs does not keep the process from ending."""
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def close(sampler: Any) -> None:
+    """Closes a sampler of Ocean's without waiting for requests that may never be answered."""
+    if sampler is not None and hasattr(sampler, "close"):
+        _in_thread(sampler.close)
+
+
+def _line(error: BaseException) -> str:
+    """The error in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."

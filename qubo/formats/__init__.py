@@ -1,0 +1,1 @@
+"""A selection in the forms that other tools read: CQM, BQM and COO text."""

@@ -1,0 +1,1 @@
+"""The annealing study: solvers compared by energy over time and time to target."""

@@ -1,0 +1,243 @@
+"""What an experiment showed: tables, sentences with numbers, and the two claims held against them."""
+
+import dataclasses
+import json
+import math
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from devices.files import replacing
+from simulations.annealing import figures
+from simulations.annealing.study import MAGNITUDE, NETWORK, Findings
+from simulations.annealing.time_to_target import SAME, Score, scores
+from simulations.annealing.trials import Problem
+
+ANNEALERS = ("annealer", "ocean-sa", "ocean-path-integral", "ocean-decompose", "qpu", "leap-cqm", "leap-nl")
+"""Solvers that anneal; only "qpu" does on quantum hardware, and the Leap services in part."""
+RIVALS = ("genetic", "reinforce")
+"""What Wang et al. compare annealing with."""
+COLUMNS = (
+    "solver",
+    "kind",
+    "energy",
+    "gap % (range)",
+    "at best",
+    "TTS99 s (95 %)",
+    "reached",
+    "raw ok",
+    "s",
+)
+
+
+def score(findings: Findings) -> list[Score]:
+    """The scores of all problems and solvers."""
+    return scores(findings.trials, target=findings.experiment.target)
+
+
+def rows(found: list[Score], problem: str) -> list[tuple[str, ...]]:
+    """The table of a problem as text, least median energy first, accuracy last where it was measured."""
+    here = sorted((s for s in found if s.problem == problem), key=lambda s: (s.energy[1], s.to_target.seconds))
+    table = []
+    for s in here:
+        gap = [_percent(share) for share in s.gap]
+        row = [
+            s.solver, s.kind, f"{s.energy[1]:.5g}", f"{gap[1]} ({gap[0]}–{gap[2]})",
+            f"{s.at_best}/{s.runs}", _time(s), f"{s.to_target.reached}/{s.runs}",
+            "" if s.feasible_before_repair is None else f"{_percent(s.feasible_before_repair)} %",
+            f"{s.seconds:.2g}" if s.seconds < 10 else f"{s.seconds:.0f}",
+        ]  # fmt: skip
+        if s.accuracy is not None:
+            row.append(f"{100 * s.accuracy[0]:.1f} ± {100 * s.accuracy[1]:.1f}")
+        table.append(tuple(row))
+    return table
+
+
+def columns(found: list[Score], problem: str) -> tuple[str, ...]:
+    """The head of that table."""
+    measured = any(s.accuracy is not None for s in found if s.problem == problem)
+    return (*COLUMNS, "accuracy %") if measured else COLUMNS
+
+
+def _percent(share: float) -> str:
+    """A share in percent, two digits or whole; tiny ones as "<0.01"."""
+    percent = 100 * max(0.0, share)
+    if 0 < percent < 0.01:
+        return "<0.01" if percent > 100 * SAME else "0"
+    return f"{percent:.2g}" if percent < 10 else f"{percent:.0f}"
+
+
+def _time(s: Score) -> str:
+    time = s.to_target
+    if not math.isfinite(time.seconds):
+        return "not reached"
+    return f"{time.seconds:.2g} ({time.low:.2g}–{f'{time.high:.2g}' if math.isfinite(time.high) else '∞'})"
+
+
+def heading(found: list[Score], problem: str) -> str:
+    """One line about a problem: its size, its bound, and what counts as reached."""
+    first = next(s for s in found if s.problem == problem)
+    aim = first.target
+    best = min(s.energy[0] for s in found if s.problem == problem)
+    below = 100 * (best - first.lower_bound) / max(abs(best), 1e-300)
+    bound = f"exact optimum {first.lower_bound:.6g}" if problem == MAGNITUDE else f"lower bound {first.lower_bound:.6g}"
+    if problem != MAGNITUDE:
+        bound += f", {max(0.0, below):.2g} % below the best energy met"
+    share = 100 * (aim.energy - aim.reference) / max(abs(aim.reference), 1e-300)
+    unit = "variables" if problem == MAGNITUDE else "groups"
+    what = "the bound" if aim.proven else "the best energy met (the bound is too far below to be the measure)"
+    return f"{problem}: {first.size} {unit}, {bound}. Target: {share:.3g} % above {what}."
+
+
+def sentences(findings: Findings, found: list[Score]) -> list[str]:
+    """The findings: both claims problem by problem, with numbers of runs and spread, and what was not tested."""
+    lines = []
+    for problem in findings.problems:
+        here = {s.solver: s for s in found if s.problem == problem.name}
+        lines += [_speed(problem.name, here), _optimality(problem, here)]
+    lines = [line for line in lines if line]
+    skipped = [f"{solver} on {problem}: {why}" for (problem, solver), why in findings.skipped.items()]
+    lines += [f"Not run: {line}." for line in skipped]
+    kinds = {s.kind for s in found}
+    if kinds & {"quantum", "hybrid"}:
+        named = sorted({f"{s.solver} ({s.kind})" for s in found if s.kind in ("quantum", "hybrid")})
+        lines.append(f"On D-Wave's service: {', '.join(named)}; everything else ran here and is classical.")
+    else:
+        lines.append(
+            "No quantum hardware was used: every solver here is classical, or quantum-inspired and run on a classical "
+            "processor. These runs say nothing about a quantum annealer's speed."
+        )
+    return lines
+
+
+def _speed(problem: str, here: dict[str, Score]) -> str:
+    """The claim that annealing is faster than genetic and reinforcement learning, on one problem."""
+    annealers, rivals = [n for n in ANNEALERS if n in here], [n for n in RIVALS if n in here]
+    if not annealers or not rivals:
+        return ""
+    least = min(here[name].to_target.seconds for name in rivals)
+    verdicts: dict[str, list[str]] = {"holds": [], "does not hold": [], "is not decided, for want of time,": []}
+    for name in annealers:
+        own = here[name].to_target.seconds
+        place = 0 if own < least else (1 if math.isfinite(least) else 2)
+        list(verdicts.values())[place].append(f"{name} ({here[name].kind})")
+    told = "; ".join(_told(here[name]) for name in (*annealers, *rivals))
+    verdict = "; ".join(f"{word} for {', '.join(names)}" for word, names in verdicts.items() if names)
+    line = f"{problem}, faster than {' and '.join(rivals)}? It {verdict}. TTS99: {told}."
+    quickest = min(here.values(), key=lambda s: s.to_target.seconds)
+    if quickest.solver not in ANNEALERS and math.isfinite(quickest.to_target.seconds):
+        line += f" Quickest of all is {quickest.solver}, which does not anneal: {quickest.to_target.seconds:.3g} s."
+    return line
+
+
+def _told(s: Score) -> str:
+    if not math.isfinite(s.to_target.seconds):
+        return f"{s.solver} not in {s.seconds:.3g} s in {s.runs} runs (least gap {100 * s.gap[0]:.3g} %)"
+    return f"{s.solver} {_time(s)} s, {s.to_target.reached} of {s.runs} runs"
+
+
+def _optimality(problem: Problem, here: dict[str, Score]) -> str:
+    """The claim that annealing finds global optima, on one problem."""
+    annealers = [name for name in ANNEALERS if name in here]
+    if not annealers:
+        return ""
+    best = min(s.energy[0] for s in here.values())
+    bound = next(iter(here.values())).lower_bound
+    share = max(0.0, best - bound) / max(abs(best), 1e-300)
+    if problem.exact:
+        near = "The exact optimum was met by" if share <= SAME else "The exact optimum was met by no run; nearest"
+    elif share <= SAME:
+        near = f"The optimum, proven to {100 * SAME:g} %, was met by"
+    else:
+        near = f"The best energy met, proven to be within {100 * share:.2g} % of the optimum, was met by"
+    told = "; ".join(
+        f"{s.solver} ({s.kind}) in {s.at_best} of {s.runs} runs, median gap {100 * max(0.0, s.gap[1]):.3g} %"
+        for s in (here[name] for name in (*annealers, *(n for n in RIVALS if n in here)))
+    )
+    line = f"{problem.name}, global optimum? {near} {told}."
+    if problem.exact and "sorting" in here:
+        line += f" Sorting, exact, takes {1000 * here['sorting'].seconds:.2g} ms."
+    return line
+
+
+def markdown(findings: Findings, found: list[Score]) -> str:
+    """Tables and findings as a file that stands for itself."""
+    asked = findings.experiment
+    variant = " (quick variant)" if asked.quick else ""
+    lines = [
+        f"# Annealing against other searches{variant}",
+        "",
+        f"{asked.repeats} runs of at most {asked.time_limit_s:g} s of each solver on each problem, one thread each, "
+        f"seeds from {asked.seed}; physcomp {version('physcomp')}, Python {platform.python_version()}. "
+        "Seconds depend on the machine and its load; compare them within this file only. TTS99 is the time in which "
+        "restarts of the best length reach the target with 99 % confidence, its interval a bootstrap over the runs. "
+        "Energy and gap are medians, with the gap's range. At best: runs that ended at the least energy any run met. "
+        "Raw ok: share of raw samples "
+        "that met every constraint before repair; s: median seconds a run.",
+        "",
+    ]
+    if NETWORK in asked.problems:
+        lines += [
+            f"The network's selection is at {asked.budget:g} cells/weight on {asked.card}, couplings × "
+            f"{asked.shrinkage:g}; accuracy is over {asked.test_images:,} test images read back, clean network "
+            f"{100 * (findings.clean_accuracy or 0.0):.2f} %.",
+            "",
+        ]
+    for problem in findings.problems:
+        if not findings.of(problem.name):
+            continue
+        head = columns(found, problem.name)
+        lines += [f"## {problem.name}", "", heading(found, problem.name), "", _row(head), _row(["---"] * len(head))]
+        lines += [_row(row) for row in rows(found, problem.name)] + [""]
+    lines += ["## Findings", ""] + [f"- {line}" for line in sentences(findings, found)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Any) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def save(findings: Findings, found: list[Score], folder: Path) -> list[Path]:
+    """Write `summary.json`, `results.md` and the figures; returns the paths."""
+    content = {
+        "name": findings.experiment.name,
+        "quick": findings.experiment.quick,
+        "physcomp": version("physcomp"),
+        "python": platform.python_version(),
+        "seed": findings.experiment.seed,
+        "repeats": findings.experiment.repeats,
+        "time_limit_s": findings.experiment.time_limit_s,
+        "clean_accuracy": findings.clean_accuracy,
+        "problems": {
+            p.name: {"size": p.size, "sha256": p.sha256, "lower_bound": p.lower_bound, "bound_s": p.bound_s}
+            for p in findings.problems
+        },
+        "scores": [_plain(dataclasses.asdict(s)) for s in found],
+        "skipped": [{"problem": p, "solver": s, "why": why} for (p, s), why in findings.skipped.items()],
+        "findings": sentences(findings, found),
+    }
+    with replacing(folder / "summary.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    with replacing(folder / "results.md") as temporary:
+        temporary.write_text(markdown(findings, found))
+    bounds = {s.problem: s.lower_bound for s in found}
+    return [
+        folder / "summary.json",
+        folder / "results.md",
+        *figures.energy_over_time(findings.trials, folder, bounds=bounds),
+        *figures.times_to_target(found, folder),
+        *figures.gaps_against_size(found, folder),
+        *figures.feasibility(found, folder),
+        *figures.accuracy_against_energy(findings.trials, folder, clean=findings.clean_accuracy),
+        *figures.overview(findings.trials, found, folder, bounds=bounds, name="annealing"),
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no infinity: null."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,273 @@
+"""Which solver is how fast, and how near the optimum: repeated runs under one clock, and what they show.
+
+A run keeps its whole course, energy against seconds, so that every statistic comes from the same runs: the gap to
+`qubo.lower_bound`, or to the exact optimum of a magnitude Hamiltonian, and the time to a target
+(`simulations.annealing.time_to_target`).
+
+Clocks: solvers run on one thread, warmed up. Those that begin at the Lagrangian price are charged the seconds that the
+plain bound took; that price is part of their method.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from qubo.bounds.certificate import Certificate, lower_bound
+from qubo.dwave.cloud import require_token
+from qubo.families import generate
+from qubo.magnitude.hamiltonian import Magnitude
+from qubo.magnitude.samplers import SAMPLERS, ground_state
+from qubo.selection import Selection
+from qubo.solution import Kind
+from qubo.solvers import SOLVERS, solve
+
+Vector = NDArray[np.float64]
+
+KEPT = 1e-9
+"""A step of a run's course is kept if it lowers the energy by this share (our choice)."""
+UNPRICED = ("genetic", "random", "reinforce")
+"""Solvers that do not begin at the Lagrangian price."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "annealer": {"threads": 1},
+    "ocean-greedy": {"restarts": 5},
+    "ocean-path-integral": {"reads": 1},
+}
+"""Options with which solvers are compared: one thread each, few reads a round where reads may outlast the limit."""
+CLIENTS = {"qpu": "qpu", "leap-cqm": "hybrid", "leap-nl": "hybrid"}
+"""Solvers that reach D-Wave's service, and by which client of Ocean's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A problem with its bound.
+
+    Attributes:
+        name: what the results call it.
+        family: problems of one family differ in size.
+        problem: a selection, or a magnitude Hamiltonian.
+        plain: the cheap bound that solvers begin at; None for a Hamiltonian.
+        lower_bound: no feasible answer has less energy.
+        bound_s: wall-clock seconds it took.
+        exact: whether the bound is the optimum itself.
+    """
+
+    name: str
+    family: str
+    problem: Selection | Magnitude
+    plain: Certificate | None
+    lower_bound: float
+    bound_s: float
+    exact: bool
+
+    @classmethod
+    def of(cls, name: str, problem: Selection | Magnitude, *, family: str = "", effort: float = 1.0) -> Problem:
+        """The problem, bounded.
+
+        Args:
+            name: what the results call it.
+            problem: a selection, or a magnitude Hamiltonian with filters of one size in each layer.
+            family: family of problems of several sizes; the name by default.
+            effort: of `qubo.lower_bound`.
+
+        >>> Problem.of("S-20", generate("S", groups=20)).size
+        20
+        """
+        started = time.perf_counter()
+        if isinstance(problem, Magnitude):
+            bound = problem.optimum().energy
+            return cls(name, family or name, problem, None, bound, time.perf_counter() - started, True)
+        plain = lower_bound(problem, effort=0)
+        tight = lower_bound(problem, effort=effort)
+        seconds = time.perf_counter() - started - plain.seconds
+        return cls(name, family or name, problem, plain, max(plain.bound, tight.bound), seconds, False)
+
+    @property
+    def size(self) -> int:
+        """Groups of a selection, variables of a Hamiltonian."""
+        return self.problem.variables if isinstance(self.problem, Magnitude) else self.problem.groups
+
+    @property
+    def solvers(self) -> tuple[str, ...]:
+        """Names of the solvers there are for it."""
+        return tuple(SAMPLERS) if isinstance(self.problem, Magnitude) else tuple(SOLVERS)
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of the numbers."""
+        digest = hashlib.sha256()
+        held: list[Any]
+        if isinstance(self.problem, Magnitude):
+            held = [*self.problem.means, *self.problem.weights, [self.problem.beta, self.problem.gamma]]
+        else:
+            held = [self.problem.loss, self.problem.cost, [self.problem.budget]]
+            for block in self.problem.blocks:
+                held += [block.groups, block.factors if block.gram is None else block.gram]
+        for part in held:
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of one solver.
+
+    Attributes:
+        problem: name of the problem.
+        family: its family.
+        size: groups, or variables of a magnitude Hamiltonian.
+        solver: what ran.
+        kind: classical, quantum-inspired, quantum or hybrid.
+        repeat: number of the run, from 0.
+        seed: its seed.
+        limit_s: the time it was given.
+        energy: of its answer.
+        lower_bound: the problem's, or a better one that the run itself proved.
+        seconds: wall-clock time it took, the price's included.
+        evaluations: moves or states.
+        feasible_before_repair: share of raw samples that needed no repair; None for solvers that never leave the
+            feasible set.
+        course: (seconds, least energy so far), as often as it fell.
+        accuracy: measured after read-back, for networks.
+        loss: measured after read-back, for networks.
+    """
+
+    problem: str
+    family: str
+    size: int
+    solver: str
+    kind: Kind
+    repeat: int
+    seed: int
+    limit_s: float
+    energy: float
+    lower_bound: float
+    seconds: float
+    evaluations: int
+    feasible_before_repair: float | None
+    course: tuple[tuple[float, float], ...]
+    accuracy: float | None = None
+    loss: float | None = None
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What makes a run the same run."""
+        return self.problem, self.solver, self.repeat
+
+    @property
+    def gap(self) -> float:
+        """(energy − lower bound) / |energy|."""
+        return (self.energy - self.lower_bound) / max(abs(self.energy), np.finfo(np.float64).tiny)
+
+    def reached_s(self, energy: float) -> float:
+        """Seconds until the energy was at most this; inf if it never was."""
+        return next((seconds for seconds, least in self.course if least <= energy), math.inf)
+
+    def measured(self, accuracy: float, loss: float) -> Trial:
+        """The same run with what its answer is worth on images."""
+        return replace(self, accuracy=accuracy, loss=loss)
+
+
+class _Course:
+    """Energies as they fall, with their seconds."""
+
+    def __init__(self, charged_s: float) -> None:
+        self.started, self.charged = time.perf_counter(), charged_s
+        self.steps: list[tuple[float, float]] = []
+
+    def __call__(self, energy: float) -> None:
+        last = self.steps[-1][1] if self.steps else math.inf
+        if np.isfinite(energy) and (not self.steps or energy < last - KEPT * abs(last)):
+            self.steps.append((self.seconds, float(energy)))
+
+    @property
+    def seconds(self) -> float:
+        """On the clock so far."""
+        return self.charged + time.perf_counter() - self.started
+
+    def closed(self, energy: float) -> tuple[tuple[float, float], ...]:
+        """The course down to the answer: what was reported on the way never lies below it."""
+        steps = [(seconds, max(least, energy)) for seconds, least in self.steps]
+        if not steps or energy < steps[-1][1] - KEPT * abs(energy):
+            steps.append((self.seconds, energy))
+        return tuple(steps)
+
+
+def measure(
+    problem: Problem, solver: str, repeat: int, *, seed: int = 0, limit_s: float
+) -> tuple[Trial, NDArray[np.int64]]:
+    """One timed run, and its answer: a choice (G,), or a Hamiltonian's state (variables,).
+
+    Args:
+        problem: the problem.
+        solver: a name in `problem.solvers`.
+        repeat: number of the run, from 0; its seed is `seed` + `repeat`.
+        seed: seed of the first run.
+        limit_s: time of the run in seconds.
+
+    Raises:
+        KeyboardInterrupt: it was stopped; half a run is no run.
+        ValueError: as the solver says, or an unknown one.
+
+    >>> trial, choice = measure(Problem.of("Q-20", generate("Q", groups=20)), "lagrangian", 0, limit_s=1.0)
+    >>> trial.energy >= trial.lower_bound, choice.shape
+    (True, (20,))
+    """
+    if solver not in problem.solvers:
+        raise ValueError(f"{problem.name}: solver {solver!r} is none of {', '.join(problem.solvers)}; name one")
+    common: dict[str, Any] = {"problem": problem.name, "family": problem.family, "size": problem.size, "solver": solver,
+              "repeat": repeat, "seed": seed + repeat, "limit_s": limit_s}  # fmt: skip
+    course = _Course(0.0 if solver in UNPRICED or problem.plain is None else problem.plain.seconds)
+    with threadpool_limits(limits=1, user_api="blas"):
+        if isinstance(problem.problem, Magnitude):
+            ground = ground_state(problem.problem, solver, seed=seed + repeat, time_limit_s=limit_s, report=course)
+            trial = Trial(
+                **common, kind=SAMPLERS[solver], energy=ground.energy, lower_bound=problem.lower_bound,
+                seconds=course.seconds, evaluations=ground.evaluations, feasible_before_repair=None,
+                course=course.closed(ground.energy),
+            )  # fmt: skip
+            return trial, ground.state.astype(np.int64)
+        found = solve(
+            problem.problem, solver, seed=seed + repeat, time_limit_s=limit_s, certificate=problem.plain,
+            progress=lambda _, best: course(best), **OPTIONS.get(solver, {}),
+        )  # fmt: skip
+    if found.interrupted:
+        raise KeyboardInterrupt
+    trial = Trial(
+        **common, kind=found.kind, energy=found.energy, lower_bound=max(problem.lower_bound, found.lower_bound),
+        seconds=course.seconds, evaluations=found.evaluations, feasible_before_repair=found.feasible_before_repair,
+        course=course.closed(found.energy),
+    )  # fmt: skip
+    return trial, found.choice
+
+
+def check_solvers(solvers: Iterable[str]) -> None:
+    """Refuses, before anything runs, solvers that are unknown or need a token that is not there.
+
+    Raises:
+        ValueError: with one line naming the solver and the cure.
+    """
+    known = {**dict.fromkeys(SAMPLERS), **dict.fromkeys(SOLVERS)}
+    for solver in solvers:
+        if solver not in known:
+            raise ValueError(f"solver {solver!r} is unknown: name some of {', '.join(sorted(known))}")
+        if solver in CLIENTS:
+            require_token(solver, CLIENTS[solver])
+
+
+def warm_up(solvers: Iterable[str]) -> None:
+    """Runs each local solver once on a small problem, so that imports and compilation are on nobody's clock."""
+    small = Problem.of("warm-up", generate("D", groups=20), effort=0)
+    layer = Problem.of("warm-up", Magnitude((np.array([0.5, 0.1, 0.2]),), (np.full(3, 9.0),), beta=1.0, gamma=0.2))
+    for solver in solvers:
+        for problem in (small, layer):
+            if solver in problem.solvers and solver not in CLIENTS:
+                measure(problem, solver, 0, limit_s=0.2)

@@ -1,0 +1,1 @@
+"""The calibration study: predicted against measured loss."""

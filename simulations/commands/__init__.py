@@ -1,0 +1,1 @@
+"""The commands of `physcomp`, one file each."""

@@ -1,0 +1,165 @@
+"""The command `physcomp finetune`: choose a plan and train the weights for it, in turn, in a folder that resumes."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+import devices
+import physcomp
+from devices.files import replacing
+from physcomp.networks.images import Images
+from physcomp.networks.network import read_description
+from physcomp.networks.plain_training import HELD_BACK
+from physcomp.training.alternation import Round, Schedule, alternate, best_of, weights_of
+from physcomp.training.channel_removal import Described, describe
+from physcomp.training.finetuning import Epoch, Finetuned
+from simulations.commands.console import err, out
+from simulations.runs.engine import TRAINED
+from simulations.runs.progress import Progress
+from simulations.runs.readback import read_back, spread
+
+CHIPS = 20
+EPILOG = (
+    "Example: [cyan]physcomp finetune data/fashion-cnn.toml --images /usr/share/datasets "
+    "--card pcm-zarcone --budget 0.3 --epochs 12 --out tuned[/]"
+)
+
+
+def finetune(
+    network: Annotated[Path, typer.Argument(help="Description of the network, such as data/fashion-cnn.toml.")],
+    images: Annotated[Path, typer.Option("--images", help="Folder with the full set as IDX files, plain or gzipped.")],
+    card: Annotated[str, typer.Option(help="Card: a name of 'physcomp card list', or a TOML file.")],
+    budget: Annotated[float, typer.Option(help="Cells per weight of the network, everything stored counted.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder of the trained network and its plan.")],
+    time_s: Annotated[float, typer.Option("--time", help="Seconds from programming to reading.")] = 0.0,
+    epochs: Annotated[int, typer.Option(help="Passes over the images after each choice.")] = Schedule.epochs,
+    rounds: Annotated[int, typer.Option(help="At most so many choices with training after each.")] = Schedule.rounds,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of choices and training.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+) -> None:
+    """Train the weights for the cells: choose codes and train with them in turn. A killed run resumes."""
+    for name, value in (("epochs", epochs), ("rounds", rounds)):
+        if value < 1:
+            raise ValueError(f"--{name}: at least 1, got {value}; raise it")
+    description = read_description(network)
+    loaded = physcomp.load_network(network)
+    start = describe(description, loaded)
+    whole = physcomp.load_images(images, "train")
+    if len(whole) <= HELD_BACK:
+        raise ValueError(f"{images}: train has {len(whole)} images, more than {HELD_BACK} are needed; use the full set")
+    training = whole[: len(whole) - HELD_BACK]
+    calibration, heldout = whole[-HELD_BACK : -HELD_BACK // 2], whole[len(whole) - HELD_BACK // 2 :]
+    test = physcomp.load_images(images, "t10k")
+    schedule = Schedule(
+        card=devices.load_card(card), budget=budget, read_time_s=time_s, rounds=rounds, epochs=epochs, seed=seed
+    )
+    kept = _Kept(folder, _asked(schedule, loaded.sha256, training))
+    done = kept.rounds()
+    progress = Progress(None if quiet else err)
+    while True:
+        with progress.bar(f"round {len(done) + 1} of at most {rounds}: choosing, then {epochs} epochs") as bar:
+            made = next(
+                alternate(start, training, calibration, heldout=heldout, schedule=schedule, done=tuple(done),
+                          progress=bar),
+                None,
+            )  # fmt: skip
+        if made is None:
+            break
+        kept.add(len(done), made)
+        done.append(made)
+    best = best_of(done, budget * weights_of(start.network))
+    best.described.save(folder / "net.toml")
+    best.finetuned.plan.named(TRAINED).save(folder / "plan.json")
+    _report(start, done, best, test, schedule, progress)
+    out.print(f"{folder}: net.toml, net.safetensors, plan.json", highlight=False)
+
+
+def _asked(schedule: Schedule, network_sha256: str, training: Images) -> dict[str, Any]:
+    """What must be the same for a run to be resumed."""
+    fields = dataclasses.asdict(dataclasses.replace(schedule, card=None))  # type: ignore[arg-type]
+    del fields["rounds"]  # more rounds go on from where fewer ended
+    fields |= {"card": schedule.card.sha256, "network": network_sha256, "images": len(training)}
+    return dict(json.loads(json.dumps(fields)))
+
+
+class _Kept:
+    """The rounds in a folder: `round-N.toml`, `.safetensors` and `.plan.json`, then their line in `rounds.json`."""
+
+    def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
+        self.folder, self.asked = folder, asked
+        self.index = folder / "rounds.json"
+        self.entries: list[dict[str, Any]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.index.is_file():
+            try:
+                content = json.loads(self.index.read_text())
+                found, self.entries = content["asked"], content["rounds"]
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                raise ValueError(f"{self.index}: not the rounds of a training ({error}); remove it") from None
+            other = [name for name, value in asked.items() if found.get(name) != value]
+            if other:
+                raise ValueError(
+                    f"{self.index}: holds rounds of another training (of other {', '.join(other)}); give another --out "
+                    "or remove the folder"
+                )
+
+    def rounds(self) -> list[Round]:
+        """Those that were finished."""
+        return [self._load(number, entry) for number, entry in enumerate(self.entries)]
+
+    def _load(self, number: int, entry: dict[str, Any]) -> Round:
+        path = self.folder / f"round-{number}.toml"
+        described = Described(read_description(path), physcomp.load_network(path))
+        plan = physcomp.Plan.load(path.with_suffix(".plan.json"))
+        history = tuple(Epoch(**epoch) for epoch in entry["history"])
+        return Round(described, Finetuned(described.network, plan, history), plan.cells, entry["heldout_loss"])
+
+    def add(self, number: int, made: Round) -> None:
+        """Keep one more round; its line comes last, so that a kill leaves no half of one."""
+        path = self.folder / f"round-{number}.toml"
+        made.described.save(path)
+        made.finetuned.plan.save(path.with_suffix(".plan.json"))
+        history = [dataclasses.asdict(epoch) for epoch in made.finetuned.history]
+        self.entries.append({"heldout_loss": made.heldout_loss, "cells": made.cells, "history": history})
+        with replacing(self.index) as temporary:
+            temporary.write_text(json.dumps({"asked": self.asked, "rounds": self.entries}, indent=1) + "\n")
+
+
+def _report(
+    start: Described, done: list[Round], best: Round, test: Images, schedule: Schedule, progress: Progress
+) -> None:
+    """A line a round, then what the test images say of the best."""
+    weights = weights_of(start.network)
+    table = Table("round", "weights", "cells/weight", "held-out loss", "held-out accuracy %")
+    for place, made in enumerate(done, start=1):
+        mark = " best" if made is best else ""
+        table.add_row(
+            f"{place}{mark}",
+            f"{made.finetuned.plan.weights:,}",
+            f"{made.cells / weights:.4f}",
+            f"{made.heldout_loss:.4f}",
+            f"{100 * made.finetuned.history[-1].heldout_accuracy:.2f}",
+        )
+    out.print(table)
+    plan, network = best.finetuned.plan, best.finetuned.network
+    number = 1 if plan.noiseless else CHIPS
+    with progress.bar("reading back") as bar:
+        over = spread(
+            read_back(plan, test.pixels, test.labels, network=network, card=schedule.card, trials=number, progress=bar)
+        )
+    clean = physcomp.evaluate(start.network.module, test)
+    lost = 100 * (clean.accuracy - over.accuracy_mean)
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in plan.share_of_codes().items())
+    for line in (
+        f"{best.cells / weights:.4f} cells/weight of {schedule.budget:g} allowed, for the {weights:,} weights given; "
+        f"{plan.weights:,} are left, {plan.cells_per_weight:.4f} cells each",
+        f"weights left by code: {shares}",
+        f"test images: accuracy {100 * over.accuracy_mean:.2f} ± {100 * over.accuracy_sd:.2f} % over {number} "
+        f"{'chip' if number == 1 else 'chips'}, {lost:.2f} points below the clean "
+        f"network's {100 * clean.accuracy:.2f} %",
+    ):
+        out.print(line, soft_wrap=True, highlight=False)

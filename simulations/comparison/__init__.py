@@ -1,0 +1,1 @@
+"""Studies that compare ways of storing: tables and figures of accuracy against cells."""

@@ -1,0 +1,91 @@
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from physcomp.choice.loss_model import build_model
+from physcomp.choice.scale_correction import GAINS, Matching
+from physcomp.storage import chip, layer_plan, plan
+from physcomp.storage.plan import menu_of
+
+MENU = ("pruned", "digital(1)", "digital(2)", "sparse(75,digital(1))", "analog(1)", "digital(8)")
+
+
+@pytest.fixture(scope="module")
+def model(tiny, tiny_images):
+    return build_model(tiny, tiny_images, card="ideal", menu=MENU)
+
+
+def answers(module, name, images):
+    found = []
+    handle = module.get_submodule(name).register_forward_hook(lambda _, given, answer: found.append(answer.clone()))
+    with torch.no_grad():
+        module(images.pixels)
+    handle.remove()
+    return found[0].transpose(0, 1).flatten(1)
+
+
+def misses(model, made, images):
+    """Mean squared difference of each layer's answers, after the rectifier where there is one."""
+    network = model.network
+    back = chip.store(network, made, card=model.medium.card).read_back()
+    module = copy.deepcopy(network.module)
+    module.load_state_dict(back, strict=False)
+    found = []
+    for number, layer in enumerate(model.layers):
+        ours, clean = answers(module, layer.name, images), answers(network.module, layer.name, images)
+        if number < len(model.layers) - 1:
+            ours, clean = ours.relu(), clean.relu()
+        found.append(float((ours - clean).square().mean()))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("code", ["digital(1)", "digital(2)", "sparse(75,digital(1))"])
+def test_a_matched_plan_answers_nearer_to_the_network_at_no_cell_more(model, tiny_images, code):
+    plain = plan.uniform_plan(model, code, shrinkage=0.0)
+    matched = Matching.of(model).matched(plain)
+    assert misses(model, matched, tiny_images)[-1] < 0.8 * misses(model, plain, tiny_images)[-1]
+    assert matched.ledger == plain.ledger
+    assert plan.Plan.from_json(matched.to_json()) == matched
+
+
+def test_matching_keeps_every_digit_and_changes_scales_within_bounds(model, tiny):
+    plain = plan.uniform_plan(model, "digital(2)", shrinkage=0.0)
+    matched = Matching.of(model).matched(plain)
+    read = [chip.store(tiny, each).read_back() for each in (plain, matched)]
+    for layer, before, after in zip(model.layers, plain.layers, matched.layers, strict=True):
+        old, new = (back[f"{layer.name}.weight"].numpy().reshape(layer.rows.shape) for back in read)
+        ratio = np.array(after.scales) / np.array(before.scales)
+        # Both scales are bfloat16 numbers, 2^-8 apart.
+        assert GAINS[0] * (1 - 2**-8) <= ratio.min() <= ratio.max() <= GAINS[1] * (1 + 2**-8)
+        np.testing.assert_allclose(new, old * ratio[:, None].astype(np.float32), rtol=1e-5)
+
+
+def test_a_gain_and_a_shift_that_were_put_in_are_taken_out_again(model, tiny_images):
+    plain = plan.uniform_plan(model, "digital(8)", shrinkage=0.0)
+    first = plain.layers[0]
+    rows = layer_plan.rows_to_write(first, menu_of(plain), model.layers[0].rows)
+    weak = dataclasses.replace(
+        first,
+        scales=tuple(0.75 * scale for scale in first.scales),
+        written=layer_plan.pack_rows(np.float32(0.75) * rows),
+        biases=tuple(bias + 0.125 for bias in first.biases),
+    )
+    spoiled = dataclasses.replace(plain, layers=(weak, *plain.layers[1:]))
+    matched = Matching.of(model).matched(spoiled)
+    assert misses(model, matched, tiny_images).max() < 0.01 * misses(model, spoiled, tiny_images).max()
+    # Gains and biases are kept to 2^-9 of themselves, and a filter whose answers are seldom positive fits loosely.
+    assert np.median(np.array(matched.layers[0].scales) / np.array(first.scales)) == pytest.approx(1, abs=0.02)
+
+
+def test_layers_before_a_rectifier_are_found(model):
+    names = [layer.name for layer in model.layers]
+    assert Matching.of(model).rectified == set(names[:-1])
+
+
+def test_other_groups_than_filters_are_left_as_they_are(tiny, tiny_images):
+    model = build_model(tiny, tiny_images, card="ideal", menu=MENU, granularity="layer")
+    plain = plan.uniform_plan(model, "digital(2)", shrinkage=0.0)
+    assert Matching.of(model).matched(plain) is plain

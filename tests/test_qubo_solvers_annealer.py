@@ -1,0 +1,110 @@
+"""The annealer: early ends, progress, blocks kept as factors, fields kept current by moves."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_qubo_selection import random_selection
+
+import qubo
+from qubo import Block, Selection
+from qubo.search.arrays import lay_out
+from qubo.search.kernels import apply, delta, polish, refresh
+
+
+def test_the_search_ends_once_the_answer_is_proven_good_enough():
+    problem = qubo.generate("Q", groups=1000)
+    certificate = qubo.lower_bound(problem)
+    soon = qubo.solve(problem, certificate=certificate, within=1e-2)
+    late = qubo.solve(problem, certificate=certificate, within=1e-9, sweeps=50, restarts=2)
+    assert soon.gap <= 1e-2
+    assert soon.evaluations < 0.2 * late.evaluations
+    assert late.energy <= soon.energy
+
+
+def test_progress_falls_to_the_energy_returned():
+    seen = []
+    problem = qubo.generate("R", groups=200)
+    found = qubo.solve(problem, progress=lambda share, best: seen.append((share, best)), sweeps=100)
+    energies = [best for _, best in seen]
+    assert energies[-1] == found.energy
+    # Sums are refreshed at the end: equal up to rounding.
+    assert all(later <= earlier * (1 + 1e-9) for earlier, later in itertools.pairwise(energies))
+    assert energies[0] > energies[-1]
+
+
+@pytest.mark.parametrize("family", ["S", "Q", "R"])
+def test_thousands_of_groups_come_within_a_thousandth_of_the_bound(family):
+    problem = qubo.generate(family, groups=4000)
+    found = qubo.solve(problem, certificate=qubo.lower_bound(problem, effort=0), sweeps=20, restarts=2, rounds=1)
+    assert found.feasible
+    assert 0 <= found.gap < 1e-3
+
+
+def test_no_matrix_over_all_variables_is_laid_out(monkeypatch):
+    monkeypatch.setattr("qubo.search.arrays.GRAM_ENTRIES", 0)
+    problem = qubo.generate("D", groups=160, codes=12)
+    arrays = lay_out(problem).arrays
+    # Factors of width 18 where a block's Gram matrix would be 192 wide.
+    assert (arrays.width == 18).all()
+    assert arrays.data.size == 160 * 12 * 18
+    # Wide factors of few codes are kept as the smaller Gram matrix.
+    block = Block.from_factors([0, 1], np.ones((2, 2, 9)))
+    small = lay_out(Selection(loss=np.ones((2, 2)), cost=np.ones((2, 2)), budget=2.0, blocks=(block,))).arrays
+    assert small.width[0] == 0
+    assert small.data.size == 16
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.booleans(), st.booleans())
+def test_moves_keep_fields_energy_and_cost_current(seed, gram, shuffled):
+    selection = random_selection(seed, groups=6, gram=gram, block=5 if shuffled else 6)
+    if not shuffled:  # members in order: fields are one run
+        (block,) = selection.blocks
+        selection = Selection(
+            loss=selection.loss,
+            cost=selection.cost,
+            budget=selection.budget,
+            blocks=(Block(groups=np.arange(6), factors=block.factors, gram=block.gram),),
+        )
+    layout = lay_out(selection.with_budget(1e9))
+    a, rng = layout.arrays, np.random.default_rng(seed)
+    x, F, S = layout.cheapest(), np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    energy, _ = refresh(a, x, F, S)
+    for _ in range(20):
+        g = int(rng.integers(6))
+        k = int(rng.integers(a.codes[g]))
+        energy += delta(a, x, F, S, g, k)
+        apply(a, x, F, S, g, k)
+    assert energy * layout.scale == pytest.approx(selection.energy(layout.decode(x)), rel=1e-9, abs=1e-9)
+    kept, sums = F.copy(), S.copy()
+    refresh(a, x, F, S)
+    assert kept == pytest.approx(F, abs=1e-9)
+    assert sums == pytest.approx(S, abs=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.booleans())
+def test_a_polished_choice_is_feasible_and_no_single_move_improves_it(seed, factors):
+    selection = random_selection(seed, groups=6, gram=not factors, block=4)
+    with pytest.MonkeyPatch.context() as patch:
+        if factors:
+            patch.setattr("qubo.search.arrays.GRAM_ENTRIES", 0)
+        layout = lay_out(selection)
+    a = layout.arrays
+    x, F, S = layout.cheapest(), np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    before = selection.energy(layout.decode(x))
+    energy, cost = polish(a, x, F, S, layout.limit, 0.1, True)
+    choice = layout.decode(x)
+    assert selection.feasible(choice)
+    assert cost <= layout.limit
+    assert selection.energy(choice) == pytest.approx(energy * layout.scale, rel=1e-9, abs=1e-9)
+    assert selection.energy(choice) <= before + 1e-9
+    for g in range(6):
+        for k in np.flatnonzero(selection.offered[g]):
+            moved = choice.copy()
+            moved[g] = k
+            if selection.feasible(moved):
+                assert selection.energy(moved) >= selection.energy(choice) - 1e-9
