@@ -32,8 +32,9 @@ from devices.check import CardCheck, check_card
 
 if TYPE_CHECKING:
     from devices.fitting.card_text import CardLabels
-    from devices.fitting.fit import Fit, FitOptions, fit_card
+    from devices.fitting.fit import Fit, fit_card
     from devices.fitting.measurements import Measurements, read_measurements
+    from devices.fitting.options import FitOptions
     from devices.fitting.report import FitReport
 
 __all__ = [

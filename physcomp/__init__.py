@@ -13,14 +13,17 @@ From a network to its chip:
 
 from physcomp.choice.joint import Choices, Search, choose
 from physcomp.choice.loss_model import LossModel, build_model, build_models
+from physcomp.choice.planning import plan_of, uniform_plan
+from physcomp.networks.description import Described, describe, load_network
+from physcomp.networks.evaluation import Score, evaluate, evaluate_state
 from physcomp.networks.images import Images, load_images
 from physcomp.networks.layers import layers_of
-from physcomp.networks.network import Network, Score, evaluate, evaluate_state, load_network, prepare, wrap
+from physcomp.networks.network import Network, prepare, wrap
 from physcomp.storage.chip import Chip, load_chip, store
-from physcomp.storage.plan import Plan, moved, plan_of, uniform_plan
+from physcomp.storage.plan import Plan, moved
 from physcomp.storage.recalibration import Recalibrated, recalibrate
 from physcomp.training.alternation import Schedule, alternate
-from physcomp.training.channel_removal import Described, describe, narrow
+from physcomp.training.channel_removal import narrow
 from physcomp.training.finetuning import Finetuned, finetune
 
 __all__ = [

@@ -10,6 +10,7 @@
 from qubo.bounds.certificate import Certificate, lower_bound
 from qubo.dwave.estimate import QpuEstimate, qpu_estimate
 from qubo.families import generate
+from qubo.formats.binary import to_bqm, to_cqm
 from qubo.magnitude.hamiltonian import Compression, Magnitude
 from qubo.selection import Block, Selection
 from qubo.solution import Solution
@@ -31,4 +32,6 @@ __all__ = [
     "lower_bound",
     "qpu_estimate",
     "solve",
+    "to_bqm",
+    "to_cqm",
 ]

@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:
-    import dimod
-
+GRAM_ENTRIES = 2**25
+"""Gram blocks are laid out dense up to this many entries in all (256 MB), as moves are then read faster; beyond, each
+block keeps its factors where they are smaller (our choice)."""
 BUDGET_TOLERANCE = 1e-12
 """A budget counts as met to one part in 1e12: costs are sums of floats (our choice)."""
 SYMMETRY_TOLERANCE = 1e-4
 """Largest accepted asymmetry of a Gram matrix, relative to its largest entry: float32 sums (our choice)."""
+
+
+if TYPE_CHECKING:
+    pass
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
@@ -318,15 +322,3 @@ class Selection:
                 f"got {mask.dtype} of {mask.shape}: pass one flag per code"
             )
         return replace(self, loss=np.where(mask, self.loss, np.inf))
-
-    def to_cqm(self) -> dimod.ConstrainedQuadraticModel:
-        """The problem for constrained solvers: see `qubo.formats.binary.to_cqm`."""
-        from qubo.formats import binary
-
-        return binary.to_cqm(self)
-
-    def to_bqm(self, multiplier: float, *, one_hot: NDArray[np.float64] | None = None) -> dimod.BinaryQuadraticModel:
-        """The sparse λ form for samplers: see `qubo.formats.binary.to_bqm`."""
-        from qubo.formats import binary
-
-        return binary.to_bqm(self, multiplier, one_hot=one_hot)

@@ -14,7 +14,7 @@ import qubo
 from physcomp.choice.joint import Search, choose
 from physcomp.codes.base import Medium, Storage
 from physcomp.networks import plain_training
-from physcomp.networks.network import read_description
+from physcomp.networks.description import read_description
 from physcomp.networks.plain_training import HELD_BACK
 from simulations.calibration.figure import predicted_vs_measured
 from simulations.calibration.study import findings, run_calibration

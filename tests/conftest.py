@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 import physcomp
 from physcomp.networks import plain_training
+from physcomp.networks.description import read_description
 from physcomp.networks.images import write_idx
-from physcomp.networks.network import read_description
 from simulations.cli import app
 
 DATA = Path(__file__).parent.parent / "data"

@@ -6,9 +6,10 @@ import torch
 
 import physcomp
 import qubo
-from physcomp.choice.joint import HELDOUT_SEED, Search, choose
+from physcomp.choice.joint import Search, choose
 from physcomp.compensation.rounding import round_rows
-from physcomp.curvature.couplings import Curvature
+from physcomp.curvature.blocks import Curvature
+from physcomp.storage.measure import HELDOUT_SEED
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from torch import nn
 
 import physcomp
 import qubo
-from physcomp.storage.plan import plan_of
+from physcomp.choice.planning import plan_of
 
 MENU = ("pruned", "digital(1.58)", "digital(2.81)", "digital(4.95)", "sparse(50,digital(2))", "analog(1)")
 BUDGET = 0.5

@@ -10,7 +10,7 @@ from physcomp.compensation.cholesky import factor_of, square_of
 from physcomp.compensation.pruning import kept_of, prune_rows, unit_curvature
 from physcomp.compensation.rounding import DAMPING, SHARES, round_rows
 from physcomp.compensation.rows import targets_of
-from physcomp.curvature.couplings import Curvature, curvatures
+from physcomp.curvature.blocks import Curvature, curvatures
 from physcomp.networks.layers import layers_of
 from physcomp.storage import chip, plan
 

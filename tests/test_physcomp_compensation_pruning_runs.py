@@ -9,7 +9,7 @@ from physcomp.codes import parse
 from physcomp.compensation.pruning import prune_rows, unit_curvature
 from physcomp.compensation.pruning_runs import prune_runs
 from physcomp.compensation.rows import targets_of
-from physcomp.curvature.couplings import Curvature
+from physcomp.curvature.blocks import Curvature
 
 
 def problem(weights: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

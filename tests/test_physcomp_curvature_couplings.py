@@ -6,7 +6,9 @@ from torch.func import functional_call, jacrev
 
 import physcomp
 from physcomp.compensation.rounding import round_rows
-from physcomp.curvature.couplings import NOISE, couplings, curvatures, mixing_of
+from physcomp.curvature.blocks import NOISE, curvatures
+from physcomp.curvature.couplings import couplings
+from physcomp.curvature.gradients import mixing_of
 from physcomp.networks.layers import layers_of
 
 

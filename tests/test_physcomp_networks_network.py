@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 import physcomp
-from physcomp.networks.network import Normalise, build_module, fingerprint, prepare, read_description
+from physcomp.networks.description import Normalise, build_module, read_description
+from physcomp.networks.network import fingerprint, prepare
 
 TEXT = """name = "n"
 input = [1, 8, 8]

@@ -8,7 +8,8 @@ import torch
 
 import physcomp
 from physcomp.networks import plain_training
-from physcomp.networks.network import Description, build_module, fingerprint, read_description
+from physcomp.networks.description import Description, build_module, read_description
+from physcomp.networks.network import fingerprint
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import torch
 
 import devices
 import physcomp
+from physcomp.choice.planning import plan_of
 from physcomp.networks.layers import layers_of, other_tensors
-from physcomp.storage.plan import plan_of
 
 
 @pytest.fixture(scope="module")

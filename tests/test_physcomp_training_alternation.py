@@ -7,9 +7,9 @@ import pytest
 
 import devices
 import physcomp
-from physcomp.networks.network import read_description
-from physcomp.training.alternation import Round, Schedule, _settled, alternate, best_of, weights_of
-from physcomp.training.channel_removal import Described, describe
+from physcomp.networks.description import Described, describe, read_description
+from physcomp.networks.layers import weights_of
+from physcomp.training.alternation import Round, Schedule, _settled, alternate, best_of
 
 
 @pytest.fixture(scope="module")

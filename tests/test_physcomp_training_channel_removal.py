@@ -9,10 +9,11 @@ import torch
 
 import devices
 import physcomp
-from physcomp.networks.network import Description, build_module, read_description
-from physcomp.storage.plan import Plan, plan_of
-from physcomp.training.channel_removal import Described, describe, narrow
-from physcomp.training.finetuning import rewritten
+from physcomp.choice.planning import plan_of
+from physcomp.networks.description import Described, Description, build_module, describe, read_description
+from physcomp.storage.plan import Plan
+from physcomp.training.channel_removal import narrow
+from physcomp.training.stored_layer import rewritten
 
 MENU = ("pruned", "digital(4)", "analog(1)", "sparse(50,digital(1))")
 

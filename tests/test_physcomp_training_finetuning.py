@@ -8,15 +8,15 @@ import torch
 
 import devices
 import physcomp
+from physcomp.choice.planning import plan_of
 from physcomp.codes import Code, Medium, parse
 from physcomp.codes.base import to_bfloat16
-from physcomp.compensation.rows import has_target
 from physcomp.networks.layers import Layer
 from physcomp.storage.layer_plan import LayerPlan, pack_rows
-from physcomp.storage.plan import Plan, plan_of
+from physcomp.storage.plan import Plan
 from physcomp.training import finetuning
-from physcomp.training.finetuning import Finetuned, Recipe, finetune, rewritten
-from physcomp.training.stored_layer import StoredLayer
+from physcomp.training.finetuning import Finetuned, Recipe, finetune
+from physcomp.training.stored_layer import StoredLayer, rewritten
 
 CODES = (
     *("pruned", "float32", "digital(1)", "digital(1.58)", "digital(4)", "analog(2)", "analog(1,pair)", "hybrid(2,1)"),
@@ -63,7 +63,7 @@ def stored_layer(name: str, rows: np.ndarray, scale: float, medium: Medium) -> S
         rows.shape,
         (0,) * len(rows),
         tuple(map(float, scales)),
-        pack_rows(rows) if has_target(code) else "",
+        pack_rows(rows) if code.keeps_rows else "",
         (),
     )
     layer = Layer("layer", rows, rows.shape, None)

@@ -28,7 +28,7 @@ def offered_choices(selection, count, seed):
 @given(st.integers(0, 10**6), st.booleans(), st.booleans())
 def test_bqm_cqm_and_selection_agree_on_every_choice(seed, gram, missing):
     selection = random_selection(seed, groups=5, codes=4, gram=gram, missing=missing, block=3)
-    bqm, cqm = selection.to_bqm(0.7), selection.to_cqm()
+    bqm, cqm = qubo.to_bqm(selection, 0.7), qubo.to_cqm(selection)
     for choice in offered_choices(selection, 10, seed):
         sample = one_hot_sample(selection, choice)
         energy, cost = selection.energy(choice), selection.total_cost(choice)
@@ -42,7 +42,7 @@ def test_bqm_cqm_and_selection_agree_on_every_choice(seed, gram, missing):
 @given(st.integers(0, 10**6), st.booleans(), st.floats(0, 3))
 def test_ground_states_of_the_lambda_form_have_one_code_per_group(seed, gram, multiplier):
     selection = random_selection(seed, groups=4, codes=3, gram=gram)
-    found = dimod.ExactSolver().sample(selection.to_bqm(multiplier)).lowest()
+    found = dimod.ExactSolver().sample(qubo.to_bqm(selection, multiplier)).lowest()
     choices, one_hot = binary.decode(selection, found.record.sample, list(found.variables))
     assert one_hot.all()
     best = selection.energy(choices[0]) + multiplier * selection.total_cost(choices[0])
@@ -53,7 +53,7 @@ def test_ground_states_of_the_lambda_form_have_one_code_per_group(seed, gram, mu
 
 def test_the_budget_is_one_linear_row_and_groups_are_discrete():
     selection = qubo.generate("Q", groups=20)
-    cqm = selection.to_cqm()
+    cqm = qubo.to_cqm(selection)
     assert len(cqm.discrete) == 20
     assert len(cqm.constraints) == 21
     assert cqm.constraints["budget"].lhs.is_linear()
@@ -63,7 +63,7 @@ def test_the_budget_is_one_linear_row_and_groups_are_discrete():
 def test_the_lambda_form_stays_sparse():
     selection = qubo.generate("Q", groups=64)
     # 4 blocks of 16 groups, 14 pairs two apart and 15 one apart, 36 couplings each; 15 pairs of codes in a group.
-    assert selection.to_bqm(1.0).num_interactions == 4 * (14 + 15) * 36 + 64 * 15
+    assert qubo.to_bqm(selection, 1.0).num_interactions == 4 * (14 + 15) * 36 + 64 * 15
 
 
 def test_decode_gives_one_code_to_broken_groups():
@@ -80,9 +80,9 @@ def test_decode_gives_one_code_to_broken_groups():
 @pytest.mark.parametrize(
     ("call", "line"),
     [
-        (lambda s: s.to_bqm(-1.0), "multiplier must be at least 0, got -1.0"),
-        (lambda s: s.to_bqm(float("nan")), "multiplier must be at least 0, got nan"),
-        (lambda s: s.to_bqm(1.0, one_hot=np.ones(3)), "one_hot must be (2,) weights, got (3,)"),
+        (lambda s: qubo.to_bqm(s, -1.0), "multiplier must be at least 0, got -1.0"),
+        (lambda s: qubo.to_bqm(s, float("nan")), "multiplier must be at least 0, got nan"),
+        (lambda s: qubo.to_bqm(s, 1.0, one_hot=np.ones(3)), "one_hot must be (2,) weights, got (3,)"),
     ],
 )
 def test_a_bad_form_is_refused_in_one_line(call, line):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions, requires, version
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,22 @@ FILES = sorted(path for room in ALLOWED for path in (ROOT / room).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").glob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
+# The layout: the folders and files of each room, each of which may import only those before it.
+ORDER: dict[str, tuple[str, ...]] = {
+    "devices": ("files", "cards", "cells", "channel", "check", "figures", "fitting"),
+    "qubo": (
+        "solution", "selection", "families", "formats", "magnitude", "search", "bounds", "files", "solvers", "dwave",
+    ),
+    "physcomp": (
+        "threads", "codes", "networks", "curvature", "compensation", "storage", "choice", "training",
+    ),
+    "simulations": ("runs", "comparison", "calibration", "annealing", "commands", "bench", "cli"),
+}  # fmt: skip
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
+# A plan is stored and read back without whatever chose it.
+FREE_OF_OPTIMISERS = "physcomp.storage"
+OPTIMISERS = ("physcomp.choice", "physcomp.curvature", "physcomp.compensation", "physcomp.training", "qubo")
+
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
@@ -48,6 +65,26 @@ def dotted_names(node: ast.AST) -> Iterator[str]:
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def arrows(tree: ast.AST) -> Iterator[str]:
+    """The modules of ours that a file imports, in functions too; a name from a package is the module it may be."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield from (name for name in (full, str(node.module)) if name in MODULES)
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """A circle of a graph, if there is one, as the names along it."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def called(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
@@ -83,6 +120,51 @@ def test_nothing_private_of_another_package_is_imported(path: Path) -> None:
         if name.split(".")[0] not in {*ALLOWED, "__future__"}
     ]
     assert [name for name in found if any(part.startswith("_") for part in name.split("."))] == []
+
+
+def test_every_folder_and_file_of_a_room_has_its_place_in_the_order() -> None:
+    for room, order in ORDER.items():
+        found = {path.name for path in (ROOT / room).iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+        found |= {path.stem for path in (ROOT / room).glob("*.py") if path.stem not in ("__init__", "__main__")}
+        assert found == set(order), f"{room}: not in the order of the rooms, or no longer there"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_arrow_of_a_room_points_upward(name: str) -> None:
+    room, *rest = name.split(".")
+    if not rest:
+        return  # the room's face shows what all its folders hold
+    order = ORDER[room]
+    for module in arrows(ast.parse(MODULES[name].read_text())):
+        if module.split(".")[0] != room:
+            continue
+        assert module != room, f"{name} imports the face of its own room; import the module that holds the name"
+        assert order.index(module.split(".")[1]) <= order.index(rest[0]), f"{name} may not import {module}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {}
+    for name, path in MODULES.items():
+        graph[name] = {module for module in arrows(ast.parse(path.read_text())) if module != name}
+        # A name that a package's face gives is no arrow to the package, or every folder would be a circle.
+        graph[name] -= {module for module in graph[name] if name.startswith(f"{module}.")}
+    assert circles(graph) == []
+
+
+def test_a_circle_would_be_seen() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) != []
+
+
+def test_storing_and_reading_back_need_no_optimiser() -> None:
+    """Also of what storage imports, whatever that imports: `physcomp.codes` and `physcomp.networks`."""
+    graph = {name: set(arrows(ast.parse(path.read_text()))) for name, path in MODULES.items()}
+    seen, left = set[str](), [name for name in MODULES if name.startswith(FREE_OF_OPTIMISERS)]
+    while left:
+        name = left.pop()
+        if name not in seen:
+            seen.add(name)
+            left.extend(graph[name] - {"physcomp"})
+    assert [name for name in sorted(seen) if name.startswith(OPTIMISERS)] == []
 
 
 def test_the_import_rule_is_about_all_packages_of_the_wheel() -> None:

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 import devices
 import physcomp
+from physcomp.networks.description import read_description
 from physcomp.networks.images import write_idx
-from physcomp.networks.network import read_description
 from simulations import cli
 from simulations.runs.readback import read_back
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import devices
 import physcomp
-from physcomp.networks.network import read_description
+from physcomp.networks.description import read_description
 from simulations.cli import app
 from simulations.comparison import footprint
 from simulations.runs.engine import JOINT, TRAINED, run_study

@@ -16,7 +16,7 @@ from devices.fitting.spread import Estimate
 from devices.fitting.writes import Writes
 
 if TYPE_CHECKING:
-    from devices.fitting.fit import FitOptions
+    from devices.fitting.options import FitOptions
 
 __all__ = ["CardLabels", "card_text"]
 

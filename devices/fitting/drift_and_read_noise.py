@@ -12,7 +12,7 @@ from devices.fitting.drift import NOISY, LevelDrift, drift_of, fit_cells, fresh_
 from devices.fitting.writes import Writes
 
 if TYPE_CHECKING:
-    from devices.fitting.fit import FitOptions
+    from devices.fitting.options import FitOptions
 
 __all__ = ["drifts_of", "nearest"]
 

@@ -19,6 +19,7 @@ from devices.fitting.curve import REVERSAL, MonotoneRange, interpolation_error, 
 from devices.fitting.drift_and_read_noise import drifts_of, nearest
 from devices.fitting.measurements import Measurements
 from devices.fitting.moments import level_fit
+from devices.fitting.options import FitOptions
 from devices.fitting.report import FitReport, LevelFit, Normality, normality
 from devices.fitting.shape import Shape, shape_of
 from devices.fitting.spread import CLAMP_REACH
@@ -30,48 +31,6 @@ FloatArray = NDArray[np.float64]
 
 LEAST_LEVELS = 3
 LEAST_WRITES = 30
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """How to fit.
-
-    Attributes:
-        curve: "smooth" for a monotone cubic through the isotonic means, "isotonic" for straight lines.
-        monotone_range: cut the card to the range where the response is monotone, with a note; False refuses instead.
-        at_0: physical value of level 0. None: 0 where `clamp_at_0` or where cells were read at several times (a
-            power law needs a true zero), otherwise the mean response at the lowest drive or target.
-        clamp_at_0: the device cannot go below level 0; the sd is then that of the normal before clamping.
-        t0_s: seconds from programming to the reads, for data without a time column.
-        t_read_s: duration of one read, for 1/f noise; 250 ns as published for phase-change memory.
-        apart_s: seconds between reads that have the same time; as for the built-in cards.
-        max_s: until when, after the reference read, the card holds. None: the last time measured.
-        least_writes: writes that a level needs.
-        seed: of the simulated p value.
-    """
-
-    curve: str = "smooth"
-    monotone_range: bool = True
-    at_0: float | None = None
-    clamp_at_0: bool = False
-    t0_s: float | None = None
-    t_read_s: float = 250e-9
-    apart_s: float = 1.0
-    max_s: float | None = None
-    least_writes: int = 5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.curve not in ("smooth", "isotonic"):
-            raise ValueError(f"curve must be smooth or isotonic, not '{self.curve}': pass one of them")
-        for name in ("t0_s", "t_read_s", "apart_s", "max_s"):
-            value = getattr(self, name)
-            if value is not None and not 0.0 < value < math.inf:
-                raise ValueError(
-                    f"{name} must be a number of seconds above 0, not {value:g}: leave it out or correct it"
-                )
-        if self.least_writes < 3:
-            raise ValueError(f"least_writes must be 3 or more for an sd, not {self.least_writes}: take for example 5")
 
 
 @dataclass(frozen=True, eq=False)

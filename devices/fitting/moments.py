@@ -15,7 +15,7 @@ from devices.fitting.spread import CLAMP_REACH, Estimate, Spread, read_noise_rem
 from devices.fitting.writes import Writes
 
 if TYPE_CHECKING:
-    from devices.fitting.fit import FitOptions
+    from devices.fitting.options import FitOptions
 
 __all__ = ["level_fit"]
 

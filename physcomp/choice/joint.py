@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 
-import devices
 import qubo
 from physcomp.choice.loss_model import LossModel
+from physcomp.choice.planning import plan_of
 from physcomp.choice.scale_correction import Matching
+from physcomp.networks.evaluation import evaluate
 from physcomp.networks.images import Images
-from physcomp.networks.network import Network, Score, evaluate, evaluate_state
 from physcomp.storage.chip import store
-from physcomp.storage.plan import Plan, plan_of
+from physcomp.storage.measure import HELDOUT_SEED, measure
+from physcomp.storage.plan import Plan
 from physcomp.threads import in_threads
 
 # The model is built again where a plan's measured loss rise is more than so many times the predicted one, and more than
@@ -34,8 +35,6 @@ from physcomp.threads import in_threads
 DISTRUST = 1.0
 WORTH = 0.05
 EXPANSION = 1 / 3
-# Chips of the held-out measurement have seeds from here on, so that they are none of those that results come from.
-HELDOUT_SEED = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -218,11 +217,3 @@ def _with_prediction(model: LossModel, plan: Plan, shrinkage: float) -> Plan:
 
 def _with_proof(plan: Plan, **changes: Any) -> Plan:
     return dataclasses.replace(plan, proof=dataclasses.replace(plan.proof, **changes))
-
-
-def measure(
-    network: Network, plan: Plan, images: Images, *, card: devices.Card, seed: int, time_s: float | None = None
-) -> Score:
-    """Store a network by a plan on one chip, read it back, at the plan's time or another, and score it on images."""
-    state = store(network, plan, card=card, seed=seed).read_back(time_s=time_s)
-    return evaluate_state(network, state, images)

@@ -17,7 +17,9 @@ from physcomp.codes import Code, Medium
 from physcomp.codes.base import SCALE_BITS, Over, Rows, Storage
 from physcomp.codes.menu import DEFAULT, part_of, read_menu
 from physcomp.compensation.rows import Target, targets_of
-from physcomp.curvature.couplings import MEMORY_BYTES, Coupling, Progress, couplings, curvatures
+from physcomp.curvature.blocks import curvatures
+from physcomp.curvature.couplings import Coupling, couplings
+from physcomp.curvature.gradients import MEMORY_BYTES, Progress
 from physcomp.networks.images import Images
 from physcomp.networks.layers import Granularity, Layer, layers_of, other_tensors
 from physcomp.networks.network import Network
@@ -372,8 +374,7 @@ def _fits(
         if spreads.any():
             fit.spread[index] = spreads.mean(axis=0, dtype=np.float64).astype(np.float32)
 
-    for _ in in_threads(one, product(range(len(layers)), range(len(codes)))):
-        pass
+    list(in_threads(one, product(range(len(layers)), range(len(codes)))))
     return [replace(fit, mean=fit.mean if times > 1 else fit.mean[:, :, :, 0]) for fit in found]
 
 
@@ -395,5 +396,4 @@ def _loss(coupling: Coupling, spread: Mapping[int, Rows]) -> NDArray[np.float64]
 
 
 def _cost(targets: Mapping[str, Target], scales: Rows, codes: tuple[Code, ...], medium: Medium) -> NDArray[np.float64]:
-    columns = [code.costs(targets[code.name].rows, scales[:, index], medium) for index, code in enumerate(codes)]
-    return np.stack(columns, axis=1)
+    return np.stack([code.costs(targets[code.name].rows, scales[:, i], medium) for i, code in enumerate(codes)], axis=1)

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 import qubo
 from physcomp.choice.loss_model import LossModel
+from physcomp.choice.planning import plan_of
 from physcomp.codes import Digital
 from physcomp.networks.layers import Layer, layers_of
 from physcomp.networks.network import Network
-from physcomp.storage.plan import Plan, plan_of
+from physcomp.storage.plan import Plan
 from qubo.magnitude.hamiltonian import MAX_BITS, STEPS
 
 CODES = ("pruned", *(f"digital({bits})" for bits in range(1, MAX_BITS + 1)))

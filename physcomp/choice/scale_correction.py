@@ -25,7 +25,6 @@ from torch import nn
 from physcomp.choice.loss_model import LossModel
 from physcomp.codes import Medium
 from physcomp.codes.base import Rows, to_bfloat16
-from physcomp.compensation.rows import has_target
 from physcomp.networks.images import Images
 from physcomp.networks.layers import Layer
 from physcomp.networks.network import Network
@@ -110,7 +109,7 @@ class Matching:
             if layer.name not in self.wanted:
                 return None
             old = planned[layer.name]
-            able = np.array([has_target(menu[code]) for code in old.codes])
+            able = np.array([menu[code].keeps_rows for code in old.codes])
             given = torch.tensor(old.biases or [0.0] * len(old.codes))
             free = _some(part, answer) - given[:, None]
             able &= (np.array(old.scales) > 0) & (free.abs().amax(1) > 0).numpy()

@@ -41,6 +41,8 @@ class Code(ABC):
     """How a group is stored. Codes are frozen dataclasses; `name` is how plans and menus call one."""
 
     scale_bits: int = SCALE_BITS
+    keeps_rows: bool = False
+    """Whether a plan keeps the rows that are written, since rounding or pruning changed them."""
     allocates: bool = False  # whether weights of one group have different numbers of cells
     stream_bits: int = 0
     """Bits that groups of one layer may take together beyond the sum of their `bits_of`."""

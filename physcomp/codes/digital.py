@@ -26,6 +26,8 @@ class Digital(Code):
 
     bits: float
 
+    keeps_rows = True
+
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 16:
             raise ValueError(f"digital: the number of bits is 1 to 16, got {self.bits:g}; correct the menu")

@@ -72,6 +72,8 @@ class Sparse(Code):
     inner: Code
     run: int = 1
 
+    keeps_rows = True
+
     def __post_init__(self) -> None:
         if not 0 < self.percent < 100:
             raise ValueError(f"sparse: the percentage of zeros is more than 0 and less than 100, got {self.percent:g}")

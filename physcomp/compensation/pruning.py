@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from physcomp.codes.base import Rows
 from physcomp.compensation.cholesky import PANEL, square_of, take_off
 from physcomp.compensation.rounding import DAMPING, Factors, factors_of, some_groups
-from physcomp.curvature.couplings import Curvature
+from physcomp.curvature.blocks import Curvature
 from physcomp.threads import in_threads
 
 Kernel = Callable[[Rows, NDArray[np.float32], float, NDArray[np.int64], Rows], None]

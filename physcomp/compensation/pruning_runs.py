@@ -16,7 +16,7 @@ from physcomp.codes.base import Rows
 from physcomp.compensation.cholesky import PANEL, square_of, take_off
 from physcomp.compensation.pruning import by_groups, dropping_order, made_up
 from physcomp.compensation.rounding import DAMPING, Factors, factors_of
-from physcomp.curvature.couplings import Curvature
+from physcomp.curvature.blocks import Curvature
 
 
 def prune_runs(rows: Rows, curvature: Curvature, run: int, kept: tuple[int, ...], *, damping: float = DAMPING) -> Rows:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from physcomp.codes.base import Rows
 from physcomp.compensation.cholesky import PANEL, factor_of
-from physcomp.curvature.couplings import Curvature
+from physcomp.curvature.blocks import Curvature
 from physcomp.threads import in_threads
 
 # Added to the diagonal as a share of its mean, since curvature comes from few images. Our choice: on held-out images

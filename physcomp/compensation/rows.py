@@ -16,7 +16,7 @@ from physcomp.codes.sparse import ZeroFree
 from physcomp.compensation.pruning import dropping_order, made_up
 from physcomp.compensation.pruning_runs import masks_of
 from physcomp.compensation.rounding import DAMPING, Alphabet, factors_of, round_row, some_groups
-from physcomp.curvature.couplings import Curvature
+from physcomp.curvature.blocks import Curvature
 from physcomp.threads import in_threads
 
 
@@ -40,11 +40,6 @@ class Target:
             kept = code.among(np.asarray(importance), self.rows)
             return fit_scales(code.inner, code.survivors(self.rows), kept, medium)
         return fit_scales(code, self.rows, importance, medium)
-
-
-def has_target(code: Code) -> bool:
-    """Whether a code is given rows of its own to write, which a plan then keeps."""
-    return isinstance(code, Digital | Sparse)
 
 
 def targets_of(rows: Rows, curvature: Curvature, codes: tuple[Code, ...]) -> dict[str, Target]:

@@ -2,22 +2,32 @@
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from physcomp.networks.images import Images
 from physcomp.networks.layers import Layer
+
+# Up to so many classes every column of L is used; beyond, random signs mix them into PROBES columns. Our choice: with
+# ten classes, 2,000 images and two probes the error against 2,000 other images is that of all ten columns (0.16 against
+# 0.17 in the median on the diagonal, 1.36 against 1.19 beside it), since which images are taken matters far more.
+EXACT_CLASSES = 4
+PROBES = 2
+PASS = 50  # images of one pass, where the memory allows it; more were no faster
+SIGNED = 100  # images whose random signs are drawn together
+MEMORY_BYTES = 1 << 30  # our choice
+Progress = Callable[[float], None]
+Call = tuple[int, torch.Tensor, torch.Tensor]
 
 
 def _hessian_columns(probabilities: torch.Tensor, mixing: torch.Tensor) -> torch.Tensor:
     """L = diag(√p) - p √pᵀ of each image, L Lᵀ = diag(p) - p pᵀ, times (images, classes, n): of the same shape."""
     root = probabilities.sqrt().unsqueeze(2) * mixing
     return root - probabilities.unsqueeze(2) * root.sum(1, keepdim=True)
-
-
-Call = tuple[int, torch.Tensor, torch.Tensor]
 
 
 class Tape:
@@ -124,3 +134,36 @@ def _per_image(
     if layer.bias_of_group:
         return rows, outputs.sum(4).reshape(count * probes, layer.groups)
     return rows, torch.zeros(count * probes, layer.groups)
+
+
+def _at_once(gathered: int) -> int:
+    """Images of one pass: some passes for every gathering, so that there is work for several threads."""
+    return max(1, min(PASS, -(-gathered // 2)))
+
+
+def _slices(first: int, last: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, last)) for start in range(first, last, size)]
+
+
+def mixing_of(module: nn.Module, images: Images, probes: int, seed: int) -> Callable[[slice], torch.Tensor]:
+    """What mixes the columns of L of some images, (images, classes, probes): random signs, or nothing for few classes.
+
+    One probe is for the curvature inside groups; several are used only beyond `EXACT_CLASSES` classes. An image's signs
+    do not depend on how many images pass at a time.
+    """
+    classes = _classes(module, images)
+    if probes > 1 and classes <= EXACT_CLASSES:
+        eye = torch.eye(classes)
+        return lambda part: eye.expand(part.stop - part.start, classes, classes)
+    drawn = []
+    for number, held in enumerate(_slices(0, len(images), SIGNED)):
+        mixed = np.random.SeedSequence([seed, number]).generate_state(1)
+        generator = torch.Generator().manual_seed(int(mixed[0]))
+        drawn.append(torch.randint(0, 2, (held.stop - held.start, classes, probes), generator=generator) * 2.0 - 1)
+    signs = torch.cat(drawn) / probes**0.5
+    return lambda part: signs[part]
+
+
+def _classes(module: nn.Module, images: Images) -> int:
+    with torch.no_grad():
+        return int(module(images.pixels[:1]).shape[1])

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from physcomp.codes.base import Rows
+from physcomp.networks.network import Network
 
 Granularity = Literal["layer", "filter", "kernel"]
 
@@ -85,3 +86,8 @@ def other_tensors(module: nn.Module, layers: tuple[Layer, ...]) -> dict[str, tor
         for name, tensor in module.state_dict().items()
         if name not in grouped and tensor.is_floating_point()
     }
+
+
+def weights_of(network: Network) -> int:
+    """Number of weights that plans count for a network."""
+    return sum(layer.rows.size for layer in layers_of(network.module))

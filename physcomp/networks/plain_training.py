@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from devices.files import replacing
+from physcomp.networks.description import Description, build_module
 from physcomp.networks.images import Images
-from physcomp.networks.network import Description, build_module
 
 SHIFT = 2  # pixels of random shift, our choice
 HELD_BACK = 4000  # images at the end of a training set that plans are made on and nothing is trained on

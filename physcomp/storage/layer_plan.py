@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from physcomp.codes import Code
 from physcomp.codes.base import Rows
-from physcomp.compensation.rows import has_target
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def cells_to_write(plan: LayerPlan, menu: tuple[Code, ...], weights: int) -> dic
 
 def rows_to_write(plan: LayerPlan, menu: tuple[Code, ...], trained: Rows) -> Rows:
     """The rows of a layer as they are to be written: the plan's where codes have a target."""
-    rounded = [group for group, code in enumerate(plan.codes) if has_target(menu[code])]
+    rounded = [group for group, code in enumerate(plan.codes) if menu[code].keeps_rows]
     rows = trained.copy()
     packed = np.frombuffer(zlib.decompress(base64.b64decode(plan.written)), np.float32)
     rows[rounded] = packed.reshape(len(rounded), trained.shape[1])

@@ -14,14 +14,17 @@ import numpy as np
 
 import devices
 import qubo
-from physcomp.choice.joint import HELDOUT_SEED, Search, choose, measure
+from physcomp.choice.joint import Search, choose
 from physcomp.choice.loss_model import LossModel, build_model
+from physcomp.choice.planning import plan_of
 from physcomp.codes.menu import DEFAULT
+from physcomp.networks.description import Described
 from physcomp.networks.images import Images
-from physcomp.networks.layers import layers_of
+from physcomp.networks.layers import weights_of
 from physcomp.networks.network import Network
-from physcomp.storage.plan import Plan, plan_of
-from physcomp.training.channel_removal import Described, narrow
+from physcomp.storage.measure import HELDOUT_SEED, measure
+from physcomp.storage.plan import Plan
+from physcomp.training.channel_removal import narrow
 from physcomp.training.finetuning import Finetuned, Progress, Recipe, finetune
 
 # The enlarged budget is sought in so many steps, each at most so large, until so much of the cells is used; our choice.
@@ -156,11 +159,6 @@ def heldout_loss(network: Network, plan: Plan, heldout: Images, card: devices.Ca
 def _settled(rounds: list[Round]) -> bool:
     losses = [done.heldout_loss for done in rounds]
     return len(losses) > 1 and losses[-1] >= min(losses[:-1])
-
-
-def weights_of(network: Network) -> int:
-    """Number of weights that plans count for a network."""
-    return sum(layer.rows.size for layer in layers_of(network.module))
 
 
 def _choose(

@@ -8,75 +8,19 @@ differ. What is left is an ordinary network with a description of its own.
 """
 
 import dataclasses
-import json
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 import devices
-from devices.files import replacing
 from physcomp.codes.base import SCALE_BITS, Rows, to_bfloat16
-from physcomp.compensation.rows import has_target
-from physcomp.networks.network import Description, Network, build_module, prepare
+from physcomp.networks.description import Described, _build
 from physcomp.storage.layer_plan import LayerPlan, pack_rows, rows_to_write
 from physcomp.storage.plan import Plan, menu_of
-from physcomp.training.finetuning import rewritten, stored_layers
+from physcomp.training.stored_layer import rewritten, stored_layers
 
 Flags = NDArray[np.bool_]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Described:
-    """A network whose description says all of it: no norm that was folded away is listed any more.
-
-    Args:
-        description: the layers.
-        network: as `physcomp.load_network` would load it from that description.
-    """
-
-    description: Description
-    network: Network
-
-    def save(self, path: Path | str) -> None:
-        """Write the description, a .toml file, and beside it the weights as safetensors.
-
-        `physcomp.load_network` of the file gives a network of the same fingerprint.
-        """
-        path = Path(path)
-        state = {name: tensor.contiguous() for name, tensor in self.network.module.state_dict().items()}
-        with replacing(path.with_suffix(".safetensors")) as temporary:
-            save_file(state, temporary)
-        with replacing(path) as temporary:
-            temporary.write_text(_toml(self.description))
-
-    def with_state(self, state: dict[str, torch.Tensor]) -> "Described":
-        """The same layers with other parameters."""
-        return _build(self.description, state)
-
-
-def describe(description: Description, network: Network) -> Described:
-    """The description of a loaded network without the norms that were folded into the layers before them.
-
-    Args:
-        description: what the network was loaded from.
-        network: `physcomp.load_network` of it.
-    """
-    parts = dict(network.module.named_modules())
-    kept = [number for number in range(len(description.layers)) if str(number + 1) in parts]
-    state = {}
-    for place, number in enumerate(kept, start=1):
-        for name, tensor in parts[str(number + 1)].state_dict().items():
-            state[f"{place}.{name}"] = tensor
-    return _build(dataclasses.replace(description, layers=tuple(description.layers[n] for n in kept)), state)
-
-
-def _build(description: Description, state: dict[str, torch.Tensor]) -> Described:
-    module = build_module(description)
-    module.load_state_dict(state)
-    return Described(description, Network(description.name, prepare(module), description.classes))
 
 
 def narrow(whole: Described, plan: Plan, card: devices.Card) -> tuple[Described, Plan]:
@@ -154,20 +98,5 @@ def _written(layer: LayerPlan, plan: Plan, kept: Flags, inputs: Flags, trained: 
     """What is left of the rows that the plan holds itself."""
     menu = menu_of(plan)
     rows = rows_to_write(layer, menu, trained.reshape(len(kept), -1).numpy()).reshape(layer.shape)
-    with_target = np.array([has_target(menu[code]) for code in layer.codes])
+    with_target = np.array([menu[code].keeps_rows for code in layer.codes])
     return pack_rows(np.ascontiguousarray(rows[kept & with_target][:, inputs], np.float32))
-
-
-def _toml(description: Description) -> str:
-    lists = {"input": list(description.input_shape), "classes": list(description.classes)}
-    lists["layers"] = list(description.layers)
-    lines = [
-        f"name = {json.dumps(description.name)}",
-        f"mean = {description.mean!r}",
-        f"sd = {description.sd!r}",
-        *(f"{name} = {json.dumps(value)}" for name, value in lists.items()),
-        "",
-        "[recipe]",
-        *(f"{name} = {json.dumps(value)}" for name, value in description.recipe.items()),
-    ]
-    return "\n".join(lines) + "\n"

@@ -9,27 +9,23 @@ digitally lies exactly on a level.
 """
 
 import copy
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
 import devices
-from physcomp.codes import Medium
-from physcomp.compensation.rows import has_target
+from physcomp.networks.evaluation import evaluate
 from physcomp.networks.images import Images
 from physcomp.networks.layers import layers_of, other_tensors
-from physcomp.networks.network import Network, evaluate
+from physcomp.networks.network import Network
 from physcomp.networks.plain_training import copies
-from physcomp.storage.layer_plan import cells_of, pack_rows
-from physcomp.storage.plan import Plan, menu_of
-from physcomp.training.stored_layer import StoredLayer, as_bfloat16
+from physcomp.storage.plan import Plan
+from physcomp.training.stored_layer import _plan_as_stored, as_bfloat16, stored_layers
 
 PRUNINGS = 400  # times that masks shrink over a training, about; our choice
 ASKED = 0.25  # epochs that asking the teacher about every image once is counted as in the progress told, about
@@ -261,39 +257,6 @@ class _Training:
         """The result: a network and a plan with what was trained."""
         trained = Network(network.name, self.module_as_stored(), network.classes)
         return Finetuned(trained, _plan_as_stored(trained, plan, self.layers), history)
-
-
-def stored_layers(network: Network, plan: Plan, card: devices.Card, *, pruned: bool = True) -> dict[str, StoredLayer]:
-    """The layers of a network as a plan stores them, by name; `pruned` as `StoredLayer` has it."""
-    medium = Medium(card, plan.read_time_s)
-    menu = menu_of(plan)
-    return {
-        planned.name: StoredLayer(layer, planned, menu, medium, pruned=pruned)
-        for layer, planned in zip(layers_of(network.module, plan.granularity), plan.layers, strict=True)
-    }
-
-
-def rewritten(network: Network, plan: Plan, card: devices.Card) -> Plan:
-    """A plan made for a network of the same layers, for this one: the same codes, scales and biases, its weights."""
-    return _plan_as_stored(network, plan, stored_layers(network, plan, card))
-
-
-def _plan_as_stored(network: Network, plan: Plan, stored: dict[str, StoredLayer]) -> Plan:
-    menu = menu_of(plan)
-    layers = []
-    for planned in plan.layers:
-        layer = stored[planned.name]
-        rounded = [row for row, code in zip(layer.stored_rows(), planned.codes, strict=True) if has_target(menu[code])]
-        changed = dataclasses.replace(
-            planned,
-            scales=tuple(float(scale) for scale in layer.scales()),
-            biases=tuple(float(bias) for bias in layer.stored_biases()),
-            written=pack_rows(np.array(rounded, np.float32)),
-        )
-        layers.append(changed)
-    # What entropy-coded groups take depends on their weights.
-    ledger = {**plan.ledger, **cells_of(tuple(layers), menu, plan.bits_per_cell)}
-    return dataclasses.replace(plan, network_sha256=network.sha256, layers=tuple(layers), ledger=ledger)
 
 
 def _divergence(logits: torch.Tensor, wanted: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -20,10 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+import devices
 from physcomp.codes import Code, Medium, Sparse
 from physcomp.codes.base import Rows, to_bfloat16
-from physcomp.networks.layers import Layer
-from physcomp.storage.layer_plan import LayerPlan, cells_to_write, rows_to_write
+from physcomp.networks.layers import Layer, layers_of
+from physcomp.networks.network import Network
+from physcomp.storage.layer_plan import LayerPlan, cells_of, cells_to_write, pack_rows, rows_to_write
+from physcomp.storage.plan import Plan, menu_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,3 +205,36 @@ def as_bfloat16(values: torch.Tensor) -> torch.Tensor:
     """Rounded to bfloat16 numbers, as biases and norms are stored; gradients pass as they are."""
     rounded: torch.Tensor = _RoundBfloat16.apply(values)  # type: ignore[no-untyped-call]
     return rounded
+
+
+def stored_layers(network: Network, plan: Plan, card: devices.Card, *, pruned: bool = True) -> dict[str, StoredLayer]:
+    """The layers of a network as a plan stores them, by name; `pruned` as `StoredLayer` has it."""
+    medium = Medium(card, plan.read_time_s)
+    menu = menu_of(plan)
+    return {
+        planned.name: StoredLayer(layer, planned, menu, medium, pruned=pruned)
+        for layer, planned in zip(layers_of(network.module, plan.granularity), plan.layers, strict=True)
+    }
+
+
+def rewritten(network: Network, plan: Plan, card: devices.Card) -> Plan:
+    """A plan made for a network of the same layers, for this one: the same codes, scales and biases, its weights."""
+    return _plan_as_stored(network, plan, stored_layers(network, plan, card))
+
+
+def _plan_as_stored(network: Network, plan: Plan, stored: dict[str, StoredLayer]) -> Plan:
+    menu = menu_of(plan)
+    layers = []
+    for planned in plan.layers:
+        layer = stored[planned.name]
+        rounded = [row for row, code in zip(layer.stored_rows(), planned.codes, strict=True) if menu[code].keeps_rows]
+        changed = dataclasses.replace(
+            planned,
+            scales=tuple(float(scale) for scale in layer.scales()),
+            biases=tuple(float(bias) for bias in layer.stored_biases()),
+            written=pack_rows(np.array(rounded, np.float32)),
+        )
+        layers.append(changed)
+    # What entropy-coded groups take depends on their weights.
+    ledger = {**plan.ledger, **cells_of(tuple(layers), menu, plan.bits_per_cell)}
+    return dataclasses.replace(plan, network_sha256=network.sha256, layers=tuple(layers), ledger=ledger)

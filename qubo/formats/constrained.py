@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from qubo.search.arrays import GRAM_ENTRIES
-from qubo.selection import BUDGET_TOLERANCE, Block, Selection
+from qubo.selection import BUDGET_TOLERANCE, GRAM_ENTRIES, Block, Selection
 
 
 def own_blocks(selection: Selection) -> list[list[float]]:

@@ -8,11 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qubo.selection import Block, Selection
-
-GRAM_ENTRIES = 2**25
-"""Gram blocks are laid out dense up to this many entries in all (256 MB), as moves are then read faster; beyond, each
-block keeps its factors where they are smaller (our choice)."""
+from qubo.selection import GRAM_ENTRIES, Block, Selection
 
 
 class Arrays(NamedTuple):

@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 
 import physcomp
-from physcomp.curvature.couplings import PASS, PROBES, mixing_of
-from physcomp.curvature.gradients import Tape
+from physcomp.curvature.gradients import PASS, PROBES, Tape, mixing_of
 from physcomp.networks.layers import layers_of
 from physcomp.threads import in_threads
 from simulations.bench.timing import REPEATS

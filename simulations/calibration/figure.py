@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simulations.calibration.study import RANDOM, Row
-from simulations.comparison.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, save_figure
 from simulations.runs.ledger import Ledger
+from simulations.runs.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, save_figure
 
 COLOURS = (SKY, GREEN, BLUE, ORANGE, RED, PURPLE, BLACK)
 FLOOR = 1e-4  # nats: below, a measured rise is noise of the images

@@ -23,8 +23,8 @@ from scipy.stats import spearmanr
 import physcomp
 import qubo
 from devices.files import replacing
-from physcomp.choice.joint import measure
-from physcomp.storage.plan import plan_of
+from physcomp.choice.planning import plan_of
+from physcomp.storage.measure import measure
 from physcomp.threads import in_threads
 from simulations.runs.ledger import Ledger
 from simulations.runs.progress import Progress

@@ -11,11 +11,11 @@ from rich.table import Table
 import devices
 import physcomp
 from devices.files import replacing
+from physcomp.networks.description import Described, describe, read_description
 from physcomp.networks.images import Images
-from physcomp.networks.network import read_description
+from physcomp.networks.layers import weights_of
 from physcomp.networks.plain_training import HELD_BACK
-from physcomp.training.alternation import Round, Schedule, alternate, best_of, weights_of
-from physcomp.training.channel_removal import Described, describe
+from physcomp.training.alternation import Round, Schedule, alternate, best_of
 from physcomp.training.finetuning import Epoch, Finetuned
 from simulations.commands.console import err, out
 from simulations.runs.engine import TRAINED

@@ -13,19 +13,9 @@ mpl.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from devices.files import replacing
 from simulations.runs.engine import JOINT, UNCOUPLED
+from simulations.runs.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, save_figure
 
-# Okabe and Ito's palette, told apart by the colour-blind (jfly.uni-koeln.de/color, 2008).
-BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = (
-    "#000000",
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#0072B2",
-    "#D55E00",
-    "#CC79A7",
-)
 LINES = {
     JOINT: (BLUE, "o", "-", "joint choice"),
     UNCOUPLED: (SKY, "s", "--", "joint choice without couplings"),
@@ -89,17 +79,6 @@ def draw_cards(
             fontsize=9 if len(cards) == 1 else None,
         )
         return save_figure(figure, folder, name)
-
-
-def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as PNG and SVG, the same bytes for the same input; the paths written."""
-    paths = []
-    for ending, options in (("png", {"dpi": 160}), ("svg", {"metadata": {"Date": None}})):
-        path = folder / f"{name}.{ending}"
-        with replacing(path) as temporary:
-            figure.savefig(temporary, **options)
-        paths.append(path)
-    return paths
 
 
 def frame(axis: Axes, card: dict[str, Any], ticks: Sequence[float]) -> None:

@@ -11,21 +11,10 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from simulations.comparison.figures import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    draw_cards,
-    families,
-    frame,
-    points,
-)
+from simulations.comparison.figures import draw_cards, families, frame, points
 from simulations.comparison.summary import Report, save_entries
 from simulations.runs.engine import JOINT, TRAINED, UNCOUPLED
+from simulations.runs.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 
 LOST = (0.005, 0.01)  # accuracy that may be lost: half a point and one
 COUNTS = {"bound": "cells_per_weight", "bch": "cells_per_weight_bch"}

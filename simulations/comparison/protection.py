@@ -12,10 +12,11 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from simulations.comparison.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, draw_cards, frame, points
+from simulations.comparison.figures import draw_cards, frame, points
 from simulations.comparison.summary import POINTS, Report, save_entries
 from simulations.runs.engine import JOINT, UNCOUPLED
 from simulations.runs.study import Study
+from simulations.runs.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 
 COLUMNS = ("strategy", "cells", "method", "cells_per_weight", "accuracy_mean", "accuracy_sd", "loss_mean", "trials")
 LOOKS = ((BLACK, "x"), (PURPLE, "s"), (ORANGE, "v"), (RED, "^"), (SKY, "D"), (GREEN, "P"), ("0.5", "h"))

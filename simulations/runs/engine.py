@@ -24,8 +24,8 @@ import devices
 import physcomp
 from devices.files import replacing
 from physcomp.choice.joint import Search, choose
+from physcomp.networks.layers import weights_of
 from physcomp.threads import in_threads
-from physcomp.training.alternation import weights_of
 from simulations.runs.ledger import Ledger, Row
 from simulations.runs.progress import Progress
 from simulations.runs.study import Study, Target, claim, find_parts

@@ -1,0 +1,118 @@
+"""Plans of choices: the code of every group of a loss model becomes what is stored."""
+
+import base64
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+import qubo
+from physcomp.choice.loss_model import LossModel
+from physcomp.codes.base import Rows, to_bfloat16
+from physcomp.networks.layers import other_tensors
+from physcomp.storage.layer_plan import LayerPlan, cells_of, pack_rows
+from physcomp.storage.plan import Plan, Proof
+
+
+def plan_of(
+    model: LossModel,
+    choice: NDArray[np.int64],
+    *,
+    method: str,
+    shrinkage: float,
+    part: str = "all",
+    budget: float | None = None,
+    solution: qubo.Solution | None = None,
+) -> Plan:
+    """Make the plan of a choice.
+
+    Args:
+        model: the loss model the choice was made with.
+        choice: (groups,) index of each group's code in the model's menu.
+        method: what reports call it.
+        shrinkage: factor on the couplings by which its loss increase is predicted.
+        part: the part of the menu that was offered; naming a code in the plan costs as many bits as it needs.
+        budget: cells per weight that were allowed.
+        solution: the solver's, if one chose.
+    """
+    layers = tuple(_layer_plan(model, number, choice) for number in range(len(model.layers)))
+    others = other_tensors(model.network.module, model.layers)
+    predicted = model.predict(choice, shrinkage)
+    return Plan(
+        method=method,
+        network=model.network.name,
+        network_sha256=model.network.sha256,
+        card=model.medium.card.name,
+        card_sha256=model.medium.card.sha256,
+        read_time_s=model.medium.written_for_s,
+        granularity=model.granularity,
+        budget=budget,
+        bits_per_cell=model.medium.bits_per_cell,
+        menu=tuple(code.name for code in model.menu),
+        layers=layers,
+        others=tuple((name, tuple(tensor.shape)) for name, tensor in others.items()),
+        ledger={
+            **cells_of(layers, model.menu, model.medium.bits_per_cell),
+            **model.overhead(sum(model.part(part))),
+        },
+        proof=Proof(
+            solver=solution.solver if solution else "fixed",
+            kind=solution.kind if solution else "none",
+            energy=solution.energy if solution else predicted,
+            lower_bound=solution.lower_bound if solution else None,
+            gap=solution.gap if solution else None,
+            seconds=solution.seconds if solution else 0.0,
+            shrinkage=shrinkage,
+            part=part,
+            predicted_loss_increase=predicted,
+        ),
+        storage=model.medium.storage,
+        read_times_s=model.medium.span_s,
+        over=model.medium.over,
+    )
+
+
+def uniform_plan(model: LossModel, code: str, *, shrinkage: float) -> Plan:
+    """The plan that stores every group with the same code.
+
+    Raises:
+        ValueError: the code is not in the model's menu.
+    """
+    index = model.part(code).index(True)
+    choice = np.full(len(model.loss), index, np.int64)
+    return plan_of(model, choice, method=code, shrinkage=shrinkage, part=code)
+
+
+def _layer_plan(model: LossModel, number: int, choice: NDArray[np.int64]) -> LayerPlan:
+    layer, coupling = model.layers[number], model.couplings[number]
+    start = model.starts[number]
+    picked = choice[start : start + layer.groups]
+    index = np.arange(layer.groups)
+    biases = np.zeros(0) if layer.bias is None else layer.bias.astype(np.float64)
+    if coupling.shift is not None:
+        biases = biases + coupling.shift[index, picked]
+    return LayerPlan(
+        name=layer.name,
+        shape=layer.shape,
+        codes=tuple(int(code) for code in picked),
+        scales=tuple(float(scale) for scale in model.scales[number][index, picked]),
+        written=pack_rows(_rounded_rows(model, number, picked)),
+        biases=tuple(float(bias) for bias in to_bfloat16(biases)),
+        cells=_pack_cells(model, number, picked),
+    )
+
+
+def _rounded_rows(model: LossModel, number: int, picked: NDArray[np.int64]) -> Rows:
+    rows = [
+        model.target(number, model.menu[code])[group]
+        for group, code in enumerate(picked)
+        if model.menu[code].keeps_rows
+    ]
+    return np.array(rows, np.float32)
+
+
+def _pack_cells(model: LossModel, number: int, picked: NDArray[np.int64]) -> str:
+    found = model.allocations[number]
+    names = [model.menu[code].name for code in picked]
+    cells = [found[name][group] for group, name in enumerate(names) if name in found]
+    return base64.b64encode(zlib.compress(np.array(cells).tobytes(), 9)).decode() if cells else ""

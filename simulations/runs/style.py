@@ -1,0 +1,29 @@
+"""The one style of the studies' figures: colours, and how they are written."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from devices.files import replacing
+
+# Okabe and Ito's palette, told apart by the colour-blind (jfly.uni-koeln.de/color, 2008).
+BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = (
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+)
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PNG and SVG, the same bytes for the same input; the paths written."""
+    paths = []
+    for ending, options in (("png", {"dpi": 160}), ("svg", {"metadata": {"Date": None}})):
+        path = folder / f"{name}.{ending}"
+        with replacing(path) as temporary:
+            figure.savefig(temporary, **options)
+        paths.append(path)
+    return paths
