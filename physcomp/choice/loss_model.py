@@ -19,9 +19,9 @@ from physcomp.codes.menu import DEFAULT, part_of, read_menu
 from physcomp.compensation.rows import Target, targets_of
 from physcomp.curvature.blocks import curvatures
 from physcomp.curvature.couplings import Coupling, couplings
-from physcomp.curvature.gradients import MEMORY_BYTES, Progress
+from physcomp.curvature.gradients import MEMORY_BYTES, Progress, called_layers
 from physcomp.networks.images import Images
-from physcomp.networks.layers import Granularity, Layer, layers_of, other_tensors
+from physcomp.networks.layers import Granularity, Layer, other_tensors
 from physcomp.networks.network import Network
 from physcomp.threads import in_threads
 
@@ -34,7 +34,7 @@ class LossModel:
         network: what is to be stored.
         medium: the cells and the time for which the plan is made.
         granularity: what one decision is for.
-        layers: the groups, by layer; groups are numbered through in this order.
+        layers: those that `physcomp.curvature.gradients.called_layers` finds; groups are numbered in this order.
         menu: the codes, those offered for choice first.
         offered: how many of them are offered; the others are there for comparison.
         scales: for each layer float32 (groups, codes), the scale each group would have with each code.
@@ -84,7 +84,7 @@ class LossModel:
         return self.targets[number][code.name].rows
 
     def overhead(self, codes: int) -> dict[str, float]:
-        """Cells that are taken whatever is chosen, by what they hold, when so many codes are offered."""
+        """Cells taken whatever is chosen, by what they hold; `norms` are all parameters outside of `layers`."""
         per_cell = self.medium.bits_per_cell
         others = sum(tensor.numel() for tensor in other_tensors(self.network.module, self.layers).values())
         biases = sum(0 if layer.bias is None else layer.bias.size for layer in self.layers)
@@ -142,19 +142,19 @@ class LossModel:
         trained = module.state_dict()
         between = {name: torch.lerp(trained[name], tensor, share) for name, tensor in state.items()}
         module.load_state_dict(between, strict=False)
-        (model,) = _models(
+        return _models(
             self.network,
             module,
             self.images,
             [self.medium],
+            layers=self.layers,
             codes=self.menu[: self.offered],
             offered=self.offered,
             granularity=self.granularity,
             seed=self.seed,
             memory_bytes=self.memory_bytes,
             progress=None,
-        )
-        return model
+        )[0]
 
     def predict(self, choice: NDArray[np.int64], shrinkage: float) -> float:
         """Expected loss increase, in nats, of a choice of one code a group."""
@@ -216,13 +216,13 @@ def build_models(
         )
         for card, time in media
     ]
-    codes = read_menu((*menu, *(name for name in compared if name not in menu)))
     return _models(
         network,
         network.module,
         images,
         cells,
-        codes=codes,
+        layers=called_layers(network.module, granularity, images),
+        codes=read_menu((*menu, *(name for name in compared if name not in menu))),
         offered=len(menu),
         granularity=granularity,
         seed=seed,
@@ -237,6 +237,7 @@ def _models(
     images: Images,
     cells: list[Medium],
     *,
+    layers: tuple[Layer, ...],
     codes: tuple[Code, ...],
     offered: int,
     granularity: Granularity,
@@ -245,7 +246,6 @@ def _models(
     progress: Progress | None,
 ) -> list[LossModel]:
     """`build_models` with the curvature at the weights of `module`, and errors relative to those of `network`."""
-    layers = layers_of(network.module, granularity)
     steps = 2 + len(cells)
 
     def share(step: int) -> Progress:
@@ -303,7 +303,7 @@ def build_model(
     progress: Progress | None = None,
 ) -> LossModel:
     """`build_models` for one card; levels are written for `read_time_s`."""
-    (model,) = build_models(
+    return build_models(
         network,
         images,
         [(card, read_time_s)],
@@ -316,8 +316,7 @@ def build_model(
         seed=seed,
         memory_bytes=memory_bytes,
         progress=progress,
-    )
-    return model
+    )[0]
 
 
 @dataclass(frozen=True, eq=False)

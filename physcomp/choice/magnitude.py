@@ -29,18 +29,20 @@ GAMMAS = (1e-9, 1e9)
 """Where `plan_within` looks for γ, over the L_p of pruning everything: from no removal to all of it."""
 
 
-def hamiltonian(network: Network, *, beta: float, gamma: float) -> qubo.Magnitude:
+def hamiltonian(network: Network | LossModel, *, beta: float, gamma: float) -> qubo.Magnitude:
     """The Hamiltonian of a network's Conv2d and Linear layers, norms folded as for storage.
 
     Args:
-        network: as `physcomp.load_network` or `physcomp.wrap` give it.
+        network: as `physcomp.load_network` or `physcomp.wrap` give it; or a loss model of it, for the layers that its
+            images call alone.
         beta: weight of the quantization term.
         gamma: weight of the reward for bits removed.
 
     Raises:
         ValueError: a weight below 0.
     """
-    return _of_layers(layers_of(network.module), beta, gamma)
+    layers = network.layers if isinstance(network, LossModel) else layers_of(network.module)
+    return _of_layers(layers, beta, gamma)
 
 
 def _of_layers(layers: tuple[Layer, ...], beta: float, gamma: float) -> qubo.Magnitude:
@@ -62,7 +64,7 @@ def choice_of(model: LossModel, compression: qubo.Compression) -> NDArray[np.int
     if model.granularity != "filter":
         raise ValueError(f"model: the magnitude Hamiltonian prunes filters, got granularity '{model.granularity}'")
     if [flags.size for flags in compression.pruned] != [layer.groups for layer in model.layers]:
-        raise ValueError("compression: its layers are not the model's; make it from the same network")
+        raise ValueError("compression: its layers are not the model's; make it from the model")
     if "pruned" not in names:
         raise ValueError("menu: the magnitude Hamiltonian prunes, but 'pruned' is not in it; add it")
     wide = {index: code.bits for index, code in enumerate(model.menu) if type(code) is Digital}

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from physcomp.networks.images import Images
-from physcomp.networks.layers import Layer
+from physcomp.networks.layers import Granularity, Layer, layers_of
 
 # Up to so many classes every column of L is used; beyond, random signs mix them into PROBES columns. Our choice: with
 # ten classes, 2,000 images and two probes the error against 2,000 other images is that of all ten columns (0.16 against
@@ -18,6 +18,7 @@ from physcomp.networks.layers import Layer
 EXACT_CLASSES = 4
 PROBES = 2
 PASS = 50  # images of one pass, where the memory allows it; more were no faster
+PROBED = 10  # images asked at a time which layers they call; mostly the first few call all
 SIGNED = 100  # images whose random signs are drawn together
 MEMORY_BYTES = 1 << 30  # our choice
 Progress = Callable[[float], None]
@@ -42,11 +43,24 @@ class Tape:
             part.register_forward_hook(lambda _, inputs, output, index=index: self._keep(index, inputs[0], output))
 
     def _keep(self, index: int, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        if not torch.is_grad_enabled():
+            return output  # no gradient comes back through such a call
         # An output that hangs on nothing that needs a gradient still needs one itself.
         if not output.requires_grad:
             output = output.detach().requires_grad_()
         self.local.calls.append((index, given.detach(), output))
         return output.clone()  # what follows may work in place
+
+    def called(self, pixels: torch.Tensor) -> set[int]:
+        """Numbers of the layers that some images call, where a gradient can come back."""
+        return {index for index, _, _ in self._forward(pixels)[1]}
+
+    def _forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, list[Call]]:
+        self.local.calls = []
+        logits = self.module(pixels)
+        calls: list[Call] = self.local.calls
+        self.local.calls = []
+        return logits, calls
 
     def gradients(self, pixels: torch.Tensor, mixing: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
         """Gradients of the logits along each mixed column of L, of every image apart, layer by layer.
@@ -59,10 +73,7 @@ class Tape:
             Number of the layer, gradients of its rows (images · probes, groups, weights), and of its groups' biases
             (images · probes, groups), 0 without own biases.
         """
-        self.local.calls = []
-        logits = self.module(pixels)
-        calls: list[Call] = self.local.calls
-        self.local.calls = []
+        logits, calls = self._forward(pixels)
         columns = _hessian_columns(logits.detach().softmax(1), mixing)
         probes = columns.shape[2]
         outputs = [output for _, _, output in calls]
@@ -91,6 +102,36 @@ class Tape:
                     pair = _per_image(part, layer, inputs[number], gradient)
                     weights, biases = weights + pair[0] if len(weights) else pair[0], biases + pair[1]
             yield index, weights if len(weights) else torch.zeros(count, *layer.rows.shape), biases
+
+
+def called_layers(module: nn.Module, granularity: Granularity, images: Images) -> tuple[Layer, ...]:
+    """The Conv2d and Linear layers that a network calls on at least one of some images: those that cells may hold.
+
+    What an error in a weight would cost is measured at its layer's calls. Of a layer without any, such as the
+    `out_proj` of `nn.MultiheadAttention`, whose weight serves a function, or a layer called under `torch.no_grad`,
+    nothing is known; its parameters are left to `physcomp.networks.layers.other_tensors`, which stay digital.
+
+    Args:
+        module: in evaluation mode.
+        granularity: what one group is.
+        images: calibration images.
+
+    Raises:
+        ValueError: there is no such layer, or the granularity is unknown.
+    """
+    layers = layers_of(module, granularity)
+    tape = Tape(module, layers)
+    called: set[int] = set()
+    for start in range(0, len(images), PROBED):
+        called |= tape.called(images.pixels[start : start + PROBED])
+        if len(called) == len(layers):
+            return layers
+    if not called:
+        raise ValueError(
+            f"network: none of its {len(layers)} Conv2d and Linear layers is called with gradients on, "
+            "so there is nothing to store on cells; call them as modules"
+        )
+    return tuple(layer for index, layer in enumerate(layers) if index in called)
 
 
 def _positions(part: nn.Module, given: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Groups of weights: the layers of a network as rows, one group a row, and the parameters stored beside them."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -45,8 +46,15 @@ class Layer:
         return self.bias is not None and len(self.bias) == self.groups
 
 
-def layers_of(module: nn.Module, granularity: Granularity = "filter") -> tuple[Layer, ...]:
+def layers_of(
+    module: nn.Module, granularity: Granularity = "filter", names: Container[str] | None = None
+) -> tuple[Layer, ...]:
     """The Conv2d and Linear layers of a network, in the order of its modules.
+
+    Args:
+        module: the network's.
+        granularity: what one group is.
+        names: only the layers of these names, such as those of a plan; None: all.
 
     Raises:
         ValueError: there is none, or the granularity is unknown.
@@ -55,7 +63,7 @@ def layers_of(module: nn.Module, granularity: Granularity = "filter") -> tuple[L
         raise ValueError(f"granularity: one of {', '.join(get_args(Granularity))}, got '{granularity}'")
     layers = []
     for name, part in module.named_modules():
-        if isinstance(part, nn.Conv2d | nn.Linear):
+        if isinstance(part, nn.Conv2d | nn.Linear) and (names is None or name in names):
             weight = part.weight.detach().float()
             bias = None if part.bias is None else part.bias.detach().float().cpu().numpy().copy()
             rows = weight.reshape(_groups(weight, granularity), -1).cpu().numpy().copy()
@@ -76,8 +84,9 @@ def _groups(weight: torch.Tensor, granularity: Granularity) -> int:
 
 
 def other_tensors(module: nn.Module, layers: tuple[Layer, ...]) -> dict[str, torch.Tensor]:
-    """Parameters and buffers that are neither grouped weights nor their biases, such as those of unfolded norms.
+    """Parameters and buffers that are neither grouped weights nor their biases.
 
+    Such are those of unfolded norms and of layers that are never called (`physcomp.curvature.gradients.called_layers`).
     They are stored as bfloat16. Integer buffers (batch counters) do not act in evaluation and are not stored.
     """
     grouped = {f"{layer.name}.{part}" for layer in layers for part in ("weight", "bias")}

@@ -31,7 +31,7 @@ import devices
 from devices.files import replacing
 from physcomp.codes import Code, Encoded, Medium
 from physcomp.codes.base import SCALE_BITS, Bits, Rows, bfloat16_to_bits, bits_to_bfloat16
-from physcomp.networks.layers import layers_of, other_tensors
+from physcomp.networks.layers import other_tensors
 from physcomp.networks.network import Network
 from physcomp.storage.layer_plan import LayerPlan, bias_tensor, cells_to_write, rows_to_write
 from physcomp.storage.plan import Plan, menu_of
@@ -136,7 +136,7 @@ def store(network: Network, plan: Plan, *, card: devices.Card | str | None = Non
     card = devices.load_card(card or plan.card) if card is None or isinstance(card, str) else card
     plan.check(network, card)
     medium = Medium(card, plan.read_time_s)
-    layers = layers_of(network.module, plan.granularity)
+    layers = plan.layers_in(network)
     bits: list[Bits] = []
     levels: list[Rows] = []
     for layer, planned in zip(layers, plan.layers, strict=True):

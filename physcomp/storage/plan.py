@@ -15,7 +15,7 @@ from devices.files import replacing
 from physcomp.codes import Code, Medium
 from physcomp.codes.base import Over, Storage
 from physcomp.codes.menu import read_menu
-from physcomp.networks.layers import Granularity
+from physcomp.networks.layers import Granularity, Layer, layers_of
 from physcomp.networks.network import Network
 from physcomp.storage.layer_plan import LayerPlan
 
@@ -72,7 +72,7 @@ class Plan:
         bits_per_cell: bits a cell holds reliably.
         menu: names of the codes.
         layers: the layers.
-        others: name and shape of each further tensor, stored as bfloat16.
+        others: name and shape of each further tensor, stored as bfloat16; those of layers never called among them.
         ledger: cells by what they hold.
         proof: how it was found.
         storage: what `bits_per_cell` is: the bound of any error-correcting code, or what a BCH code reaches.
@@ -145,6 +145,10 @@ class Plan:
                 f"plan: made for network {self.network} with sha256 {self.network_sha256[:12]}…, got {network.name} "
                 f"with {network.sha256[:12]}…; choose again for it"
             )
+
+    def layers_in(self, network: Network) -> tuple[Layer, ...]:
+        """The layers of a network that the plan stores by its codes; all else is among its `others`."""
+        return layers_of(network.module, self.granularity, {layer.name for layer in self.layers})
 
     def named(self, method: str) -> "Plan":
         """The same plan under another method's name."""

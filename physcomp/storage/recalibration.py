@@ -83,7 +83,7 @@ def recalibrate(
     back.load_state_dict(dict(state), strict=False)
     wanted = _moments(network.module, layers, images)
     bits = 0
-    for name in layers:
+    for name in wanted:
         (mean, sd), (mean_wanted, sd_wanted) = _moments(back, [name], images)[name], wanted[name]
         part = back.get_submodule(name)
         assert isinstance(part, nn.Conv2d | nn.Linear)
@@ -102,7 +102,10 @@ def recalibrate(
 
 @torch.inference_mode()
 def _moments(module: nn.Module, layers: list[str], images: Images) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Mean and standard deviation of each output channel of some layers, over images and pixels; summed in float64."""
+    """Mean and standard deviation of each output channel of some layers, over images and pixels; summed in float64.
+
+    A layer that is never called has no outputs and is left out.
+    """
     sums = {name: [torch.zeros(()), torch.zeros(())] for name in layers}
     count = dict.fromkeys(layers, 0)
 
@@ -124,6 +127,8 @@ def _moments(module: nn.Module, layers: list[str], images: Images) -> dict[str, 
             handle.remove()
     found = {}
     for name, (first, second) in sums.items():
+        if not count[name]:
+            continue
         mean = first / count[name]
         found[name] = (mean.float(), (second / count[name] - mean.square()).clamp_min(0).sqrt().float())
     return found

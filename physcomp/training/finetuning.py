@@ -21,7 +21,7 @@ from torch.nn import functional
 import devices
 from physcomp.networks.evaluation import evaluate
 from physcomp.networks.images import Images
-from physcomp.networks.layers import layers_of, other_tensors
+from physcomp.networks.layers import other_tensors
 from physcomp.networks.network import Network
 from physcomp.networks.plain_training import copies
 from physcomp.storage.plan import Plan
@@ -195,10 +195,9 @@ class _Training:
         self.recipe = recipe
         self.module = _channels_last(copy.deepcopy(network.module).eval())
         self.layers = stored_layers(network, plan, card, pruned=False)
-        layers = layers_of(network.module, plan.granularity)
         self.others = {
             name: tensor.clone().requires_grad_()
-            for name, tensor in other_tensors(network.module, layers).items()
+            for name, tensor in other_tensors(network.module, plan.layers_in(network)).items()
             if name in dict(network.module.named_parameters())
         }
         weights = [layer.share for layer in self.layers.values()]

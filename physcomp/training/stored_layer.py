@@ -23,7 +23,7 @@ from torch import nn
 import devices
 from physcomp.codes import Code, Medium, Sparse
 from physcomp.codes.base import Rows, to_bfloat16
-from physcomp.networks.layers import Layer, layers_of
+from physcomp.networks.layers import Layer
 from physcomp.networks.network import Network
 from physcomp.storage.layer_plan import LayerPlan, cells_of, cells_to_write, pack_rows, rows_to_write
 from physcomp.storage.plan import Plan, menu_of
@@ -213,7 +213,7 @@ def stored_layers(network: Network, plan: Plan, card: devices.Card, *, pruned: b
     menu = menu_of(plan)
     return {
         planned.name: StoredLayer(layer, planned, menu, medium, pruned=pruned)
-        for layer, planned in zip(layers_of(network.module, plan.granularity), plan.layers, strict=True)
+        for layer, planned in zip(plan.layers_in(network), plan.layers, strict=True)
     }
 
 
