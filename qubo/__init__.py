@@ -13,6 +13,7 @@ from qubo.families import generate
 from qubo.formats.binary import to_bqm, to_cqm
 from qubo.magnitude.hamiltonian import Compression, Magnitude
 from qubo.selection import Block, Selection
+from qubo.setups import Setup
 from qubo.solution import Solution
 from qubo.solvers import SOLVERS, solve
 from qubo.solvers.pareto import Frontier, frontier
@@ -26,6 +27,7 @@ __all__ = [
     "Magnitude",
     "QpuEstimate",
     "Selection",
+    "Setup",
     "Solution",
     "frontier",
     "generate",

@@ -2,8 +2,10 @@
 
 - `.cqm`: dimod's own zip of the constrained model, each group a discrete constraint and the budget one linear row. The
   whole problem, which comes back as a `Selection`. One member more, `selection.json`, which dimod ignores, keeps the
-  width of the menu, the exact budget and the groups' own Gram blocks; in a file without it (another tool's) each
-  group's codes are its variables in order, and the bound on dense couplings is looser.
+  width of the menu ("codes"), the exact "budget" and the groups' own Gram blocks ("own"): version 1. With setups
+  ("setup", a list of objects with "groups" and "cost", null where a code is offered to none) it says "version": 2. In a
+  file without the member (another tool's) each group's codes are its variables in order, and the bound on dense
+  couplings is looser.
 - `.bqm`: dimod's own binary format. Of a selection it holds the λ form (`qubo.formats.binary.to_bqm`), which has lost
   the budget and the codes' costs: it comes back as a binary model, never as a `Selection`.
 - `.coo`: dimod's COO text, one "i j coefficient" a line, for anything that reads text. COO has no offset and nothing of
@@ -19,13 +21,14 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import dimod
 
 from qubo.bounds.certificate import lower_bound
-from qubo.formats import binary, coo
+from qubo.formats import binary, coo, setups
 from qubo.formats.constrained import from_cqm, own_blocks
 from qubo.magnitude.hamiltonian import Magnitude
 from qubo.selection import Selection
@@ -158,6 +161,8 @@ def _write_cqm(problem: Selection | Magnitude | dimod.BinaryQuadraticModel, path
         target.writelines(source)
     with zipfile.ZipFile(path, "a") as archive:
         extra = {"codes": problem.codes, "budget": problem.budget, "own": own_blocks(problem)}
+        if problem.setup:
+            extra |= {"version": 2, "setup": setups.as_json(problem)}
         archive.writestr(MEMBER, json.dumps(extra), zipfile.ZIP_DEFLATED)
 
 
@@ -168,5 +173,7 @@ def _read_cqm(path: Path) -> Selection:
         extra = json.loads(archive.read(MEMBER)) if MEMBER in archive.namelist() else None
     if extra is None:
         return from_cqm(cqm)
+    if extra.get("version", 1) > 2:
+        raise ValueError(f"its {MEMBER} is of version {extra['version']}, known are 1 and 2: read it with a later qubo")
     selection = from_cqm(cqm, codes=int(extra["codes"]), own=extra["own"])
-    return selection.with_budget(float(extra["budget"]))
+    return replace(selection, budget=float(extra["budget"]), setup=setups.from_json(extra.get("setup", [])))

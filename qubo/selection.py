@@ -1,18 +1,24 @@
 """The selection problem: one code per group, least expected loss, within a budget of cells.
 
-    minimise  Σ_g loss[g, k_g]  +  Σ_blocks Σ_{g<h} a_{g,k_g}·a_{h,k_h}    subject to   Σ_g cost[g, k_g] ≤ budget
+    minimise  Σ_g loss[g, k_g]  +  Σ_blocks Σ_{g<h} a_{g,k_g}·a_{h,k_h}
+    subject to   Σ_g cost[g, k_g]  +  Σ_setups Σ_{k used by one of its groups} setup[k]   ≤ budget
 
 A multiple-choice knapsack with couplings inside blocks of groups. The own term ½‖a_gk‖² of a group is part of
-`loss`, so the couplings can be shrunk without touching what each group does on its own.
+`loss`, so the couplings can be shrunk without touching what each group does on its own. A setup is what a code takes
+once in a set of groups, whatever the number of them that use it; the sets need not be the blocks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from qubo.checks import frozen, indices, real
+from qubo.setups import Setup, least_choice
 
 GRAM_ENTRIES = 2**25
 """Gram blocks are laid out dense up to this many entries in all (256 MB), as moves are then read faster; beyond, each
@@ -21,29 +27,6 @@ BUDGET_TOLERANCE = 1e-12
 """A budget counts as met to one part in 1e12: costs are sums of floats (our choice)."""
 SYMMETRY_TOLERANCE = 1e-4
 """Largest accepted asymmetry of a Gram matrix, relative to its largest entry: float32 sums (our choice)."""
-
-
-if TYPE_CHECKING:
-    pass
-
-
-def _frozen(array: NDArray[Any]) -> NDArray[Any]:
-    """A read-only view, so that a frozen dataclass is frozen in depth; the caller's own array stays writable."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _real(name: str, value: ArrayLike, *, like_float32: bool = False) -> NDArray[Any]:
-    """`value` as float64 (or kept float32 where allowed), or one line saying what it is instead."""
-    array = np.asarray(value)
-    if array.dtype == object or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
-        raise ValueError(f"{name} must be numbers, got dtype {array.dtype}: pass a float array")
-    if np.issubdtype(array.dtype, np.complexfloating):
-        raise ValueError(f"{name} must be real, got dtype {array.dtype}: pass a float array")
-    if like_float32 and array.dtype == np.float32:
-        return array
-    return array.astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,25 +55,18 @@ class Block:
     gram: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
-        groups = np.asarray(self.groups)
-        if groups.ndim != 1 or groups.size == 0 or not np.issubdtype(groups.dtype, np.integer):
-            raise ValueError(
-                f"block.groups must be one row of integers, got shape {groups.shape} dtype {groups.dtype}: "
-                "pass the indices of at least one group"
-            )
-        if np.unique(groups).size != groups.size:
-            raise ValueError("block.groups must name each group once, got repeats: remove the duplicates")
+        groups = indices("block.groups", self.groups)
         if (self.factors is None) == (self.gram is None):
             raise ValueError("a block holds either factors or gram, got both or none: pass exactly one")
-        object.__setattr__(self, "groups", _frozen(groups.astype(np.int64)))
+        object.__setattr__(self, "groups", frozen(groups))
         if self.factors is not None:
-            object.__setattr__(self, "factors", _frozen(self._checked_factors(self.factors)))
+            object.__setattr__(self, "factors", frozen(self._checked_factors(self.factors)))
         else:
             assert self.gram is not None
-            object.__setattr__(self, "gram", _frozen(self._checked_gram(self.gram)))
+            object.__setattr__(self, "gram", frozen(self._checked_gram(self.gram)))
 
     def _checked_factors(self, factors: ArrayLike) -> NDArray[Any]:
-        array = _real("block.factors", factors, like_float32=True)
+        array = real("block.factors", factors, like_float32=True)
         if array.ndim != 3 or array.shape[0] != self.groups.size or array.shape[1] == 0:
             raise ValueError(
                 f"block.factors must have shape (m, K, D) with m = {self.groups.size} groups, "
@@ -101,7 +77,7 @@ class Block:
         return array
 
     def _checked_gram(self, gram: ArrayLike) -> NDArray[Any]:
-        array = _real("block.gram", gram, like_float32=True)
+        array = real("block.gram", gram, like_float32=True)
         m = self.groups.size
         if array.ndim != 4 or array.shape[0] != m or array.shape[2:] != array.shape[:2] or array.shape[1] == 0:
             raise ValueError(
@@ -181,6 +157,7 @@ class Selection:
         cost: (G, K) float64, cells taken, at least 0.
         budget: cells that may be taken in all; met to one part in 1e12 (`BUDGET_TOLERANCE`).
         blocks: couplings; a group is in at most one block.
+        setup: cells that codes take once in a set of groups; a group is in at most one set.
 
     Raises:
         ValueError: with one line naming what is wrong; an infeasible budget names the smallest feasible one.
@@ -194,9 +171,10 @@ class Selection:
     cost: NDArray[np.float64]
     budget: float
     blocks: tuple[Block, ...] = ()
+    setup: tuple[Setup, ...] = ()
 
     def __post_init__(self) -> None:
-        loss, cost = _real("loss", self.loss), _real("cost", self.cost)
+        loss, cost = real("loss", self.loss), real("cost", self.cost)
         if loss.ndim != 2 or 0 in loss.shape:
             raise ValueError(f"loss must be a table of groups × codes, got shape {loss.shape}: pass (G, K)")
         if cost.shape != loss.shape:
@@ -212,8 +190,10 @@ class Selection:
         empty = np.flatnonzero(np.isinf(loss).all(axis=1))
         if empty.size:
             raise ValueError(f"group {empty[0]} has no code with a finite loss: offer it at least one")
-        object.__setattr__(self, "loss", _frozen(loss))
-        object.__setattr__(self, "cost", _frozen(cost))
+        object.__setattr__(self, "loss", frozen(loss))
+        object.__setattr__(self, "cost", frozen(cost))
+        object.__setattr__(self, "setup", tuple(self.setup))
+        self._check_setups()
         self._check_budget()
         object.__setattr__(self, "blocks", tuple(self.blocks))
         self._check_blocks()
@@ -224,10 +204,39 @@ class Selection:
             raise ValueError("budget is nan: pass the number of cells that may be taken")
         object.__setattr__(self, "budget", budget)
         if self.smallest_cost > self.limit:
+            least = "the cheapest choice with its setups" if self.setup else "the cheapest code of every group"
             raise ValueError(
-                f"budget {budget:g} cells is infeasible: the cheapest code of every group takes "
+                f"budget {budget:g} cells is infeasible: {least} takes "
                 f"{self.smallest_cost!r} cells; raise the budget to at least that"
             )
+
+    def _check_setups(self) -> None:
+        seen = np.zeros(self.groups, dtype=bool)
+        for number, setup in enumerate(self.setup):
+            if setup.cost.size != self.codes:
+                raise ValueError(
+                    f"setup {number} has {setup.cost.size} codes where the selection has {self.codes}: "
+                    "pass the cells of each code of the menu"
+                )
+            self._check_members(f"setup {number}", "setup", setup.groups, seen)
+            wrong = np.argwhere(np.isinf(setup.cost) & np.isfinite(self.loss[setup.groups]))
+            if wrong.size:
+                g, k = int(setup.groups[wrong[0, 0]]), wrong[0, 1]
+                raise ValueError(
+                    f"setup {number} takes inf cells for code {k}, which group {g} is offered: "
+                    "pass finite cells, or a loss of +inf"
+                )
+
+    def _check_members(self, name: str, kind: str, groups: NDArray[np.int64], seen: NDArray[np.bool_]) -> None:
+        """Groups must exist and be in no block, or setup, `seen` before."""
+        if groups.min() < 0 or groups.max() >= self.groups:
+            raise ValueError(
+                f"{name} names groups {groups.min()}..{groups.max()}, "
+                f"the selection has 0..{self.groups - 1}: renumber the {kind}'s groups"
+            )
+        if seen[groups].any():
+            raise ValueError(f"group {groups[seen[groups]][0]} is in two {kind}s: merge the {kind}s into one")
+        seen[groups] = True
 
     def _check_blocks(self) -> None:
         seen = np.zeros(self.groups, dtype=bool)
@@ -237,15 +246,7 @@ class Selection:
                     f"block {number} has {block.codes} codes where the selection has {self.codes}: "
                     "build the block over the same menu"
                 )
-            if block.groups.min() < 0 or block.groups.max() >= self.groups:
-                raise ValueError(
-                    f"block {number} names groups {block.groups.min()}..{block.groups.max()}, "
-                    f"the selection has 0..{self.groups - 1}: renumber the block's groups"
-                )
-            if seen[block.groups].any():
-                twice = int(block.groups[seen[block.groups]][0])
-                raise ValueError(f"group {twice} is in two blocks: merge the blocks into one")
-            seen[block.groups] = True
+            self._check_members(f"block {number}", "block", block.groups, seen)
 
     @property
     def groups(self) -> int:
@@ -264,8 +265,19 @@ class Selection:
 
     @property
     def smallest_cost(self) -> float:
-        """The smallest feasible budget, in cells: every group takes its cheapest offered code."""
+        """The smallest feasible budget, in cells: that of `least_choice`."""
+        if self.setup:
+            return self.total_cost(self.least_choice)
         return float(np.where(np.isfinite(self.loss), self.cost, np.inf).min(axis=1).sum())
+
+    @cached_property
+    def least_choice(self) -> NDArray[np.int64]:
+        """(G,) the choice that takes the fewest cells: every group's cheapest offered code, but for setups."""
+        cost = np.where(self.offered, self.cost, np.inf)
+        choice = cost.argmin(axis=1)
+        for setup in self.setup:
+            choice[setup.groups] = least_choice(cost[setup.groups], setup.cost)
+        return frozen(choice)
 
     @property
     def limit(self) -> float:
@@ -293,8 +305,10 @@ class Selection:
         return linear + float(sum(block.pair_energy(chosen[block.groups]) for block in self.blocks))
 
     def total_cost(self, choice: ArrayLike) -> float:
-        """Cells taken by `choice` (G,)."""
-        return float(self.cost[np.arange(self.groups), self._picked(choice)].sum())
+        """Cells taken by `choice` (G,), setups included."""
+        chosen = self._picked(choice)
+        cells = float(self.cost[np.arange(self.groups), chosen].sum())
+        return cells + sum(setup.taken(chosen[setup.groups]) for setup in self.setup)
 
     def feasible(self, choice: ArrayLike) -> bool:
         """Whether `choice` (G,) uses offered codes only and meets the budget."""

@@ -33,7 +33,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ORDER: dict[str, tuple[str, ...]] = {
     "devices": ("files", "cards", "cells", "channel", "check", "figures", "fitting"),
     "qubo": (
-        "solution", "selection", "families", "formats", "magnitude", "search", "bounds", "files", "solvers", "dwave",
+        "solution", "checks", "setups", "selection", "families", "formats", "magnitude", "search", "bounds", "files",
+        "solvers", "dwave",
     ),
     "physcomp": (
         "threads", "codes", "networks", "curvature", "compensation", "storage", "choice", "training",

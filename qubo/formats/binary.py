@@ -1,5 +1,7 @@
 """A selection in Ocean's forms, and the way back. Variables are numbered g·K + k, offered codes only.
 
+Setups have variables of their own behind these, see `qubo.formats.setups`.
+
 The budget is never a squared penalty: that couples every pair of variables and samplers then return nothing feasible.
 A constrained model gets it as one linear row; a binary quadratic model gets λ·cost, λ adjusted outside.
 """
@@ -12,6 +14,7 @@ import dimod
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qubo.formats.setups import MARGIN, uses
 from qubo.selection import Block, Selection
 
 WEIGHT_MARGIN = 1.1
@@ -62,6 +65,8 @@ def _model(
 def to_cqm(selection: Selection) -> dimod.ConstrainedQuadraticModel:
     """The problem with the budget as one linear row "budget" and a discrete constraint "group-g" per group.
 
+    A code k that takes cells once in set s has a variable and a row "setup-s-k" (`qubo.formats.setups`).
+
     >>> selection = Selection(loss=[[4.0, 1.0], [3.0, 2.0]], cost=[[0.0, 2.0], [0.0, 2.0]], budget=2.0)
     >>> cqm = to_cqm(selection)
     >>> sorted(cqm.constraints), len(cqm.variables)
@@ -75,6 +80,11 @@ def to_cqm(selection: Selection) -> dimod.ConstrainedQuadraticModel:
         inside = (g * selection.codes + np.flatnonzero(selection.offered[g])).tolist()
         cqm.add_discrete(inside, label=f"group-{g}", check_overlaps=False)
     row = [(int(v), float(cost[v])) for v in number if cost[v] != 0]
+    for use in uses(selection):
+        cqm.add_variable("BINARY", use.label)
+        link = [*((v, 1.0) for v in use.users.tolist()), (use.label, -float(use.users.size))]
+        cqm.add_constraint_from_iterable(link, "<=", rhs=0.0, label=use.name)
+        row.append((use.label, use.cells))
     cqm.add_constraint_from_iterable(row or [(int(number[0]), 0.0)], "<=", rhs=selection.limit, label="budget")
     return cqm
 
@@ -96,7 +106,10 @@ def one_hot_weights(selection: Selection, multiplier: float) -> NDArray[np.float
         matrix = np.where(selection.offered[block.groups], matrix, 0.0)
         up[block.groups] = matrix.max(axis=3).clip(min=0).sum(axis=2)
         down[block.groups] = (-matrix.min(axis=3)).clip(min=0).sum(axis=2)
-    missing = (value + up).min(axis=1)
+    first = value.copy()
+    for setup in selection.setup:
+        first[setup.groups] += multiplier * np.where(np.isfinite(setup.cost), setup.cost, 0.0)
+    missing = (first + up).min(axis=1)
     surplus = np.where(selection.offered, 2 * down - value, -np.inf).max(axis=1)
     needed = np.maximum(missing, surplus)
     spread = np.where(selection.offered, np.abs(value), 0.0).max()
@@ -105,6 +118,8 @@ def one_hot_weights(selection: Selection, multiplier: float) -> NDArray[np.float
 
 def to_bqm(selection: Selection, multiplier: float, *, one_hot: ArrayLike | None = None) -> dimod.BinaryQuadraticModel:
     """The sparse λ form: energy + λ·(cost − budget) on every choice, plus weight_g·(1 − Σ_k x_gk)² off them.
+
+    A setup's variable adds λ·cells, and each of its users without it `qubo.formats.setups.MARGIN` times as much.
 
     Args:
         selection: the problem.
@@ -135,26 +150,34 @@ def to_bqm(selection: Selection, multiplier: float, *, one_hot: ArrayLike | None
     j = np.concatenate([pairs.j, g * K + second[p]])
     strength = np.concatenate([pairs.value, 2 * weights[g]])
     offset = float(weights.sum()) - multiplier * selection.budget
-    return _model(number, value - weights[group], _Couplings(i, j, strength), offset)
+    bqm = _model(number, value - weights[group], _Couplings(i, j, strength), offset)
+    for use in uses(selection):
+        bqm.add_linear(use.label, multiplier * use.cells)
+        for v in use.users.tolist():
+            bqm.add_linear(v, MARGIN * multiplier * use.cells)
+            bqm.add_quadratic(v, use.label, -MARGIN * multiplier * use.cells)
+    return bqm
 
 
 def decode(selection: Selection, samples: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Choices from binary samples.
 
     A group with several codes on takes the dearest of them (the repair to budget then only frees cells); with none,
-    its cheapest offered code.
+    its cheapest offered code. Variables of setups are passed over: what is used says what is set up.
 
     Args:
         selection: the problem.
         samples: (N, n) zeros and ones.
-        labels: (n,) the variable numbers g·K + k of the columns.
+        labels: (n,) the variable numbers g·K + k of the columns, and those of setups.
 
     Returns:
         (N, G) choices and (N,) whether the sample itself had exactly one code per group.
     """
     bits = np.atleast_2d(np.asarray(samples)).astype(bool)
     full = np.zeros((bits.shape[0], selection.groups * selection.codes), dtype=bool)
-    full[:, np.asarray(labels, dtype=np.int64)] = bits
+    columns = np.asarray(labels, dtype=np.int64)
+    own = columns < full.shape[1]
+    full[:, columns[own]] = bits[:, own]
     table = full.reshape(-1, selection.groups, selection.codes) & selection.offered
     count = table.sum(axis=2)
     dearest = np.where(table, selection.cost, -1.0).argmax(axis=2)

@@ -1,4 +1,7 @@
-"""Which constrained models are selections: one-of-several groups, one linear budget row, a quadratic objective."""
+"""Which constrained models are selections: one-of-several groups, one linear budget row, a quadratic objective.
+
+And, for setups, variables outside the groups that stand in the budget, each above the codes that need it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from qubo.formats.setups import linked, setups_of
 from qubo.selection import BUDGET_TOLERANCE, GRAM_ENTRIES, Block, Selection
 
 
@@ -37,8 +41,8 @@ def from_cqm(
     """The selection a constrained model is, any tool's.
 
     Groups are the discrete constraints (or linear equalities Σ x = 1), in order of their first variable; the budget is
-    the one linear row Σ cost·x ≤ rhs. Products of two codes of one group are always zero and are left out; the
-    objective's offset is added to the first group's losses.
+    the one linear row Σ cost·x ≤ rhs. Rows Σ x ≤ n·y, or x ≤ y, make a y outside the groups a setup. Products of two
+    codes of one group are always zero and are left out; the objective's offset is added to the first group's losses.
 
     Args:
         cqm: the model.
@@ -46,25 +50,28 @@ def from_cqm(
         own: the groups' own Gram blocks, see `own_blocks`; only the bound needs them.
 
     Raises:
-        ValueError: another kind of variable or constraint, a variable in no group or in two.
+        ValueError: another kind of variable or constraint, a variable in no group or in two that is no setup's either.
     """
     for v in cqm.variables:
         if cqm.vartype(v) is not dimod.BINARY:
             raise ValueError(f"variable {v!r} is {cqm.vartype(v).name}, a selection's are all BINARY: recast it")
     groups, rows = _sorted_constraints(cqm)
+    members = [v for group in groups for v in group]
+    needs, rows = linked(cqm, rows, set(members))
     if len(rows) != 1:
         raise ValueError(f"a selection has one linear row for its budget, got {len(rows)}: keep one")
-    members = [v for group in groups for v in group]
-    if len(set(members)) != len(members) or len(members) != len(cqm.variables):
+    if len(set(members)) != len(members) or len(members) + len(needs) != len(cqm.variables):
         raise ValueError("each variable must be in exactly one discrete constraint: complete or split the groups")
     table = _Table.of(cqm, groups, codes)
     cost = np.zeros(table.loss.shape)
     row = cqm.constraints[rows[0]]
-    for v, bias in row.lhs.iter_linear():
-        cost[table.group[v], table.code[v]] = bias
+    cells = dict(row.lhs.iter_linear())
+    setup = setups_of(needs, cells, table.group, table.code, table.loss.shape[1])
+    for v in table.group.keys() & cells.keys():
+        cost[table.group[v], table.code[v]] = cells[v]
     # Written with its tolerance, read without: 1 part in 1e12 either way.
     budget = float(row.rhs - row.lhs.offset) / (1 + BUDGET_TOLERANCE)
-    return Selection(loss=table.loss, cost=cost, budget=budget, blocks=table.blocks(own))
+    return Selection(loss=table.loss, cost=cost, budget=budget, blocks=table.blocks(own), setup=setup)
 
 
 def _sorted_constraints(cqm: dimod.ConstrainedQuadraticModel) -> tuple[list[list[Any]], list[Any]]:
@@ -107,6 +114,8 @@ class _Table:
             if not all(0 <= k < codes for k in code.values()):
                 raise ValueError(f"variables are not numbered group × {codes} + code: leave codes out")
         loss = np.full((len(groups), width), np.inf)
+        if outside := [v for v in cqm.objective.variables if v not in group]:
+            raise ValueError(f"variable {outside[0]!r} is in the objective but in no group: a setup takes cells only")
         for v, bias in cqm.objective.iter_linear():
             loss[group[v], code[v]] = bias
         for v in group.keys() - set(cqm.objective.variables):

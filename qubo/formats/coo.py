@@ -3,17 +3,22 @@
 The dialect is dimod's (`dimod.serialization.coo`): "# vartype=BINARY", then one "i j coefficient" a line. dimod's own
 writer cuts coefficients to six decimals, and its reader passes over exponents in silence: so coefficients are written
 as the shortest decimals that read back exactly, without exponents, and dimod reads them. COO has no offset: a comment.
+
+The comment line about a selection is JSON, an object with the attributes of `Extra`. Without setups it is of version 1,
+which has neither "version" nor "setup"; with setups "version" is 2.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import dimod
 import numpy as np
 
+from qubo.formats import setups
 from qubo.formats.constrained import blocks_of, own_blocks
 from qubo.selection import Selection
 
@@ -36,6 +41,8 @@ class Extra:
             have λ·cost and penalties added.
         cost: (offered,) cells, in the same order.
         own: the groups' own Gram blocks, see `qubo.formats.constrained.own_blocks`.
+        setup: see `qubo.formats.setups.as_json`.
+        version: of this description.
     """
 
     groups: int
@@ -45,6 +52,12 @@ class Extra:
     loss: list[float]
     cost: list[float]
     own: list[list[float]]
+    setup: list[dict[str, list[Any]]] = field(default_factory=list)
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        if self.version > 2:
+            raise ValueError(f"its comment about a selection is of version {self.version}: read it with a later qubo")
 
     @classmethod
     def of(cls, selection: Selection, multiplier: float) -> Extra:
@@ -57,21 +70,32 @@ class Extra:
             loss=selection.loss[selection.offered].tolist(),
             cost=selection.cost[selection.offered].tolist(),
             own=own_blocks(selection),
+            setup=setups.as_json(selection),
+            version=2 if selection.setup else 1,
         )
+
+    def described(self) -> str:
+        """The comment line."""
+        held = vars(self)
+        if self.version == 1:
+            held = {name: value for name, value in held.items() if name not in ("setup", "version")}
+        return HEADER + json.dumps(held)
 
     def selection(self, bqm: dimod.BinaryQuadraticModel) -> Selection:
         """The selection again: losses, costs and budget from here, couplings from its λ form."""
         labels = np.array(list(bqm.variables), dtype=np.int64)
-        number = np.sort(labels)
-        shape = (self.groups, self.codes)
-        if not (number.size == len(self.loss) == len(self.cost) and number[-1] < self.groups * self.codes):
+        shape, inside = (self.groups, self.codes), labels < self.groups * self.codes
+        number = np.sort(labels[inside])
+        if not (number.size == len(self.loss) == len(self.cost) and (self.setup or inside.all())):
             raise ValueError("its variables do not fit its comment about a selection: write it again")
         loss, cost = np.full(shape, np.inf), np.zeros(shape)
         loss.flat[number], cost.flat[number] = self.loss, self.cost
         pairs = bqm.to_numpy_vectors().quadratic
-        i, j = labels[pairs.row_indices], labels[pairs.col_indices]
-        blocks = blocks_of(self.groups, self.codes, i, j, pairs.biases.astype(np.float64), self.own)
-        return Selection(loss=loss, cost=cost, budget=self.budget, blocks=blocks)
+        own = inside[pairs.row_indices] & inside[pairs.col_indices]
+        i, j = labels[pairs.row_indices[own]], labels[pairs.col_indices[own]]
+        blocks = blocks_of(self.groups, self.codes, i, j, pairs.biases[own].astype(np.float64), self.own)
+        setup = setups.from_json(self.setup)
+        return Selection(loss=loss, cost=cost, budget=self.budget, blocks=blocks, setup=setup)
 
 
 def _decimal(value: float) -> str:
@@ -98,7 +122,7 @@ def to_text(bqm: dimod.BinaryQuadraticModel, extra: Extra | None) -> str:
     order = np.lexsort((j, i))
     lines = [f"# vartype={bqm.vartype.name}", f"{OFFSET}{_decimal(float(bqm.offset))}"]
     if extra is not None:
-        lines.append(HEADER + json.dumps(vars(extra)))
+        lines.append(extra.described())
     rows = zip(i[order].tolist(), j[order].tolist(), value[order].tolist(), strict=True)
     lines += [f"{u} {v} {_decimal(c)}" for u, v, c in rows]
     return "\n".join(lines) + "\n"

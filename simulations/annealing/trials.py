@@ -111,6 +111,8 @@ class Problem:
             held = [self.problem.loss, self.problem.cost, [self.problem.budget]]
             for block in self.problem.blocks:
                 held += [block.groups, block.factors if block.gram is None else block.gram]
+            for setup in self.problem.setup:
+                held += [setup.groups, setup.cost]
         for part in held:
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()
