@@ -29,6 +29,7 @@ from devices.cards.relaxation import Relaxation, relaxation_of
 __all__ = ["Card"]
 
 FORMAT = 1
+MOST_BITS = 16  # a cell of 65,536 levels (our choice)
 NEEDED = ("format", "name", "title", "choices", "sources", "level", "time", "programming")
 OPTIONAL = (
     "disagreements",
@@ -216,8 +217,16 @@ def _parts(content: dict[str, Any]) -> dict[str, Any]:
         "written_levels": levels_of(programming["levels"], level) if "levels" in programming else (),
         "drive": drive_of(content["drive"], level) if "drive" in content else None,
         "stuck": _stuck_of(content.get("stuck", {})),
-        "reliable_bits": None if bits is None else positive(bits, "reliable_bits"),
+        "reliable_bits": None if bits is None else _bits_of(bits),
     } | _ageing(content, level, times, programming["sd"])
+
+
+def _bits_of(value: object) -> float:
+    """The convention of a card without noise: bits that a cell is taken to hold."""
+    bits = positive(value, "reliable_bits")
+    if bits > MOST_BITS:
+        raise ValueError(f"reliable_bits needs at most {MOST_BITS}, not {bits:g}: state what a real cell could hold")
+    return bits
 
 
 def _stuck_of(table: object) -> Stuck:

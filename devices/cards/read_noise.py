@@ -51,9 +51,10 @@ class ReadNoise:
         >>> round(noise.common(20.0), 2), round(noise.common(86400.0), 2)
         (0.17, 0.44)
         """
-        if self.t_read_s is None or self.apart_s is None:
+        variance = self.growth(t_s) ** 2
+        if self.t_read_s is None or self.apart_s is None or variance == 0.0:
             return 0.0
-        slower = math.log((t_s + self.t_read_s) / self.apart_s) / self.growth(t_s) ** 2
+        slower = math.log((t_s + self.t_read_s) / self.apart_s) / variance
         return min(max(slower, 0.0), 1.0)
 
 

@@ -99,15 +99,31 @@ def relaxation_of(table: object, level: Level, times: Times, programming_sd: Cur
     """The relaxation of a card, checked over its times."""
     kind = table.get("kind") if isinstance(table, dict) else None
     if kind == "log-time":
-        return _log_time(table, level, times)
+        return _bounded(_log_time(table, level, times), times)
     if kind == "power-time":
         given = fields_of(table, "relaxation", ("kind", "amplitude", "scale_s", "power"))
         amplitude = curve_of(given["amplitude"], "relaxation.amplitude", level, in_levels=True)
         scale_s, power = (positive(given[name], f"relaxation.{name}") for name in ("scale_s", "power"))
-        return PowerTime(amplitude, scale_s, power)
+        return _bounded(PowerTime(amplitude, scale_s, power), times)
     if kind == "at-times":
         return _at_times(table, level, times, programming_sd)
     raise ValueError(f"relaxation needs kind = one of log-time, power-time, at-times, not {kind!r}")
+
+
+def _bounded(relaxation: Relaxation, times: Times) -> Relaxation:
+    """The relaxation; ValueError where what it adds is not finite at the card's last time, its largest value."""
+    x, last_s = sqrt_grid(), times.t0_s + times.max_s
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            added = np.abs([relaxation.shift(x, last_s), relaxation.spread(x, last_s)])
+    except OverflowError:  # of the power of a time
+        added = np.array([math.inf])
+    if not added.max() < np.finfo(np.float32).max:
+        raise ValueError(
+            f"relaxation needs a finite shift and spread until time.max_s = {times.max_s:g} s, not {added.max():g}: "
+            "lower max_s or correct the curves"
+        )
+    return relaxation
 
 
 def _log_time(table: object, level: Level, times: Times) -> LogTime:

@@ -124,7 +124,7 @@ def between(table: FloatTable, piece: U, place: F) -> Any:
 
 @njit
 def power_of_two(a: F) -> Any:
-    """2^a for -126 < a <= 0 to 2.5e-7 relative, exactly 1 at 0; written out because a library call stops
+    """2^a for -126 <= a <= 0 to 2.5e-7 relative, exactly 1 at 0; written out because a library call stops
     vector code."""
     whole = np.int32(a - F(0.5))
     f = (a - F(whole)) * F(0.6931471805599453)
@@ -216,7 +216,7 @@ def read_cells(
         if drift is not None:
             own = normal(bits(drift_0, drift_1, cell), quantiles)
             lost = abs(between(drift_mean, piece, place) + between(drift_sd, piece, place) * own)
-            level = level * power_of_two(-lost)
+            level = level * power_of_two(-min(lost, F(126)))  # 2^-126 is the least float32 with all its digits
         if noise is not None or added is not None:
             z = normal(bits(read_keys[0], read_keys[1], cell), quantiles)
             if shared is not None:

@@ -74,7 +74,10 @@ def program_weights(
             f"weights must lie in [{lowest:g}, 1], not from {w.min():g} to {w.max():g}: "
             f"scale them{'' if pairs else ' or store them as pairs'}"
         )
-    count = operator.index(copies)
+    try:
+        count = operator.index(copies)
+    except TypeError:
+        count = 0
     if isinstance(copies, bool) or count < 1:
         raise ValueError(f"copies must be a whole number from 1 on, not {copies!r}: pass for example copies=2")
     sides = np.stack([w, -w] if pairs else [w], axis=-1)

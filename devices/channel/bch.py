@@ -28,7 +28,7 @@ from devices.cards.card import Card
 from devices.cards.curves import FloatArray
 from devices.cards.library import as_card
 from devices.cells.moments import Response, response
-from devices.channel.capacity import Capacity, capacity
+from devices.channel.capacity import Capacity, capacity, noise_free_row
 from devices.channel.channel import between, symbol_error
 from devices.channel.read_distribution import share_below
 
@@ -184,7 +184,7 @@ def _practical_bits(card: Card, time_s: float) -> PracticalCode:
 
 
 def _without_noise(card: Card, time_s: float, whole: Capacity) -> PracticalCode:
-    row = whole.levels_table[whole.reliable_levels - 2]
+    row = noise_free_row(whole.reliable_levels)
     return PracticalCode(
         card=card.name,
         time_s=time_s,

@@ -41,6 +41,7 @@ __all__ = [
     "capacity",
     "capacity_study",
     "most_levels",
+    "noise_free_row",
     "reliable_bits",
     "save_points",
 ]
@@ -99,12 +100,16 @@ def _noise_free(card: Card, time_s: float) -> Capacity:
     """The convention of a card without noise: `reliable_bits` of the card itself."""
     if card.reliable_bits is None:
         raise ValueError(f"card '{card.name}' has no noise, so any capacity: state reliable_bits = … on the card")
-    rows = []
-    for levels in range(2, most_levels(card) + 1):
-        targets = np.linspace(0.0, 1.0, levels)
-        middles = 0.5 * (targets[1:] + targets[:-1])
-        rows.append(LevelsRow(levels, math.log2(levels), 0.0, tuple(targets.tolist()), tuple(middles.tolist())))
-    return Capacity(card.name, time_s, math.inf, tuple(rows), card.reliable_bits, math.floor(2.0**card.reliable_bits))
+    rows = tuple(noise_free_row(levels) for levels in range(2, most_levels(card) + 1))
+    levels = max(2, math.floor(2.0**card.reliable_bits))
+    return Capacity(card.name, time_s, math.inf, rows, card.reliable_bits, levels)
+
+
+def noise_free_row(levels: int) -> LevelsRow:
+    """L levels evenly apart, each always read as itself."""
+    targets = np.linspace(0.0, 1.0, levels)
+    middles = 0.5 * (targets[1:] + targets[:-1])
+    return LevelsRow(levels, math.log2(levels), 0.0, tuple(targets.tolist()), tuple(middles.tolist()))
 
 
 def capacity(card: Card | str, time_s: float) -> Capacity:
@@ -228,8 +233,10 @@ def capacity_study(
             f"levels read must reach the levels written, not {read} for {written}: "
             f"let a read tell apart as many as were written, or more"
         )
-    if cells_a_level is not None and cells_a_level < 1:
-        raise ValueError(f"cells_a_level must be 1 or more, not {cells_a_level}: 100000 make bits good to 0.001")
+    if cells_a_level is not None and (not isinstance(cells_a_level, (int, np.integer)) or cells_a_level < 1):
+        raise ValueError(
+            f"cells_a_level must be a whole number from 1 on, not {cells_a_level!r}: 100000 make bits good to 0.001"
+        )
     points: list[CapacityPoint] = []
     for temperature_k in temperatures_k if temperatures_k is not None else (None,):
         for time_s in times_s:

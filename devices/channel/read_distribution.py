@@ -33,7 +33,7 @@ def share_below(seen: Response, targets: FloatArray, edges: FloatArray) -> Float
         edges: levels read. At exactly 0 a clamped card jumps, and where its read noise may exceed the level itself the
             share there is only good to 0.02; between mean reads, where thresholds lie, nothing jumps.
 
-    >>> from devices.response import response
+    >>> from devices import response
     >>> share_below(response("pcm-zarcone", 0.0), np.array([0.5]), np.array([0.5])).round(6)
     array([[0.5]])
     """

@@ -69,8 +69,10 @@ def split_by_time(cards: Sequence[Card], time_s: float | None) -> tuple[list[tup
     """Cards with the time each is drawn at, and the cards that do not hold at it.
 
     Raises:
-        ValueError: none holds; the words are those of the first card.
+        ValueError: no card, or none that holds; the words are those of the first card.
     """
+    if not cards:
+        raise ValueError("a figure of cards needs at least one card, not 0: name a card")
     if time_s is None:
         return [(card, card.first_s) for card in cards], []
     drawn = [(card, card.check_time(time_s)) for card in cards if holds(card, time_s)]

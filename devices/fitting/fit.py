@@ -126,7 +126,9 @@ def _assembled(
     report = FitReport(
         reads=writes.reads,
         levels=tuple(levels),
-        usable=(float(knots.drives[0]), float(knots.drives[-1])),
+        usable=(levels[0].written, levels[-1].written)
+        if shape.nominal
+        else (float(knots.drives[0]), float(knots.drives[-1])),
         mean_chi_square=shape.chi_square,
         mean_dof=shape.dof,
         interpolation_error=interpolation_error(knots, shape.sd_at_knots),

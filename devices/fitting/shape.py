@@ -33,7 +33,7 @@ class Shape:
         drift: mean and sd of the exponents and q, at each knot; None where neither was fitted.
         separated: devices differ, so that the two sds do.
         chi_square, dof: of the measured means about the curve.
-        sd_at_knots: of the knots that were measured, by rising drive.
+        sd_at_knots: at the knots of the isotonic response, by rising drive.
     """
 
     at: FloatArray
@@ -61,6 +61,7 @@ def shape_of(knots: Knots, levels: list[LevelFit], at_0: float | None, *, is_tar
         smoothed: whether the drive follows a monotone cubic.
     """
     chi_square, dof, notes = knots.chi_square, knots.dof, []
+    sd_at_knots = np.array([_pooled([levels[i].sd for i in of]).value for of in knots.of])
     asked = _as_asked(levels) if is_target else None
     if asked is not None:
         chi_square, dof = asked
@@ -97,7 +98,7 @@ def shape_of(knots: Knots, levels: list[LevelFit], at_0: float | None, *, is_tar
         separated=separated,
         chi_square=chi_square,
         dof=dof,
-        sd_at_knots=np.array([e.value for e in sds]),
+        sd_at_knots=sd_at_knots,
         notes=(*notes, *more),
     )
 
