@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 import devices
 import physcomp
+from physcomp.networks import plain_training
 from physcomp.networks.description import read_description
 from physcomp.networks.images import write_idx
 from simulations import cli
@@ -191,7 +192,7 @@ def test_results_go_to_a_folder_named_after_the_study_unless_told_otherwise(
 
 def test_demo_runs_the_shipped_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, physcomp_command: Run) -> None:
     called: list[tuple[object, ...]] = []
-    monkeypatch.setattr(cli, "_run", lambda *arguments: called.append(arguments))
+    monkeypatch.setattr("simulations.commands.run._run", lambda *arguments: called.append(arguments))
     assert physcomp_command("demo", "--out", tmp_path, "--fresh", "--quiet")[0] == 0
     assert called == [(ROOT / "simulations" / "studies" / "demo.toml", tmp_path, True, True)]
 
@@ -230,7 +231,7 @@ def test_train_finds_the_full_set_and_keeps_the_last_images_back(
             source = tiny_folder / "images" / f"{part}-{kind}-ubyte.gz"
             content = source.read_bytes() if packed else gzip.decompress(source.read_bytes())
             (root / layout / (source.name if packed else source.stem)).write_bytes(content)
-    monkeypatch.setattr(cli, "HELD_BACK", 100)
+    monkeypatch.setattr("physcomp.networks.plain_training.HELD_BACK", 100)
     shutil.copy(tiny_folder / "net.toml", tmp_path / "net.toml")
     code, printed, said = physcomp_command("train", tmp_path / "net.toml", "--images", root, "--epochs", 1, "--quiet")
     assert (code, said) == (0, "")
@@ -240,13 +241,13 @@ def test_train_finds_the_full_set_and_keeps_the_last_images_back(
     described = read_description(tmp_path / "net.toml")
     described = dataclasses.replace(described, recipe={**described.recipe, "epochs": 1})
     kept = physcomp.load_images(tiny_folder / "images", "train")[:300]
-    expected = physcomp.prepare(physcomp.training.train(described, kept).module)
+    expected = physcomp.prepare(plain_training.train(described, kept).module)
     assert network.sha256 == physcomp.Network("stripes", expected, ()).sha256
 
 
 def test_train_writes_where_it_is_told(tiny_folder: Path, tmp_path: Path, physcomp_command: Run,
                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.setattr(cli, "HELD_BACK", 100)
+    monkeypatch.setattr("physcomp.networks.plain_training.HELD_BACK", 100)
     before = (tiny_folder / "net.safetensors").read_bytes()
     target = tmp_path / "other.safetensors"
     code, _, said = physcomp_command(
@@ -371,7 +372,7 @@ def test_an_interrupted_command_says_that_it_resumes(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run_study", interrupt)
+    monkeypatch.setattr("simulations.runs.engine.run_study", interrupt)
     code, _, said = physcomp_command("run", tiny_folder / "study.toml", "--quiet")
     assert code == 130
     assert "resumes" in said

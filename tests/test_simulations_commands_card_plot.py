@@ -127,5 +127,5 @@ def test_bad_input_is_one_line_and_exit_2(
 
 
 def test_matplotlib_is_loaded_only_for_figures() -> None:
-    text = "import sys, simulations.card_commands; sys.exit('matplotlib' in sys.modules)"
+    text = "import sys, simulations.commands.card; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", text], check=False).returncode == 0

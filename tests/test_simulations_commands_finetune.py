@@ -10,7 +10,6 @@ from typer.testing import CliRunner, Result
 import physcomp
 from physcomp.training.alternation import Schedule
 from simulations.cli import app
-from simulations.commands import finetune
 from simulations.runs.engine import TRAINED
 
 BUDGET = 1.4
@@ -19,7 +18,7 @@ BUDGET = 1.4
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the 400 images of the tiny set 128 are held back, and a round chooses among fewer steps."""
-    monkeypatch.setattr(finetune, "HELD_BACK", 128)
+    monkeypatch.setattr("physcomp.networks.plain_training.HELD_BACK", 128)
     monkeypatch.setattr("physcomp.training.alternation.STEPS", 2)
 
 
@@ -33,7 +32,7 @@ def tuned(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an undisturbed run, with what it printed. Not to be changed."""
     folder = tmp_path_factory.mktemp("tuned") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune, "HELD_BACK", 128)
+        patch.setattr("physcomp.networks.plain_training.HELD_BACK", 128)
         patch.setattr("physcomp.training.alternation.STEPS", 2)
         done = run(tiny_folder / "net.toml", tiny_folder / "images", folder, "--rounds", 2)
     assert done.exit_code == 0, done.output
@@ -109,7 +108,7 @@ def test_numbers_below_one_are_refused(option: str, rule: str, tiny_folder: Path
 def test_a_set_too_small_to_hold_images_back_is_refused(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finetune, "HELD_BACK", 4000)
+    monkeypatch.setattr("physcomp.networks.plain_training.HELD_BACK", 4000)
     done = run(tiny_folder / "net.toml", tiny_folder / "images", tmp_path / "out")
     assert isinstance(done.exception, ValueError)
     assert "train has 400 images, more than 4000 are needed" in str(done.exception)

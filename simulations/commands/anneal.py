@@ -5,51 +5,53 @@ import math
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich import box
 from rich.table import Table
 
-import qubo
-from qubo import files
-from qubo.families import Family
-from simulations.annealing import report as summaries
-from simulations.annealing.study import MAGNITUDE, NETWORK, SOLVERS, Experiment, Findings, run_experiment, selections
-from simulations.annealing.trials import check_solvers
+from simulations.commands import defaults
 from simulations.commands.console import err, out
+from simulations.commands.options import Fresh, Quiet, ReadTime
 from simulations.runs.progress import Progress
 
-STUDY_FIELDS = {field.name for field in dataclasses.fields(Experiment)} - {"time_limit_s", "quick"} | {"time_limit"}
+if TYPE_CHECKING:
+    from simulations.annealing.study import Experiment, Findings
+
+EXAMPLE = "physcomp anneal Q --solver annealer,ocean-sa,genetic --time-limit 5s"
 
 
 def anneal(
     problem: Annotated[
         str, typer.Argument(help="Families such as Q or Q,R,D; a network's description; a .cqm or .coo file.")
     ],
-    solver: Annotated[str, typer.Option(help="Solvers, by commas; 'all' for all that run here.")] = ",".join(SOLVERS),
+    solver: Annotated[str, typer.Option(help="Solvers, by commas; 'all' for all that run here.")] = ",".join(
+        defaults.COMPARED_SOLVERS
+    ),
     repeats: Annotated[int, typer.Option(help="Runs of each solver on each problem.")] = 10,
     time_limit: Annotated[str, typer.Option(help="Time of a run: 30, 30s or 2m.")] = "30s",
     groups: Annotated[str, typer.Option(help="Groups of a family's problems, by commas.")] = "200",
     codes: Annotated[int, typer.Option(help="Codes a group of a family's problems.")] = 6,
     model: Annotated[str, typer.Option(help="Of a network: selection, magnitude or both.")] = "selection",
-    budget: Annotated[float, typer.Option(help="Cells per weight of a network.")] = Experiment.budget,
-    shrinkage: Annotated[float, typer.Option(help="Factor on a network's couplings.")] = Experiment.shrinkage,
-    card: Annotated[str, typer.Option(help="Card a network is stored on.")] = Experiment.card,
-    time_s: Annotated[float, typer.Option("--time", help="Seconds from programming to reading.")] = 0.0,
+    budget: Annotated[float, typer.Option(help="Cells per weight of a network.")] = defaults.BUDGET,
+    shrinkage: Annotated[float, typer.Option(help="Factor on a network's couplings.")] = defaults.SHRINKAGE,
+    card: Annotated[str, typer.Option(help="Card a network is stored on.")] = defaults.CARD,
+    time_s: ReadTime = 0.0,
     images: Annotated[Path | None, typer.Option(help="Folder with a network's IDX files.")] = None,
-    test_images: Annotated[int, typer.Option(help="Test images for a network's accuracy.")] = Experiment.test_images,
+    test_images: Annotated[int, typer.Option(help="Test images for a network's accuracy.")] = defaults.TEST_IMAGES,
     target: Annotated[str, typer.Option(help="Gap that counts as reached, such as 1%.")] = "1%",
     seed: Annotated[int, typer.Option(help="Seed of problems and runs.")] = 0,
     folder: Annotated[Path | None, typer.Option("--out", help="Folder of the results. Default: runs/anneal-….")] = None,
     save: Annotated[Path | None, typer.Option(help="Only write the problem: .cqm, .bqm or .coo.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what a quantum processor would need.")] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Forget the results of an earlier run in that folder.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    fresh: Fresh = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare solvers: energy over time, time to target, gap to a proven bound, accuracy."""
+    from simulations.annealing.study import Experiment
+    from simulations.annealing.trials import check_solvers
+
     names, network = _problems(problem, groups, model)
     experiment = Experiment(
         problems=names, solvers=_solvers(solver), repeats=repeats, time_limit_s=seconds(time_limit),
@@ -67,8 +69,11 @@ def anneal(
         run_annealing(experiment, folder, progress, fresh=fresh)
 
 
-def run_annealing(experiment: Experiment, folder: Path | None, progress: Progress, *, fresh: bool = False) -> None:
+def run_annealing(experiment: "Experiment", folder: Path | None, progress: Progress, *, fresh: bool = False) -> None:
     """Run an experiment, print its tables and findings, and write its files."""
+    from simulations.annealing import report as summaries
+    from simulations.annealing.study import run_experiment
+
     folder = folder or Path("runs") / (f"{experiment.name}-quick" if experiment.quick else experiment.name)
     findings = run_experiment(experiment, folder, progress, fresh=fresh)
     found = summaries.score(findings)
@@ -79,7 +84,9 @@ def run_annealing(experiment: Experiment, folder: Path | None, progress: Progres
     out.print(f"\nIn {folder}/: runs.csv, {', '.join(shown)}; figures also as .svg", soft_wrap=True, highlight=False)
 
 
-def _print(findings: Findings, found: list[Any]) -> None:
+def _print(findings: "Findings", found: list[Any]) -> None:
+    from simulations.annealing import report as summaries
+
     for problem in findings.problems:
         if not findings.of(problem.name):
             continue
@@ -94,7 +101,7 @@ def _print(findings: Findings, found: list[Any]) -> None:
         out.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def load_annealing(path: Path, *, quick: bool = False) -> Experiment | None:
+def load_annealing(path: Path, *, quick: bool = False) -> "Experiment | None":
     """The experiment of a study file of kind "annealing"; None for studies of another kind.
 
     Args:
@@ -110,15 +117,18 @@ def load_annealing(path: Path, *, quick: bool = False) -> Experiment | None:
         return None  # whoever reads the study next says what is wrong
     if content.get("kind") != "annealing":
         return None
+    from simulations.annealing.study import Experiment
+
+    fields = {field.name for field in dataclasses.fields(Experiment)} - {"time_limit_s", "quick"} | {"time_limit"}
     changes = content.pop("quick", {})
     del content["kind"]
     if quick and not changes:
         raise ValueError(f"{path}: the study has no table [quick]; run it without --quick")
     values = {**content, **(changes if quick else {})}
-    unknown = sorted((set(content) | set(changes)) - STUDY_FIELDS)
+    unknown = sorted((set(content) | set(changes)) - fields)
     if unknown or "problems" not in values or "name" not in values:
         what = f"has the unknown field {unknown[0]}" if unknown else "lacks problems or name"
-        raise ValueError(f"{path}: the study {what}; its fields are {', '.join(sorted(STUDY_FIELDS))}")
+        raise ValueError(f"{path}: the study {what}; its fields are {', '.join(sorted(fields))}")
     try:
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         for name in ("network", "images"):
@@ -154,6 +164,10 @@ def _share(text: str) -> float:
 
 def _problems(problem: str, groups: str, model: str) -> tuple[tuple[str, ...], Path | None]:
     """Names of the problems, and the network's description if it is one."""
+    from qubo import files
+    from qubo.families import Family
+    from simulations.annealing.study import MAGNITUDE, NETWORK
+
     path = Path(problem)
     if path.suffix == ".toml":
         kinds = {"selection": (NETWORK,), "magnitude": (MAGNITUDE,), "both": (NETWORK, MAGNITUDE)}
@@ -182,12 +196,17 @@ def _images(network: Path | None, images: Path | None) -> Path | None:
 
 
 def _solvers(text: str) -> tuple[str, ...]:
+    import qubo
+
     if text == "all":
         return tuple(name for name, entry in qubo.SOLVERS.items() if entry.kind in ("classical", "quantum-inspired"))
     return tuple(word.strip() for word in text.split(","))
 
 
-def _save(experiment: Experiment, path: Path, progress: Progress) -> None:
+def _save(experiment: "Experiment", path: Path, progress: Progress) -> None:
+    from qubo import files
+    from simulations.annealing.study import selections
+
     if len(experiment.problems) > 1:
         raise ValueError(f"--save writes one problem, got {', '.join(experiment.problems)}; name one")
     ((name, problem),) = selections(experiment, progress)[0].items()
@@ -196,13 +215,18 @@ def _save(experiment: Experiment, path: Path, progress: Progress) -> None:
 
 
 def _size(problem: Any) -> str:
+    import qubo
+
     if isinstance(problem, qubo.Magnitude):
         return f"{problem.variables} variables"
     offered = int(problem.offered.sum())
     return f"{problem.groups} groups, {offered:,} binary variables, budget {problem.budget:g} cells"
 
 
-def _dry_run(experiment: Experiment, progress: Progress) -> None:
+def _dry_run(experiment: "Experiment", progress: Progress) -> None:
+    import qubo
+    from simulations.annealing.study import selections
+
     for name, problem in selections(experiment, progress)[0].items():
         if isinstance(problem, qubo.Magnitude):
             out.print(f"{name}: {_size(problem)}; the solver 'qpu' takes selections only", highlight=False)

@@ -3,48 +3,52 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-import devices
-import physcomp
-from devices.files import replacing
-from physcomp.networks.description import Described, describe, read_description
-from physcomp.networks.images import Images
-from physcomp.networks.layers import weights_of
-from physcomp.networks.plain_training import HELD_BACK
-from physcomp.training.alternation import Round, Schedule, alternate, best_of
-from physcomp.training.finetuning import Epoch, Finetuned
+from simulations.commands import defaults
 from simulations.commands.console import err, out
-from simulations.runs.engine import TRAINED
+from simulations.commands.options import CardName, NetworkFile, Quiet, ReadTime
 from simulations.runs.progress import Progress
-from simulations.runs.readback import read_back, spread
+
+if TYPE_CHECKING:
+    from physcomp.networks.description import Described
+    from physcomp.networks.images import Images
+    from physcomp.training.alternation import Round, Schedule
 
 CHIPS = 20
-EPILOG = (
-    "Example: [cyan]physcomp finetune data/fashion-cnn.toml --images /usr/share/datasets "
-    "--card pcm-zarcone --budget 0.3 --epochs 12 --out tuned[/]"
+EXAMPLE = (
+    "physcomp finetune data/fashion-cnn.toml --images /usr/share/datasets --card pcm-zarcone --budget 0.3 --epochs 12 "
+    "--out tuned"
 )
 
 
 def finetune(
-    network: Annotated[Path, typer.Argument(help="Description of the network, such as data/fashion-cnn.toml.")],
+    network: NetworkFile,
     images: Annotated[Path, typer.Option("--images", help="Folder with the full set as IDX files, plain or gzipped.")],
-    card: Annotated[str, typer.Option(help="Card: a name of 'physcomp card list', or a TOML file.")],
+    card: CardName,
     budget: Annotated[float, typer.Option(help="Cells per weight of the network, everything stored counted.")],
     folder: Annotated[Path, typer.Option("--out", help="Folder of the trained network and its plan.")],
-    time_s: Annotated[float, typer.Option("--time", help="Seconds from programming to reading.")] = 0.0,
-    epochs: Annotated[int, typer.Option(help="Passes over the images after each choice.")] = Schedule.epochs,
-    rounds: Annotated[int, typer.Option(help="At most so many choices with training after each.")] = Schedule.rounds,
+    time_s: ReadTime = 0.0,
+    epochs: Annotated[int, typer.Option(help="Passes over the images after each choice.")] = defaults.EPOCHS,
+    rounds: Annotated[int, typer.Option(help="At most so many choices with training after each.")] = defaults.ROUNDS,
     seed: Annotated[int, typer.Option("--seed", help="Seed of choices and training.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train the weights for the cells: choose codes and train with them in turn. A killed run resumes."""
     for name, value in (("epochs", epochs), ("rounds", rounds)):
         if value < 1:
             raise ValueError(f"--{name}: at least 1, got {value}; raise it")
+    import devices
+    import physcomp
+    from physcomp.networks.description import describe, read_description
+    from physcomp.networks.layers import weights_of
+    from physcomp.networks.plain_training import HELD_BACK
+    from physcomp.training.alternation import Schedule, alternate, best_of
+    from simulations.runs.engine import TRAINED
+
     description = read_description(network)
     loaded = physcomp.load_network(network)
     start = describe(description, loaded)
@@ -78,7 +82,7 @@ def finetune(
     out.print(f"{folder}: net.toml, net.safetensors, plan.json", highlight=False)
 
 
-def _asked(schedule: Schedule, network_sha256: str, training: Images) -> dict[str, Any]:
+def _asked(schedule: "Schedule", network_sha256: str, training: "Images") -> dict[str, Any]:
     """What must be the same for a run to be resumed."""
     fields = dataclasses.asdict(dataclasses.replace(schedule, card=None))  # type: ignore[arg-type]
     del fields["rounds"]  # more rounds go on from where fewer ended
@@ -107,19 +111,26 @@ class _Kept:
                     "or remove the folder"
                 )
 
-    def rounds(self) -> list[Round]:
+    def rounds(self) -> "list[Round]":
         """Those that were finished."""
         return [self._load(number, entry) for number, entry in enumerate(self.entries)]
 
-    def _load(self, number: int, entry: dict[str, Any]) -> Round:
+    def _load(self, number: int, entry: dict[str, Any]) -> "Round":
+        import physcomp
+        from physcomp.networks.description import Described, read_description
+        from physcomp.training.alternation import Round
+        from physcomp.training.finetuning import Epoch, Finetuned
+
         path = self.folder / f"round-{number}.toml"
         described = Described(read_description(path), physcomp.load_network(path))
         plan = physcomp.Plan.load(path.with_suffix(".plan.json"))
         history = tuple(Epoch(**epoch) for epoch in entry["history"])
         return Round(described, Finetuned(described.network, plan, history), plan.cells, entry["heldout_loss"])
 
-    def add(self, number: int, made: Round) -> None:
+    def add(self, number: int, made: "Round") -> None:
         """Keep one more round; its line comes last, so that a kill leaves no half of one."""
+        from devices.files import replacing
+
         path = self.folder / f"round-{number}.toml"
         made.described.save(path)
         made.finetuned.plan.save(path.with_suffix(".plan.json"))
@@ -130,9 +141,13 @@ class _Kept:
 
 
 def _report(
-    start: Described, done: list[Round], best: Round, test: Images, schedule: Schedule, progress: Progress
+    start: "Described", done: "list[Round]", best: "Round", test: "Images", schedule: "Schedule", progress: Progress
 ) -> None:
     """A line a round, then what the test images say of the best."""
+    import physcomp
+    from physcomp.networks.layers import weights_of
+    from simulations.runs.readback import read_back, spread
+
     weights = weights_of(start.network)
     table = Table("round", "weights", "cells/weight", "held-out loss", "held-out accuracy %")
     for place, made in enumerate(done, start=1):

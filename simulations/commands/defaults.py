@@ -1,0 +1,20 @@
+"""What options are when they are not given, had without importing the heavy modules that own them.
+
+A test holds that these are what `Search`, `Schedule`, `Experiment` and `qubo.SOLVERS` say.
+"""
+
+# Of the choice and of training.
+SOLVER = "annealer"
+EPOCHS = 30
+ROUNDS = 1
+ALL_SOLVERS = (
+    "annealer", "exact", "genetic", "lagrangian", "ocean-sa", "ocean-tabu", "ocean-greedy", "ocean-path-integral",
+    "ocean-decompose", "random", "reinforce", "qpu", "leap-cqm", "leap-nl",
+)  # fmt: skip
+
+# Of the annealing experiment.
+COMPARED_SOLVERS = ("annealer", "lagrangian", "exact", "ocean-sa", "genetic", "reinforce", "random")
+BUDGET = 0.5
+SHRINKAGE = 0.7
+CARD = "pcm-zarcone:one-device"
+TEST_IMAGES = 2000
