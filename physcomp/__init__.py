@@ -3,7 +3,7 @@
 From a network to its chip:
 
     network = physcomp.load_network("data/fashion-cnn.toml")        # or physcomp.wrap(your_torch_module)
-    images = physcomp.load_images(Path("data/fashion-mnist"), "calibration")
+    images = physcomp.load_images("data/fashion-mnist", "calibration")
     model = physcomp.build_model(network, images, card="pcm-zarcone")
     choices = physcomp.choose(model, heldout, [1.0])
     plan = choices.best(1.0)

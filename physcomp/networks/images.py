@@ -73,7 +73,7 @@ def write_idx(path: Path, array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
     path.write_bytes(gzip.compress(header + array.tobytes(), mtime=0))
 
 
-def load_images(folder: Path, part: str) -> Images:
+def load_images(folder: Path | str, part: str) -> Images:
     """Load `part`-images and `part`-labels from a folder.
 
     Args:
@@ -86,6 +86,7 @@ def load_images(folder: Path, part: str) -> Images:
     Raises:
         ValueError: the folder does not hold the files, or they are not IDX.
     """
+    folder = Path(folder)
     pixels = read_idx(_find(folder, f"{part}-images-idx3-ubyte"))
     labels = read_idx(_find(folder, f"{part}-labels-idx1-ubyte"))
     scaled = torch.from_numpy(pixels.astype(np.float32) / np.float32(255))
