@@ -19,6 +19,7 @@ from physcomp import codes
 from physcomp.codes import Code, Encoded, Medium, fit_scales, parse
 from physcomp.codes.base import SCALE_BITS
 from physcomp.codes.menu import DEFAULT, STRATEGIES
+from physcomp.storage.measure import measure
 
 # Cards of every kind: the ideal one, noise alone, drift, finite levels; read at once or later.
 CARDS = [
@@ -332,9 +333,7 @@ def test_a_plan_refuses_every_other_network_and_card(
     uses = {
         "store": lambda network, card: physcomp.store(network, plan, card=card),
         "finetune": lambda network, card: physcomp.finetune(network, plan, images, heldout=images, epochs=1, card=card),
-        "measure": lambda network, card: physcomp.joint.measure(
-            network, plan, images, card=devices.load_card(card), seed=0
-        ),
+        "measure": lambda network, card: measure(network, plan, images, card=devices.load_card(card), seed=0),
     }
     for use in uses.values():
         use(network, cards[0][0])

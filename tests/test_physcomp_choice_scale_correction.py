@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from physcomp.choice.loss_model import build_model
+from physcomp.choice.planning import uniform_plan
 from physcomp.choice.scale_correction import GAINS, Matching
 from physcomp.storage import chip, layer_plan, plan
 from physcomp.storage.plan import menu_of
@@ -44,7 +45,7 @@ def misses(model, made, images):
 
 @pytest.mark.parametrize("code", ["digital(1)", "digital(2)", "sparse(75,digital(1))"])
 def test_a_matched_plan_answers_nearer_to_the_network_at_no_cell_more(model, tiny_images, code):
-    plain = plan.uniform_plan(model, code, shrinkage=0.0)
+    plain = uniform_plan(model, code, shrinkage=0.0)
     matched = Matching.of(model).matched(plain)
     assert misses(model, matched, tiny_images)[-1] < 0.8 * misses(model, plain, tiny_images)[-1]
     assert matched.ledger == plain.ledger
@@ -52,7 +53,7 @@ def test_a_matched_plan_answers_nearer_to_the_network_at_no_cell_more(model, tin
 
 
 def test_matching_keeps_every_digit_and_changes_scales_within_bounds(model, tiny):
-    plain = plan.uniform_plan(model, "digital(2)", shrinkage=0.0)
+    plain = uniform_plan(model, "digital(2)", shrinkage=0.0)
     matched = Matching.of(model).matched(plain)
     read = [chip.store(tiny, each).read_back() for each in (plain, matched)]
     for layer, before, after in zip(model.layers, plain.layers, matched.layers, strict=True):
@@ -64,7 +65,7 @@ def test_matching_keeps_every_digit_and_changes_scales_within_bounds(model, tiny
 
 
 def test_a_gain_and_a_shift_that_were_put_in_are_taken_out_again(model, tiny_images):
-    plain = plan.uniform_plan(model, "digital(8)", shrinkage=0.0)
+    plain = uniform_plan(model, "digital(8)", shrinkage=0.0)
     first = plain.layers[0]
     rows = layer_plan.rows_to_write(first, menu_of(plain), model.layers[0].rows)
     weak = dataclasses.replace(
@@ -87,5 +88,5 @@ def test_layers_before_a_rectifier_are_found(model):
 
 def test_other_groups_than_filters_are_left_as_they_are(tiny, tiny_images):
     model = build_model(tiny, tiny_images, card="ideal", menu=MENU, granularity="layer")
-    plain = plan.uniform_plan(model, "digital(2)", shrinkage=0.0)
+    plain = uniform_plan(model, "digital(2)", shrinkage=0.0)
     assert Matching.of(model).matched(plain) is plain

@@ -8,6 +8,7 @@ import pytest
 import devices
 import physcomp
 from physcomp.codes import Medium, fit_scales, parse
+from physcomp.storage.measure import HELDOUT_SEED
 
 TIMES = (0.0, 86400.0, 2.6e6)
 MENU = ("pruned", "digital(2)", "analog(1)", "analog(2,plain)", "analog(1.5,sensitive)", "analog(1,split)")
@@ -117,9 +118,9 @@ def test_held_out_loss_over_a_span_counts_every_time(models, tiny_images):
     search = physcomp.Search(shrinkages=(0.0,), parts=("analog",), chips=1)
     plan = physcomp.choose(models["worst"], tiny_images, [6.0], search=search).best(6.0)
     assert plan.proof.heldout_loss is not None
-    chip = physcomp.store(models["worst"].network, plan, seed=physcomp.joint.HELDOUT_SEED)
+    chip = physcomp.store(models["worst"].network, plan, seed=HELDOUT_SEED)
     losses = [
-        physcomp.network.evaluate_state(models["worst"].network, chip.read_back(time_s=time_s), tiny_images).loss
+        physcomp.evaluate_state(models["worst"].network, chip.read_back(time_s=time_s), tiny_images).loss
         for time_s in TIMES
     ]
     assert plan.proof.heldout_loss == pytest.approx(max(losses), abs=1e-9)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from physcomp.choice.loss_model import build_model
+from physcomp.choice.planning import uniform_plan
 from physcomp.codes import parse
 from physcomp.codes.base import to_bfloat16
 from physcomp.compensation.cholesky import factor_of, square_of
@@ -208,7 +209,7 @@ def test_a_network_stored_sparsely_reads_back_as_planned(tiny, tiny_images):
     menu = ("pruned", "sparse(50,digital(2))", "sparse(75,analog(1))", "analog(1)")
     model = build_model(tiny, tiny_images, card="ideal", menu=menu)
     for number, name in enumerate(menu[1:3], start=1):
-        made = plan.Plan.from_json(plan.uniform_plan(model, name, shrinkage=0.0).to_json())
+        made = plan.Plan.from_json(uniform_plan(model, name, shrinkage=0.0).to_json())
         state = chip.store(tiny, made).read_back()
         for index, layer in enumerate(model.layers):
             expected = model.target(index, model.menu[number])

@@ -57,7 +57,7 @@ def test_dynamic_programming_finds_the_least_priced_energy(seed, multiplier, gra
 @pytest.mark.parametrize("dense", [True, False])
 def test_every_bandwidth_is_recognised_and_minimised_from_gram_matrices_and_factors(reach, dense, monkeypatch):
     if not dense:
-        monkeypatch.setattr("qubo.selection.GRAM_ENTRIES", 0)
+        monkeypatch.setattr("qubo.search.arrays.GRAM_ENTRIES", 0)
     selection = banded(reach, 6, 3, reach)
     layout = lay_out(selection)
     assert (layout.arrays.width[0] == 0) == dense

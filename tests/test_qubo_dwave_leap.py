@@ -133,7 +133,7 @@ def test_the_nonlinear_model_has_the_energies_and_costs_of_the_selection(
     monkeypatch: pytest.MonkeyPatch, factors: bool
 ) -> None:
     if factors:
-        monkeypatch.setattr("qubo.selection.GRAM_ENTRIES", 0)
+        monkeypatch.setattr("qubo.search.arrays.GRAM_ENTRIES", 0)
         selection = qubo.generate("D", groups=20, codes=4, seed=1)
     else:
         selection = random_selection(5, groups=6, codes=4, missing=True, block=4)

@@ -232,7 +232,7 @@ def test_a_piece_that_does_not_fit_is_halved_until_it_does() -> None:
 def test_pieces_have_the_energies_of_the_selection(monkeypatch: pytest.MonkeyPatch, most: int, factors: bool) -> None:
     """With nothing clipped, a piece's QUBO follows energy + λ·cost as its own groups change and the others stay."""
     if factors:
-        monkeypatch.setattr("qubo.selection.GRAM_ENTRIES", 0)
+        monkeypatch.setattr("qubo.search.arrays.GRAM_ENTRIES", 0)
         rng = np.random.default_rng(3)
         block = Block.from_factors(np.arange(5), rng.normal(size=(5, 3, 2)))
         selection = Selection(loss=rng.random((5, 3)) + 3, cost=rng.random((5, 3)), budget=9.0, blocks=(block,))

@@ -113,7 +113,7 @@ def test_the_answer_does_not_depend_on_the_number_of_threads():
 def test_factor_blocks_and_gram_blocks_are_solved_alike(monkeypatch):
     problem = qubo.generate("D", groups=48, seed=3)
     dense = qubo.solve(problem, sweeps=200)
-    monkeypatch.setattr("qubo.selection.GRAM_ENTRIES", 0)
+    monkeypatch.setattr("qubo.search.arrays.GRAM_ENTRIES", 0)
     factored = qubo.solve(problem, sweeps=200)
     assert factored.feasible
     assert factored.lower_bound <= min(dense.energy, factored.energy)

@@ -44,7 +44,7 @@ def test_thousands_of_groups_come_within_a_thousandth_of_the_bound(family):
 
 
 def test_no_matrix_over_all_variables_is_laid_out(monkeypatch):
-    monkeypatch.setattr("qubo.selection.GRAM_ENTRIES", 0)
+    monkeypatch.setattr("qubo.search.arrays.GRAM_ENTRIES", 0)
     problem = qubo.generate("D", groups=160, codes=12)
     arrays = lay_out(problem).arrays
     # Factors of width 18 where a block's Gram matrix would be 192 wide.
@@ -91,7 +91,7 @@ def test_a_polished_choice_is_feasible_and_no_single_move_improves_it(seed, fact
     selection = random_selection(seed, groups=6, gram=not factors, block=4)
     with pytest.MonkeyPatch.context() as patch:
         if factors:
-            patch.setattr("qubo.selection.GRAM_ENTRIES", 0)
+            patch.setattr("qubo.search.arrays.GRAM_ENTRIES", 0)
         layout = lay_out(selection)
     a = layout.arrays
     x, F, S = layout.cheapest(), np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))

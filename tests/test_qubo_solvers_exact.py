@@ -119,7 +119,7 @@ def test_corner_cases_are_solved_to_the_optimum(name):
 def test_factor_blocks_and_gram_blocks_have_the_same_optimum(monkeypatch):
     problem = qubo.generate("D", groups=6, codes=4, seed=3)
     dense = qubo.solve(problem, "exact")
-    monkeypatch.setattr("qubo.selection.GRAM_ENTRIES", 0)
+    monkeypatch.setattr("qubo.search.arrays.GRAM_ENTRIES", 0)
     wide = Selection(
         loss=problem.loss,
         cost=problem.cost,

@@ -72,7 +72,7 @@ def test_an_action_that_leaves_too_little_becomes_the_dearest_that_does_not():
 def test_the_couplings_felt_are_those_of_the_codes_given_so_far(monkeypatch):
     problem = qubo.generate("D", groups=16, codes=3)
     gram = Walk(lay_out(problem))
-    monkeypatch.setattr("qubo.selection.GRAM_ENTRIES", 0)
+    monkeypatch.setattr("qubo.search.arrays.GRAM_ENTRIES", 0)
     factors = Walk(lay_out(problem))
     assert factors.layout.arrays.width.max() > 0
     actions = np.random.default_rng(1).integers(0, 3, 16)
