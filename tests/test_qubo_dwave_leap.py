@@ -154,6 +154,7 @@ def test_the_nonlinear_model_has_the_energies_and_costs_of_the_selection(
 
 
 def test_a_nonlinear_model_too_large_for_tables_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DWAVE_API_TOKEN", "never sent")
     monkeypatch.setattr("qubo.dwave.leap.TABLE_ENTRIES", 100)
     with pytest.raises(ValueError, match="at most 100 inner products, got 144: use leap-cqm"):
         qubo.solve(small(), "leap-nl")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import qubo
-from qubo.search.arrays import lay_out
 from qubo.search.watch import Watch
 from qubo.solvers import decompose, penalty_loop
+from qubo.solvers.solver import Prepared
 
 
 def task(problem: qubo.Selection) -> penalty_loop.Task:
@@ -19,8 +19,7 @@ def task(problem: qubo.Selection) -> penalty_loop.Task:
         kept.append(asked)
         raise penalty_loop.GaveUpError("seen")
 
-    layout, certificate = lay_out(problem), qubo.lower_bound(problem)
-    penalty_loop.search(problem, layout, certificate, draw, seed=0, watch=Watch(), rounds=1, work=1)
+    penalty_loop.search(Prepared.of(problem), Watch(), draw, rounds=1, work=1)
     return kept[0]
 
 

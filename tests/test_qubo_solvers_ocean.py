@@ -8,9 +8,9 @@ import pytest
 
 import qubo
 from qubo import Selection
-from qubo.search.arrays import lay_out
 from qubo.search.watch import Watch
 from qubo.solvers import SOLVERS, ocean, penalty_loop
+from qubo.solvers.solver import Prepared
 
 CHEAP = {
     "ocean-sa": {"sweeps": 50, "reads": 4},
@@ -57,6 +57,14 @@ def test_the_same_seed_gives_the_same_answer_and_another_seed_another_search(sol
     assert np.array_equal(one.choice, again.choice)
     assert one.feasible_before_repair == again.feasible_before_repair
     assert not np.array_equal(one.choice, other.choice)
+
+
+@pytest.mark.parametrize("solver", CHEAP)
+def test_seed_zero_is_a_seed_like_any_other(solver: str) -> None:
+    problem = qubo.generate("R", groups=40, seed=4)
+    certificate = qubo.lower_bound(problem, effort=0)
+    one, again = (qubo.solve(problem, solver, certificate=certificate, **CHEAP[solver]) for _ in range(2))
+    assert np.array_equal(one.choice, again.choice)
 
 
 @pytest.mark.parametrize("solver", CHEAP)
@@ -111,12 +119,11 @@ def test_every_solver_of_d_waves_is_in_the_table_with_its_kind() -> None:
 
 def test_a_sampler_that_gives_up_leaves_the_lagrangian_choice_and_the_reason() -> None:
     problem = qubo.generate("Q", groups=20)
-    layout, certificate = lay_out(problem), qubo.lower_bound(problem)
 
     def draw(task: penalty_loop.Task) -> penalty_loop.Draw:
         raise penalty_loop.GaveUpError("out of helium")
 
-    outcome = penalty_loop.search(problem, layout, certificate, draw, seed=0, watch=Watch(), rounds=3, work=1)
+    outcome = penalty_loop.search(Prepared.of(problem), Watch(), draw, rounds=3, work=1)
     assert problem.feasible(outcome.choice)
     assert outcome.details == {"stopped": "out of helium"}
     assert outcome.feasible_before_repair is None
@@ -125,7 +132,6 @@ def test_a_sampler_that_gives_up_leaves_the_lagrangian_choice_and_the_reason() -
 def test_lambda_rises_while_samples_overspend_and_falls_while_they_save() -> None:
     """The sampler answers with the dearest, then with the cheapest code of every group, whatever it is asked."""
     problem = qubo.generate("S", groups=10)
-    layout, certificate = lay_out(problem), qubo.lower_bound(problem)
     asked: list[float] = []
 
     def draw(task: penalty_loop.Task) -> penalty_loop.Draw:
@@ -134,7 +140,7 @@ def test_lambda_rises_while_samples_overspend_and_falls_while_they_save() -> Non
         samples[0, np.arange(10) * 6 + (5 if task.number < 2 else 0)] = 1
         return penalty_loop.Draw(samples, list(range(60)), 0, 1)
 
-    outcome = penalty_loop.search(problem, layout, certificate, draw, seed=0, watch=Watch(), rounds=4, work=1)
+    outcome = penalty_loop.search(Prepared.of(problem), Watch(), draw, rounds=4, work=1)
     assert asked[0] < asked[1] < asked[2]
     assert asked[3] == pytest.approx((asked[1] + asked[2]) / 2)
     assert outcome.feasible_before_repair == 0.5
@@ -142,7 +148,6 @@ def test_lambda_rises_while_samples_overspend_and_falls_while_they_save() -> Non
 
 def test_one_hot_weights_grow_only_where_samples_are_torn() -> None:
     problem = qubo.generate("S", groups=4)
-    layout, certificate = lay_out(problem), qubo.lower_bound(problem)
     weights: list[np.ndarray] = []
 
     def draw(task: penalty_loop.Task) -> penalty_loop.Draw:
@@ -151,5 +156,5 @@ def test_one_hot_weights_grow_only_where_samples_are_torn() -> None:
         samples[:, [0, 6, 12, 13]] = 1  # group 2 has two codes, group 3 none
         return penalty_loop.Draw(samples, list(range(24)), 0, 1)
 
-    penalty_loop.search(problem, layout, certificate, draw, seed=0, watch=Watch(), rounds=2, work=1)
+    penalty_loop.search(Prepared.of(problem), Watch(), draw, rounds=2, work=1)
     assert weights[1] / weights[0] == pytest.approx([1, 1, penalty_loop.GROWTH, penalty_loop.GROWTH])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -14,6 +15,8 @@ import pytest
 import physcomp
 import qubo
 from qubo import files
+from qubo.search.watch import Outcome, Watch
+from qubo.solvers.solver import Prepared, Solver
 from simulations import cli
 from simulations.annealing import study
 from simulations.annealing.ledger import RunLedger
@@ -294,3 +297,26 @@ def test_the_reward_is_the_least_that_removes_the_share(tiny: physcomp.Network) 
 
     less = qubo.Magnitude(problem.means, problem.weights, problem.beta, problem.gamma / 1.02)
     assert removed(problem) >= 0.6 > removed(less)
+
+
+def test_a_solver_from_outside_is_timed_tabled_and_drawn(
+    command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def search(problem: Prepared, watch: Watch, *, tries: int = 1) -> Outcome:
+        x = np.random.default_rng(problem.seed).integers(0, problem.layout.arrays.codes)
+        choice = problem.layout.decode(x)
+        cheap = problem.layout.decode(problem.layout.cheapest())
+        return Outcome(choice if problem.selection.feasible(choice) else cheap, tries)
+
+    mine = Solver("mine", "quantum-inspired", search, colour="#12ab9e", anneals=True, compared_with={"tries": 7})
+    monkeypatch.setitem(qubo.SOLVERS, "mine", mine)
+    words = ("anneal", "Q", "--groups", "8", "--solver", "mine,genetic", *QUICK, "--out", tmp_path / "out")
+    code, printed, error = command(*words)
+    assert (code, error) == (0, "")
+    assert re.search(r"mine +quantum-inspired", printed)
+    assert "faster than genetic? It" in printed  # it anneals, and is held against what does not
+    mine_runs = [run for run in RunLedger(tmp_path / "out" / "runs.csv").rows if run.solver == "mine"]
+    assert [(run.evaluations, run.seed) for run in mine_runs] == [(7, 0), (7, 1)]
+    drawing = (tmp_path / "out" / "annealing.svg").read_text()
+    assert "#12ab9e" in drawing
+    assert "mine (quantum-inspired)" in (tmp_path / "out" / "results.md").read_text()

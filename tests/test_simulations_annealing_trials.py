@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import qubo
-from qubo.magnitude.samplers import SAMPLERS, ground_state
+from qubo.solvers.ground_state import ground_state
+from qubo.solvers.registry import SAMPLERS
 from simulations.annealing.time_to_target import scores, target_of, time_to_target
 from simulations.annealing.trials import Problem, Trial, check_solvers, measure, warm_up
 
@@ -150,6 +151,12 @@ def test_a_hamiltonian_is_bounded_by_its_exact_optimum(layer: qubo.Magnitude) ->
     assert problem.lower_bound == layer.optimum().energy
     assert found.gap >= -1e-12
     assert state.shape == (13,)
+
+
+@pytest.mark.parametrize("sampler", ["ocean-sa", "ocean-path-integral", "genetic", "random"])
+def test_seed_zero_gives_the_same_states_again(layer: qubo.Magnitude, sampler: str) -> None:
+    one, again = (ground_state(layer, sampler, time_limit_s=1e-9) for _ in range(2))
+    assert (one.state == again.state).all()
 
 
 def test_seeds_make_runs_differ_and_repeat(layer: qubo.Magnitude) -> None:

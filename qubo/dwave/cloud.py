@@ -1,4 +1,4 @@
-"""What all solvers of D-Wave's service share: the token, the clock around every network call, errors in one line.
+"""What all solvers of D-Wave's service share: the clock around every network call, errors in one line.
 
 Endpoint, token and choice of solver come from Ocean's own configuration alone (`dwave config create`, or environment
 variables such as DWAVE_API_TOKEN), so that a test's server and the real service are reached by the same code.
@@ -13,33 +13,12 @@ from typing import Any, TypeVar
 
 from qubo.search.watch import Watch
 from qubo.solvers.penalty_loop import GaveUpError
+from qubo.solvers.token import one_line
 
 T = TypeVar("T")
 
 REQUEST_S = 60.0
 """A single request without a time limit of ours: Ocean's own default."""
-
-
-def require_token(solver: str, client: str) -> None:
-    """Refuses in one line where no token is configured; nothing is sent.
-
-    Args:
-        solver: our name of the solver.
-        client: Ocean's kind of client, "qpu" or "hybrid".
-
-    Raises:
-        ValueError: no token, or a configuration that cannot be read.
-    """
-    from dwave.cloud.config import load_config
-    from dwave.cloud.config.exceptions import ConfigFileError
-
-    cure = "run `dwave config create` or set DWAVE_API_TOKEN"
-    try:
-        token = load_config(client=client).get("token")
-    except (ConfigFileError, ValueError) as error:
-        raise ValueError(f"solver '{solver}' cannot read D-Wave's configuration ({_line(error)}): {cure}") from None
-    if not token:
-        raise ValueError(f"solver '{solver}' needs a D-Wave token, none is configured: {cure}")
 
 
 def request_defaults(watch: Watch) -> dict[str, float | int]:
@@ -80,9 +59,9 @@ def within(call: Callable[[], T], watch: Watch, what: str) -> T:
             f"{what}: D-Wave refused the token: check DWAVE_API_TOKEN or run `dwave config create`"
         ) from None
     except SolverNotFoundError as error:
-        raise ValueError(f"{what}: {_line(error)}: ask `dwave solvers --list` for those of your account") from None
+        raise ValueError(f"{what}: {one_line(error)}: ask `dwave solvers --list` for those of your account") from None
     except (RequestError, RequestException, PollingTimeout, CanceledFutureError, ProblemUploadError) as error:
-        raise GaveUpError(f"{what}: {_line(error)}") from None
+        raise GaveUpError(f"{what}: {one_line(error)}") from None
 
 
 def _in_thread(call: Callable[[], T]) -> concurrent.futures.Future[T]:
@@ -103,9 +82,3 @@ def close(sampler: Any) -> None:
     """Closes a sampler of Ocean's without waiting for requests that may never be answered."""
     if sampler is not None and hasattr(sampler, "close"):
         _in_thread(sampler.close)
-
-
-def _line(error: BaseException) -> str:
-    """The error in one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."

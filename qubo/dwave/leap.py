@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qubo.bounds.certificate import Certificate
 from qubo.dwave import cloud
 from qubo.formats import binary
 from qubo.search.arrays import Arrays, Layout
 from qubo.search.kernels import fill, refresh, repair
 from qubo.search.watch import Outcome, Watch
-from qubo.selection import Selection
 from qubo.solvers.lagrangian import price
 from qubo.solvers.penalty_loop import GaveUpError
+from qubo.solvers.solver import Prepared, Solver
 
 TABLE_ENTRIES = 2**24
 """Inner products handed to `leap-nl` as tables in all (128 MB): beyond, the model outgrows the service (our choice)."""
@@ -31,24 +30,16 @@ Found = tuple[NDArray[np.int64], float, dict[str, float | str]]
 """Choices (N, G) of menu indices, the share of them that was feasible as it came, and details."""
 
 
-def constrained(
-    selection: Selection,
-    layout: Layout,
-    certificate: Certificate,
-    *,
-    seed: int,
-    watch: Watch,
-    run_time_s: float | None = None,
-) -> Outcome:
+def constrained(problem: Prepared, watch: Watch, *, run_time_s: float | None = None) -> Outcome:
     """`LeapHybridCQMSampler`; the service takes no seed.
 
     Args:
         run_time_s: run time to ask (and pay) for; the least the service accepts without it.
 
     Raises:
-        ValueError: no token, a token that is refused, or a run time that the service or the time limit does not allow.
+        ValueError: a token that is refused, or a run time that the service or the time limit does not allow.
     """
-    cloud.require_token("leap-cqm", "hybrid")
+    selection = problem.selection
 
     def ask(opened: list[Any]) -> Found:
         from dwave.system import LeapHybridCQMSampler
@@ -74,18 +65,10 @@ def constrained(
             {"run_time_s": run_s, **_timing(answer.info.get("timing", answer.info))},
         )
 
-    return _solve(layout, certificate, watch, ask)
+    return _solve(problem, watch, ask)
 
 
-def nonlinear(
-    selection: Selection,
-    layout: Layout,
-    certificate: Certificate,
-    *,
-    seed: int,
-    watch: Watch,
-    run_time_s: float | None = None,
-) -> Outcome:
+def nonlinear(problem: Prepared, watch: Watch, *, run_time_s: float | None = None) -> Outcome:
     """`LeapHybridNLSampler` (Ocean's Stride hybrid solver); the service takes no seed.
 
     Args:
@@ -94,8 +77,8 @@ def nonlinear(
     Raises:
         ValueError: as `constrained`, or blocks too large for tables.
     """
+    selection, layout = problem.selection, problem.layout
     model, chosen = index_model(layout)
-    cloud.require_token("leap-nl", "hybrid")
 
     def ask(opened: list[Any]) -> Found:
         from dwave.system import LeapHybridNLSampler
@@ -111,7 +94,7 @@ def nonlinear(
         clean = float(np.mean([selection.feasible(choice) for choice in choices]))
         return choices, clean, {"run_time_s": run_s, **_timing(result.info.get("timing", {}))}
 
-    return _solve(layout, certificate, watch, ask)
+    return _solve(problem, watch, ask)
 
 
 def index_model(layout: Layout) -> tuple[Any, Any]:
@@ -180,11 +163,12 @@ def _timing(timing: Any) -> dict[str, float | str]:
     return {f"leap_{name}_s": 1e-6 * float(timing[name]) for name in names if name in timing}
 
 
-def _solve(layout: Layout, certificate: Certificate, watch: Watch, ask: Callable[[list[Any]], Found]) -> Outcome:
+def _solve(problem: Prepared, watch: Watch, ask: Callable[[list[Any]], Found]) -> Outcome:
     """The better of the Lagrangian choice and what Leap answers, repaired to the budget and filled."""
+    layout = problem.layout
     a = layout.arrays
     priced = Watch(watch.limit)
-    start = price(layout, certificate, priced)
+    start = price(problem, priced)
     watch.interrupted = priced.interrupted
     watch.expect(1)
     best, best_x = start.energy, start.x
@@ -215,3 +199,7 @@ def _solve(layout: Layout, certificate: Certificate, watch: Watch, ask: Callable
         "found_by": "Leap" if best_x is not start.x else "the Lagrangian start; Leap found nothing better",
     }
     return Outcome(layout.decode(best_x), watch.evaluations, clean, details=details)
+
+
+CONSTRAINED = Solver("leap-cqm", "hybrid", constrained, priced=True, anneals=True, client="hybrid", colour="#CC79A7")
+NONLINEAR = Solver("leap-nl", "hybrid", nonlinear, priced=True, anneals=True, client="hybrid", colour="#CC79A7")

@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qubo.bounds.certificate import Certificate
 from qubo.dwave import cloud
 from qubo.dwave.embedding import Embedding, Placement, Shape, place
 from qubo.dwave.pieces import Model, Modeller, Piece, cut, shapes
-from qubo.search.arrays import Arrays, Layout
+from qubo.search.arrays import Arrays
 from qubo.search.watch import Outcome, Watch
-from qubo.selection import Selection
 from qubo.solvers import penalty_loop
 from qubo.solvers.penalty_loop import Draw, GaveUpError, Task
+from qubo.solvers.solver import Prepared, Solver
 
 EMBEDDING_SHARE = 0.3
 """Share of the time left that may go into finding more copies of an embedding (our choice)."""
@@ -33,12 +32,9 @@ EMBEDDING_S = 60.0
 
 
 def search(
-    selection: Selection,
-    layout: Layout,
-    certificate: Certificate,
-    *,
-    seed: int,
+    problem: Prepared,
     watch: Watch,
+    *,
     reads: int = 200,
     rounds: int = 3,
     annealing_time_us: float | None = None,
@@ -53,15 +49,12 @@ def search(
         chain_prefactor: factor of Ocean's uniform torque compensation for chain strength (1.414 is Ocean's).
 
     Raises:
-        ValueError: no token, a token that is refused, or no QPU for it.
+        ValueError: a token that is refused, or no QPU for it.
     """
-    cloud.require_token("qpu", "qpu")
-    anneal = _Annealer(watch, seed, reads, annealing_time_us, chain_prefactor)
-    work = reads * int(layout.arrays.codes.sum())
+    anneal = _Annealer(watch, problem.seed, reads, annealing_time_us, chain_prefactor)
+    work = reads * int(problem.layout.arrays.codes.sum())
     try:
-        outcome = penalty_loop.search(
-            selection, layout, certificate, anneal.draw, seed=seed, watch=watch, rounds=rounds, work=work
-        )
+        outcome = penalty_loop.search(problem, watch, anneal.draw, rounds=rounds, work=work)
     finally:
         cloud.close(anneal.sampler)
     stopped = {"stopped": anneal.silent} if anneal.silent else {}
@@ -337,3 +330,16 @@ def _cancel(future: Any) -> None:
     inner = getattr(future, "_future", None)
     if inner is not None and hasattr(inner, "cancel"):
         inner.cancel()
+
+
+SOLVER = Solver(
+    "qpu",
+    "quantum",
+    search,
+    priced=True,
+    anneals=True,
+    client="qpu",
+    colour="#CC79A7",
+    dashes=(0, (1, 1)),
+    reference="Johnson et al. 2011, doi 10.1038/nature10012",
+)

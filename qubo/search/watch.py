@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from qubo.solution import Kind
 
-Progress = Callable[[float, float], None]
+Report = Callable[[float, float], None]
+"""Called with the share done and the best energy so far."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Outcome:
 class Watch:
     """Counts work and says when to stop: after `time_limit_s`, or once interrupted from the keyboard."""
 
-    def __init__(self, time_limit_s: float | None = None, progress: Progress | None = None) -> None:
+    def __init__(self, time_limit_s: float | None = None, progress: Report | None = None) -> None:
         self.started = time.perf_counter()
         self.limit = time_limit_s
         self.progress = progress

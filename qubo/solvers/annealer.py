@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from qubo.bounds.certificate import Certificate
 from qubo.search.arrays import Layout, lay_out
 from qubo.search.kernels import TABLE, Indices, Vector, anneal, polish, refresh, repair, shares
 from qubo.search.watch import Outcome, Watch
 from qubo.selection import Selection
 from qubo.solvers.lagrangian import goal, price
+from qubo.solvers.solver import Prepared, Solver
 
 HOTTEST, COLDEST = 10.0, 0.02
 """Temperatures, in median gaps between a group's best and second code under λ (our choice, measured on S, Q, R, D)."""
@@ -163,12 +163,9 @@ def _recombine(problem: _Problem, seed: int) -> Indices:
 
 
 def search(
-    selection: Selection,
-    layout: Layout,
-    certificate: Certificate,
-    *,
-    seed: int,
+    problem: Prepared,
     watch: Watch,
+    *,
     sweeps: int | None = None,
     restarts: int | None = None,
     rounds: int = 2,
@@ -184,32 +181,32 @@ def search(
         threads: threads for the restarts, all cores by default; the answer does not depend on it.
         within: stop once the energy is proven to be within this share of the lower bound.
     """
+    layout, seed = problem.layout, problem.seed
     a = layout.arrays
-    target = goal(layout, certificate, within)
+    target = goal(problem, within)
     sweeps = sweeps or int(np.clip(WORK / (2 * a.codes.size), 50, 400))
     restarts = restarts or int(np.clip(WORK / (sweeps * a.codes.size), 2, 8))
     watch.expect(sweeps * restarts * rounds * a.codes.size)
-    start = price(layout, certificate, watch, int(np.clip(PRICED / a.loss.size, 6, 30)), within)
-    problem = _Problem.of(layout, start.lam)
+    start = price(problem, watch, int(np.clip(PRICED / a.loss.size, 6, 30)), within)
+    shared = _Problem.of(layout, start.lam)
     best_x, best, number = start.x, start.energy, 0
     if best > target and not watch.stopped():
         F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
         best = polish(a, best_x, F, S, layout.limit, start.lam, True)[0]
-    problem.columns.append(best_x)
-    problem.best = best
+    shared.columns.append(best_x)
+    shared.best = best
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         try:
             while best > target and not watch.stopped() and (number < rounds or watch.limit is not None):
-                runs = _runs(problem, best_x, restarts, seed, number, sweeps >= SCRATCH)
+                runs = _runs(shared, best_x, restarts, seed, number, sweeps >= SCRATCH)
                 work = [
-                    pool.submit(_anneal_one, problem, run, sweeps, HOTTEST if run.hot else REHEAT, watch)
-                    for run in runs
+                    pool.submit(_anneal_one, shared, run, sweeps, HOTTEST if run.hot else REHEAT, watch) for run in runs
                 ]
-                watch.wait(work, lambda: problem.best * layout.scale)
-                x, energy = _gather(problem, runs, seed)
+                watch.wait(work, lambda: shared.best * layout.scale)
+                x, energy = _gather(shared, runs, seed)
                 if energy < best:
                     best_x, best = x, energy
-                problem.best = min(problem.best, best)
+                shared.best = min(shared.best, best)
                 number += 1
         except KeyboardInterrupt:
             watch.interrupted = True  # the threads see it and stop
@@ -243,3 +240,15 @@ def _gather(problem: _Problem, runs: list[_Run], seed: int) -> tuple[Indices, fl
     # Older columns rarely enter a mixture: the newest are the best.
     del problem.columns[:-KEPT_COLUMNS]
     return best_x, best
+
+
+SOLVER = Solver(
+    "annealer",
+    "classical",
+    search,
+    priced=True,
+    anneals=True,
+    compared_with={"threads": 1},
+    colour="#0072B2",
+    reference="Kirkpatrick, Gelatt and Vecchi 1983, doi 10.1126/science.220.4598.671",
+)

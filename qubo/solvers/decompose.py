@@ -12,24 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from qubo.bounds.certificate import Certificate
-from qubo.search.arrays import Layout
 from qubo.search.watch import Outcome, Watch
-from qubo.selection import Selection
 from qubo.solvers import penalty_loop
 from qubo.solvers.penalty_loop import Draw, Task
+from qubo.solvers.solver import Prepared, Solver
 
 TABU_UPDATES = 500
 """Variables flipped per subproblem, in multiples of its size (our choice)."""
 
 
 def search(
-    selection: Selection,
-    layout: Layout,
-    certificate: Certificate,
-    *,
-    seed: int,
+    problem: Prepared,
     watch: Watch,
+    *,
     subproblem: int = 100,
     sweeps: int = 200,
     iterations: int = 10,
@@ -63,8 +58,8 @@ def search(
         kept = dimod.SampleSet.from_samples_bqm(dict(last), bqm)  # type: ignore[no-untyped-call]
         return Draw.of(kept, iterations * (sweeps * bqm.num_variables + TABU_UPDATES * subproblem))
 
-    work = iterations * (sweeps * int(selection.offered.sum()) + TABU_UPDATES * subproblem)
-    return penalty_loop.search(selection, layout, certificate, draw, seed=seed, watch=watch, rounds=rounds, work=work)
+    work = iterations * (sweeps * int(problem.selection.offered.sum()) + TABU_UPDATES * subproblem)
+    return penalty_loop.search(problem, watch, draw, rounds=rounds, work=work)
 
 
 def _workflow(
@@ -100,3 +95,14 @@ def _workflow(
     )
     iteration = hybrid.ParallelBranches(hybrid.Identity(), hybrid.Lambda(anneal), decomposed) | hybrid.ArgMin()
     return hybrid.Loop(iteration, max_iter=iterations, max_time=limit_s)
+
+
+SOLVER = Solver(
+    "ocean-decompose",
+    "classical",
+    search,
+    priced=True,
+    anneals=True,
+    colour="#8C6D1F",
+    reference="dwave-hybrid, github.com/dwavesystems/dwave-hybrid",
+)

@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array, csr_array
 
-from qubo.bounds.certificate import Certificate
-from qubo.search.arrays import Arrays, Layout
+from qubo.search.arrays import Arrays
 from qubo.search.kernels import polish, refresh, repair
 from qubo.search.watch import Outcome, Watch
-from qubo.selection import Selection
 from qubo.solvers.lagrangian import price
+from qubo.solvers.solver import Prepared, Solver
 
 Vector = NDArray[np.float64]
 
@@ -57,30 +56,24 @@ class _Programme(NamedTuple):
     unit: float
 
 
-def search(
-    selection: Selection,
-    layout: Layout,
-    certificate: Certificate,
-    *,
-    seed: int,
-    watch: Watch,
-) -> Outcome:
+def search(problem: Prepared, watch: Watch) -> Outcome:
     """To the optimum, or until the time limit or an interrupt; the bound is HiGHS' dual bound.
 
     Raises:
         ValueError: more products of coupled codes than `PRODUCTS`.
     """
+    layout = problem.layout
     a = layout.arrays
     pairs = _coupled(a)
     priced = Watch(watch.limit)
-    start = price(layout, certificate, priced)
+    start = price(problem, priced)
     watch.interrupted = priced.interrupted
     F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
     x = start.x.copy()
     least = polish(a, x, F, S, layout.limit, start.lam, True)[0]
     best = np.array(least)
     programme = _programme(a, pairs, layout.limit)
-    solver = _load(programme, seed)
+    solver = _load(programme, problem.seed)
     solver.setSolution(_as_solution(a, pairs, x))
     _run(solver, programme, watch, best, layout.scale)
     values = np.array(solver.getSolution().col_value)
@@ -250,3 +243,13 @@ def _run(solver: highspy.Highs, programme: _Programme, watch: Watch, best: Vecto
             watch.interrupted = True
     info = solver.getInfo()
     watch.add(max(1, int(info.simplex_iteration_count)))
+
+
+SOLVER = Solver(
+    "exact",
+    "classical",
+    search,
+    priced=True,
+    colour="#7F7F7F",
+    reference="Huangfu and Hall 2018, doi 10.1007/s12532-017-0130-5",
+)

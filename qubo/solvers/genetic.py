@@ -10,6 +10,7 @@ Sources: pymoo, Blank and Deb 2020, doi 10.1109/ACCESS.2020.2990567; NSGA-II, De
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,16 @@ from pymoo.core.problem import Problem
 from pymoo.core.repair import Repair
 from pymoo.core.termination import NoTermination
 from pymoo.operators.crossover.ux import UniformCrossover
+from pymoo.operators.mutation.bitflip import BitflipMutation
+from pymoo.operators.sampling.rnd import BinaryRandomSampling
 
-from qubo.bounds.certificate import Certificate
+from qubo.magnitude.binary_model import BinaryModel, Read
+from qubo.magnitude.hamiltonian import Magnitude
 from qubo.search.arrays import Layout, lay_out
 from qubo.search.kernels import Indices, fill, refresh, repair
 from qubo.search.watch import Outcome, Watch
 from qubo.selection import Selection
+from qubo.solvers.solver import Prepared, Solver
 
 Vector = NDArray[np.float64]
 
@@ -35,6 +40,8 @@ MUTATED = 2.0
 """Groups whose code mutation draws anew, on average (our choice)."""
 MATINGS = 5
 """Matings tried for children that are not in the population already; then a generation makes do with fewer."""
+BIT_POPULATION = 100
+"""States a generation, of a magnitude Hamiltonian."""
 
 
 class _Energy(Problem):  # type: ignore[misc]
@@ -78,24 +85,16 @@ class _Budget(Repair):  # type: ignore[misc]
         return X
 
 
-def search(
-    selection: Selection,
-    layout: Layout,
-    certificate: Certificate,
-    *,
-    seed: int,
-    watch: Watch,
-    population: int = 100,
-    generations: int = 200,
-) -> Outcome:
+def search(problem: Prepared, watch: Watch, *, population: int = 100, generations: int = 200) -> Outcome:
     """Generations from uniform choices; the best ever seen is the answer.
 
     Args:
         population: genomes, and children a generation.
         generations: generations; with a time limit, as many as fit.
     """
+    layout = problem.layout
     a = layout.arrays
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(problem.seed)
     first = np.floor(rng.random((population, a.codes.size)) * a.codes).astype(np.int64)
     first[0] = layout.cheapest()
     algorithm = GA(
@@ -105,7 +104,7 @@ def search(
         mutation=_Redraw(),
         repair=_Budget(layout.limit),
     )
-    best = evolve(algorithm, _Energy(layout, 1), layout, watch, seed, generations)
+    best = evolve(algorithm, _Energy(layout, 1), layout, watch, problem.seed, generations)
     x = layout.cheapest() if best is None else best[0]
     return Outcome(layout.decode(x), watch.evaluations)
 
@@ -169,3 +168,43 @@ def _spread(layout: Layout, population: int, rng: np.random.Generator) -> Indice
     # Half of the codes in the middle are drawn, none at the two ends.
     drawn = rng.random(uniform.shape) < 2 * share * (1 - share)
     return np.asarray(np.where(drawn, uniform, end))
+
+
+def reads(problem: Magnitude, seed: int) -> Iterator[Read]:
+    """Generations of pymoo's genetic algorithm on the bits of a magnitude Hamiltonian, until all near by are seen."""
+    model = BinaryModel.of(problem)
+
+    class Bits(Problem):  # type: ignore[misc]
+        """H of rows of bits."""
+
+        def _evaluate(self, X: NDArray[Any], out: dict[str, Vector], *args: Any, **kwargs: Any) -> None:
+            out["F"] = model.energies(X)[:, None]
+
+    bits = Bits(n_var=problem.variables, n_obj=1, xl=0, xu=1, vtype=bool)
+    algorithm = GA(
+        pop_size=BIT_POPULATION,
+        sampling=BinaryRandomSampling(),
+        crossover=UniformCrossover(),
+        mutation=BitflipMutation(),
+        eliminate_duplicates=True,
+    )
+    algorithm.setup(bits, seed=seed, termination=NoTermination())
+    while True:
+        children = algorithm.infill()
+        if children is None or len(children) == 0:
+            return
+        algorithm.evaluator.eval(bits, children, algorithm=algorithm)
+        algorithm.advance(infills=children)
+        states = children.get("X").astype(np.int8)
+        yield Read(states, model.energies(states), len(children))
+
+
+SOLVER = Solver(
+    "genetic",
+    "classical",
+    search,
+    reads=reads,
+    colour="#D55E00",
+    dashes="-.",
+    reference="Blank and Deb 2020, doi 10.1109/ACCESS.2020.2990567",
+)

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qubo.bounds.certificate import Certificate, best_start
-from qubo.search.arrays import Layout
+from qubo.bounds.certificate import best_start
 from qubo.search.kernels import Indices, descend, fill, polish, refresh, repair
 from qubo.search.watch import Outcome, Watch
-from qubo.selection import Selection
+from qubo.solvers.solver import Prepared, Solver
 
 FIRST_STRIDE = 0.01
 """First step of λ away from the certificate's, relative (our choice)."""
@@ -24,7 +23,7 @@ NARROW = 1e-5
 
 
 @dataclass(frozen=True)
-class Priced:
+class LagrangianChoice:
     """A feasible choice among usable codes (G,), its scaled energy, and the scaled λ that just meets the budget."""
 
     x: Indices
@@ -32,17 +31,18 @@ class Priced:
     lam: float
 
 
-def price(layout: Layout, certificate: Certificate, watch: Watch, steps: int = 30, within: float = 0.0) -> Priced:
+def price(problem: Prepared, watch: Watch, steps: int = 30, within: float = 0.0) -> LagrangianChoice:
     """Bisects λ from the certificate's in at most `steps` steps; each choice is repaired, the best polished.
 
     Ends early once a choice is `within` this share of the certificate's bound.
     """
+    layout, certificate = problem.layout, problem.certificate
     a, limit = layout.arrays, layout.limit
     F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
     x, lam = best_start(layout, certificate), certificate.multiplier / layout.price
-    target = goal(layout, certificate, within)
+    target = goal(problem, within)
     low, high, stride, everyone = 0.0, np.inf, FIRST_STRIDE, np.arange(x.size)
-    best: Priced | None = None
+    best: LagrangianChoice | None = None
     try:
         for _ in range(steps):
             refresh(a, x, F, S)
@@ -53,7 +53,7 @@ def price(layout: Layout, certificate: Certificate, watch: Watch, steps: int = 3
             fill(a, y, Fy, Sy, limit)
             energy = refresh(a, y, Fy, Sy)[0]
             if best is None or energy < best.energy:
-                best = Priced(y, energy, lam)
+                best = LagrangianChoice(y, energy, lam)
             watch.add(a.loss.size)
             watch.report(best.energy * layout.scale)
             low, high = (lam, high) if cost > limit else (low, lam)
@@ -73,28 +73,35 @@ def price(layout: Layout, certificate: Certificate, watch: Watch, steps: int = 3
     if best is None:
         raise KeyboardInterrupt  # before there was anything to keep
     energy = polish(a, best.x, F, S, limit, lam, False)[0]
-    return Priced(best.x, energy, lam)
+    return LagrangianChoice(best.x, energy, lam)
 
 
-def goal(layout: Layout, certificate: Certificate, within: float) -> float:
+def goal(problem: Prepared, within: float) -> float:
     """The scaled energy that is within a share of the certificate's bound."""
-    bound = certificate.bound / layout.scale
+    bound = problem.certificate.bound / problem.layout.scale
     return bound + within * abs(bound)
 
 
-def search(
-    selection: Selection,
-    layout: Layout,
-    certificate: Certificate,
-    *,
-    seed: int,
-    watch: Watch,
-    steps: int = 30,
-) -> Outcome:
-    """At most `steps` prices, then a polish with pairs inside blocks; the seed plays no part."""
+def search(problem: Prepared, watch: Watch, *, steps: int = 30) -> Outcome:
+    """Prices, then a polish with pairs inside blocks; the seed plays no part.
+
+    Args:
+        steps: prices tried, at most.
+    """
+    layout = problem.layout
     a = layout.arrays
     watch.expect(steps * a.loss.size)
-    found = price(layout, certificate, watch, steps)
+    found = price(problem, watch, steps)
     x, F, S = found.x, np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
     polish(a, x, F, S, layout.limit, found.lam, True)
     return Outcome(layout.decode(x), watch.evaluations)
+
+
+SOLVER = Solver(
+    "lagrangian",
+    "classical",
+    search,
+    priced=True,
+    colour="#000000",
+    reference="Everett 1963, doi 10.1287/opre.11.3.399",
+)

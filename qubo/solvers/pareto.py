@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qubo.search.watch import Progress, Watch
+from qubo.search.watch import Report, Watch
 from qubo.selection import Selection
 
 
@@ -39,7 +39,7 @@ def frontier(
     generations: int = 400,
     seed: int = 0,
     time_limit_s: float | None = None,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> Frontier:
     """The frontier between energy and cells by NSGA-II (classical), whatever the selection's budget.
 

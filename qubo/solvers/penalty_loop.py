@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qubo.bounds.certificate import Certificate
 from qubo.formats import binary
 from qubo.search.arrays import Layout
 from qubo.search.kernels import Indices, descend, fill, refresh, repair
 from qubo.search.watch import Outcome, Watch
 from qubo.selection import Selection
-from qubo.solvers.lagrangian import Priced, price
+from qubo.solvers.lagrangian import LagrangianChoice, price
+from qubo.solvers.solver import Prepared
 
 BETA_RANGE = (0.03, 100.0)
 """Inverse temperatures in units of 1 / (λ × mean cost step); measured to work on every family."""
@@ -102,31 +102,19 @@ class Draw:
 Sampler = Callable[[Task], Draw]
 
 
-def search(
-    selection: Selection,
-    layout: Layout,
-    certificate: Certificate,
-    draw: Sampler,
-    *,
-    seed: int,
-    watch: Watch,
-    rounds: int,
-    work: int,
-) -> Outcome:
+def search(problem: Prepared, watch: Watch, draw: Sampler, *, rounds: int, work: int) -> Outcome:
     """At most `rounds` rounds of solve, check, rescale; with a time limit, as many as fit.
 
     Args:
-        selection: the problem.
-        layout: the kernels' view of it.
-        certificate: the bound, whose λ the Lagrangian start is searched from.
-        draw: the sampler; `GaveUpError` ends the search with the best so far, the reason in `details["stopped"]`.
-        seed: seed of the rounds.
+        problem: the problem; the Lagrangian start is searched from its bound's λ.
         watch: clock, progress, interruption.
+        draw: the sampler; `GaveUpError` ends the search with the best so far, the reason in `details["stopped"]`.
         rounds: at most this many λ.
         work: evaluations expected of a round, for the progress.
     """
+    selection, layout = problem.selection, problem.layout
     priced = Watch(watch.limit)
-    start = price(layout, certificate, priced)
+    start = price(problem, priced)
     watch.interrupted = priced.interrupted
     lam, unit = start.lam, _unit(layout, start.lam)
     weights = _first_weights(layout, start, unit)
@@ -135,7 +123,7 @@ def search(
     watch.expect(rounds * work)
     try:
         while number == 0 or (not watch.stopped() and (number < rounds or watch.limit is not None)):
-            round_seed = (seed + 7919 * number) % 2**31
+            round_seed = (problem.seed + 7919 * number) % 2**31
             found = draw(Task(selection, layout, lam, weights, unit, round_seed, number, layout.encode(best_choice)))
             choices, one_hot = binary.decode(selection, found.samples, found.labels)
             spent = np.array([selection.total_cost(choice) for choice in choices])
@@ -173,7 +161,7 @@ def _unit(layout: Layout, lam: float) -> float:
     return unit
 
 
-def _first_weights(layout: Layout, start: Priced, unit: float) -> NDArray[np.float64]:
+def _first_weights(layout: Layout, start: LagrangianChoice, unit: float) -> NDArray[np.float64]:
     """(G,) 1.1 × what each group's best code costs, alone or beside the Lagrangian choice, whichever is more; scaled.
 
     The weights proven sufficient for any state (`encoding.one_hot_weights`) are up to a hundred times larger where

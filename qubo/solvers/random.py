@@ -7,37 +7,35 @@ dearer, until the budget is met. The best of all is the answer, as it is: no des
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
-from qubo.bounds.certificate import Certificate
-from qubo.search.arrays import Arrays, Layout
+from qubo.magnitude.binary_model import BinaryModel, Read
+from qubo.magnitude.hamiltonian import Magnitude
+from qubo.search.arrays import Arrays
 from qubo.search.kernels import Indices, refresh
 from qubo.search.watch import Outcome, Watch
-from qubo.selection import Selection
+from qubo.solvers.solver import Prepared, Solver
 
 CHUNK = 200_000
 """Codes drawn between looks at the clock."""
 ROUNDS = 3
 """Rounds of drawing again before groups go to their cheapest code (our choice)."""
+STATES = 100
+"""States of a magnitude Hamiltonian drawn at a time."""
 
 
-def search(
-    selection: Selection,
-    layout: Layout,
-    certificate: Certificate,
-    *,
-    seed: int,
-    watch: Watch,
-    samples: int = 10_000,
-) -> Outcome:
+def search(problem: Prepared, watch: Watch, *, samples: int = 10_000) -> Outcome:
     """The best of many choices.
 
     Args:
         samples: choices drawn; with a time limit, as many as fit.
     """
+    layout = problem.layout
     a = layout.arrays
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(problem.seed)
     F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
     size = max(1, CHUNK // a.codes.size)
     best, best_x, clean, drawn = np.inf, layout.cheapest(), 0, 0
@@ -84,3 +82,13 @@ def lowered(a: Arrays, x: Indices, limit: float, rng: np.random.Generator) -> In
         np.put_along_axis(needed, turn, ahead > 0, axis=1)
         x = np.where(needed, lower, x)
     return x
+
+
+def reads(problem: Magnitude, seed: int) -> Iterator[Read]:
+    """Uniform states of a magnitude Hamiltonian."""
+    model = BinaryModel.of(problem)
+    shape = (STATES, problem.variables)
+    return model.reads(lambda s: (np.random.default_rng(s).integers(0, 2, shape, dtype=np.int8), STATES), seed)
+
+
+SOLVER = Solver("random", "classical", search, reads=reads, colour="#B0B0B0", dashes=":")

@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from qubo.bounds.certificate import Certificate
 from qubo.search.arrays import Layout
 from qubo.search.kernels import Indices, refresh
 from qubo.search.watch import Outcome, Watch
-from qubo.selection import Selection
 from qubo.solvers.random import lowered
+from qubo.solvers.solver import Prepared, Solver
 
 Vector = NDArray[np.float64]
 Reward = Callable[[Indices], float]
@@ -208,12 +207,9 @@ def _own_randomness() -> Iterator[None]:
 
 
 def search(
-    selection: Selection,
-    layout: Layout,
-    certificate: Certificate,
-    *,
-    seed: int,
+    problem: Prepared,
     watch: Watch,
+    *,
     episodes: int = 300,
     reward: Callable[[Indices], float] | None = None,
 ) -> Outcome:
@@ -224,6 +220,7 @@ def search(
         reward: what a finished choice of menu indices (G,) earns, larger is better, such as minus a measured loss;
             minus the energy by default. With it, the answer is the choice that earned most.
     """
+    layout, seed = problem.layout, problem.seed
     walk = Walk(layout, reward=reward, seed=seed)
     groups = layout.arrays.codes.size
     steps = episodes * groups if watch.limit is None else 2**40
@@ -248,3 +245,13 @@ def _walk_once(agent: PPO, walk: Walk) -> None:
     while not done:
         action, _ = agent.predict(seen, deterministic=True)
         seen, _, done, _, _ = walk.step(np.int64(action))
+
+
+SOLVER = Solver(
+    "reinforce",
+    "classical",
+    search,
+    colour="#9C3D1A",
+    dashes=":",
+    reference="Schulman et al. 2017, arXiv 1707.06347",
+)

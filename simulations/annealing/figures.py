@@ -1,7 +1,8 @@
 """Figures of an experiment: energy over time, time to target, gap against size, feasibility, accuracy against energy.
 
-Colours are Okabe and Ito's, told apart by the colour-blind (jfly.uni-koeln.de/color, 2008); what is quantum-inspired is
-drawn dashed and marked with a square, what is quantum with a diamond, what is classical with a circle.
+A solver says its own colour, of those that Okabe and Ito tell apart for the colour-blind (jfly.uni-koeln.de/color,
+2008). What is quantum-inspired is drawn dashed and marked with a square, what is quantum with a diamond, what is
+classical with a circle.
 """
 
 from __future__ import annotations
@@ -21,27 +22,10 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from qubo.solution import Kind
+from qubo.solvers.registry import find
 from simulations.annealing.time_to_target import Score
 from simulations.annealing.trials import Trial
 
-COLOURS = {
-    "annealer": "#0072B2",
-    "lagrangian": "#000000",
-    "sorting": "#000000",
-    "exact": "#7F7F7F",
-    "ocean-sa": "#E69F00",
-    "ocean-tabu": "#009E73",
-    "ocean-greedy": "#56B4E9",
-    "ocean-path-integral": "#CC79A7",
-    "ocean-decompose": "#8C6D1F",
-    "genetic": "#D55E00",
-    "reinforce": "#9C3D1A",
-    "random": "#B0B0B0",
-    "qpu": "#CC79A7",
-    "leap-cqm": "#CC79A7",
-    "leap-nl": "#CC79A7",
-}
-DASHES = {"genetic": "-.", "reinforce": ":", "random": ":", "qpu": (0, (1, 1))}
 MARKERS: dict[Kind, str] = {"classical": "o", "quantum-inspired": "s", "quantum": "D", "hybrid": "D"}
 FLOOR_PERCENT = 0.01
 """Gaps below this are drawn on a linear scale down to the bound itself."""
@@ -153,7 +137,7 @@ def feasibility(found: Sequence[Score], folder: Path) -> list[Path]:
         for place, solver in enumerate(kinds):
             for score in (s for s in samplers if (s.problem, s.solver) == (name, solver)):
                 share = 100 * (score.feasible_before_repair or 0.0)
-                axis.barh(place, share, color=COLOURS.get(solver, "0.4"), height=0.6)
+                axis.barh(place, share, color=find(solver).colour, height=0.6)
                 axis.text(share + 1.5, place, f"{share:.2g} %", va="center", fontsize=8)
         labels = [_label(s, kind).replace(" (", "\n(") if number % 4 == 0 else "" for s, kind in kinds.items()]
         axis.set_yticks(range(len(kinds)), labels)
@@ -175,7 +159,7 @@ def accuracy_against_energy(trials: Sequence[Trial], folder: Path, *, clean: flo
         runs = [trial for trial in measured if trial.solver == solver]
         axis.plot(
             [t.energy for t in runs], [100 * (t.accuracy or 0.0) for t in runs], linestyle="none",
-            marker=MARKERS[runs[0].kind], markersize=5, color=COLOURS.get(solver, "0.4"), alpha=0.8,
+            marker=MARKERS[runs[0].kind], markersize=5, color=find(solver).colour, alpha=0.8,
         )  # fmt: skip
     if clean is not None:
         axis.axhline(100 * clean, color="0.55", linewidth=1)
@@ -280,7 +264,7 @@ def _times(axis: Axes, found: Sequence[Score], *, labels: bool, order: Sequence[
     solvers = list(order) or [score.solver for score in found]
     rows = {solver: len(solvers) - place for place, solver in enumerate(solvers)}
     for score in found:
-        colour, time, row = COLOURS.get(score.solver, "0.4"), score.to_target, rows[score.solver]
+        colour, time, row = find(score.solver).colour, score.to_target, rows[score.solver]
         if math.isfinite(time.seconds):
             high = time.high if math.isfinite(time.high) else 30 * time.seconds
             axis.plot([time.low, high], [row, row], color=colour, linewidth=1.6, solid_capstyle="butt")
@@ -302,8 +286,9 @@ def _times(axis: Axes, found: Sequence[Score], *, labels: bool, order: Sequence[
 
 
 def _look(solver: str, kind: Kind) -> dict[str, Any]:
-    style = DASHES.get(solver, "--" if kind == "quantum-inspired" else "-")
-    return {"color": COLOURS.get(solver, "0.4"), "linestyle": style, "linewidth": 1.4}
+    facts = find(solver)
+    style = facts.dashes or ("--" if kind == "quantum-inspired" else "-")
+    return {"color": facts.colour, "linestyle": style, "linewidth": 1.4}
 
 
 def _label(solver: str, kind: Kind) -> str:

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from devices.files import replacing
+from qubo.solvers import SOLVERS
 from simulations.annealing import figures
 from simulations.annealing.study import MAGNITUDE, NETWORK, Findings
 from simulations.annealing.time_to_target import SAME, Score, scores
 from simulations.annealing.trials import Problem
 
-ANNEALERS = ("annealer", "ocean-sa", "ocean-path-integral", "ocean-decompose", "qpu", "leap-cqm", "leap-nl")
-"""Solvers that anneal; only "qpu" does on quantum hardware, and the Leap services in part."""
 RIVALS = ("genetic", "reinforce")
 """What Wang et al. compare annealing with."""
 COLUMNS = (
@@ -113,7 +112,7 @@ def sentences(findings: Findings, found: list[Score]) -> list[str]:
 
 def _speed(problem: str, here: dict[str, Score]) -> str:
     """The claim that annealing is faster than genetic and reinforcement learning, on one problem."""
-    annealers, rivals = [n for n in ANNEALERS if n in here], [n for n in RIVALS if n in here]
+    annealers, rivals = _annealers(here), [n for n in RIVALS if n in here]
     if not annealers or not rivals:
         return ""
     least = min(here[name].to_target.seconds for name in rivals)
@@ -126,9 +125,14 @@ def _speed(problem: str, here: dict[str, Score]) -> str:
     verdict = "; ".join(f"{word} for {', '.join(names)}" for word, names in verdicts.items() if names)
     line = f"{problem}, faster than {' and '.join(rivals)}? It {verdict}. TTS99: {told}."
     quickest = min(here.values(), key=lambda s: s.to_target.seconds)
-    if quickest.solver not in ANNEALERS and math.isfinite(quickest.to_target.seconds):
+    if quickest.solver not in annealers and math.isfinite(quickest.to_target.seconds):
         line += f" Quickest of all is {quickest.solver}, which does not anneal: {quickest.to_target.seconds:.3g} s."
     return line
+
+
+def _annealers(here: dict[str, Score]) -> list[str]:
+    """Those that anneal; only "qpu" does on quantum hardware, and the Leap services in part."""
+    return [name for name in SOLVERS if name in here and SOLVERS[name].anneals]
 
 
 def _told(s: Score) -> str:
@@ -139,7 +143,7 @@ def _told(s: Score) -> str:
 
 def _optimality(problem: Problem, here: dict[str, Score]) -> str:
     """The claim that annealing finds global optima, on one problem."""
-    annealers = [name for name in ANNEALERS if name in here]
+    annealers = _annealers(here)
     if not annealers:
         return ""
     best = min(s.energy[0] for s in here.values())

@@ -22,28 +22,19 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from qubo.bounds.certificate import Certificate, lower_bound
-from qubo.dwave.cloud import require_token
 from qubo.families import generate
 from qubo.magnitude.hamiltonian import Magnitude
-from qubo.magnitude.samplers import SAMPLERS, ground_state
 from qubo.selection import Selection
 from qubo.solution import Kind
 from qubo.solvers import SOLVERS, solve
+from qubo.solvers.ground_state import ground_state
+from qubo.solvers.registry import SAMPLERS, find
+from qubo.solvers.token import require_token
 
 Vector = NDArray[np.float64]
 
 KEPT = 1e-9
 """A step of a run's course is kept if it lowers the energy by this share (our choice)."""
-UNPRICED = ("genetic", "random", "reinforce")
-"""Solvers that do not begin at the Lagrangian price."""
-OPTIONS: dict[str, dict[str, Any]] = {
-    "annealer": {"threads": 1},
-    "ocean-greedy": {"restarts": 5},
-    "ocean-path-integral": {"reads": 1},
-}
-"""Options with which solvers are compared: one thread each, few reads a round where reads may outlast the limit."""
-CLIENTS = {"qpu": "qpu", "leap-cqm": "hybrid", "leap-nl": "hybrid"}
-"""Solvers that reach D-Wave's service, and by which client of Ocean's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,19 +218,20 @@ def measure(
         raise ValueError(f"{problem.name}: solver {solver!r} is none of {', '.join(problem.solvers)}; name one")
     common: dict[str, Any] = {"problem": problem.name, "family": problem.family, "size": problem.size, "solver": solver,
               "repeat": repeat, "seed": seed + repeat, "limit_s": limit_s}  # fmt: skip
-    course = _Course(0.0 if solver in UNPRICED or problem.plain is None else problem.plain.seconds)
+    facts = find(solver)
+    course = _Course(problem.plain.seconds if facts.priced and problem.plain is not None else 0.0)
     with threadpool_limits(limits=1, user_api="blas"):
         if isinstance(problem.problem, Magnitude):
             ground = ground_state(problem.problem, solver, seed=seed + repeat, time_limit_s=limit_s, report=course)
             trial = Trial(
-                **common, kind=SAMPLERS[solver], energy=ground.energy, lower_bound=problem.lower_bound,
+                **common, kind=facts.kind, energy=ground.energy, lower_bound=problem.lower_bound,
                 seconds=course.seconds, evaluations=ground.evaluations, feasible_before_repair=None,
                 course=course.closed(ground.energy),
             )  # fmt: skip
             return trial, ground.state.astype(np.int64)
         found = solve(
             problem.problem, solver, seed=seed + repeat, time_limit_s=limit_s, certificate=problem.plain,
-            progress=lambda _, best: course(best), **OPTIONS.get(solver, {}),
+            progress=lambda _, best: course(best), **facts.compared_with,
         )  # fmt: skip
     if found.interrupted:
         raise KeyboardInterrupt
@@ -257,12 +249,11 @@ def check_solvers(solvers: Iterable[str]) -> None:
     Raises:
         ValueError: with one line naming the solver and the cure.
     """
-    known = {**dict.fromkeys(SAMPLERS), **dict.fromkeys(SOLVERS)}
+    known = {*SAMPLERS, *SOLVERS}
     for solver in solvers:
         if solver not in known:
             raise ValueError(f"solver {solver!r} is unknown: name some of {', '.join(sorted(known))}")
-        if solver in CLIENTS:
-            require_token(solver, CLIENTS[solver])
+        require_token(find(solver))
 
 
 def warm_up(solvers: Iterable[str]) -> None:
@@ -271,5 +262,5 @@ def warm_up(solvers: Iterable[str]) -> None:
     layer = Problem.of("warm-up", Magnitude((np.array([0.5, 0.1, 0.2]),), (np.full(3, 9.0),), beta=1.0, gamma=0.2))
     for solver in solvers:
         for problem in (small, layer):
-            if solver in problem.solvers and solver not in CLIENTS:
+            if solver in problem.solvers and find(solver).client is None:
                 measure(problem, solver, 0, limit_s=0.2)

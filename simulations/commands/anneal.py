@@ -199,7 +199,7 @@ def _solvers(text: str) -> tuple[str, ...]:
     import qubo
 
     if text == "all":
-        return tuple(name for name, entry in qubo.SOLVERS.items() if entry.kind in ("classical", "quantum-inspired"))
+        return tuple(name for name, entry in qubo.SOLVERS.items() if entry.client is None)
     return tuple(word.strip() for word in text.split(","))
 
 
