@@ -333,7 +333,7 @@ def test_a_plan_refuses_every_other_network_and_card(
     uses = {
         "store": lambda network, card: physcomp.store(network, plan, card=card),
         "finetune": lambda network, card: physcomp.finetune(network, plan, images, heldout=images, epochs=1, card=card),
-        "measure": lambda network, card: measure(network, plan, images, card=devices.load_card(card), seed=0),
+        "measure": lambda network, card: measure(network, plan, images, card=devices.load_card(card), seeds=[0]),
     }
     for use in uses.values():
         use(network, cards[0][0])

@@ -8,8 +8,8 @@ import torch
 from physcomp.choice.loss_model import build_model
 from physcomp.choice.planning import uniform_plan
 from physcomp.choice.scale_correction import GAINS, Matching
-from physcomp.storage import chip, layer_plan, plan
-from physcomp.storage.plan import menu_of
+from physcomp.storage import chip, layer_plan
+from physcomp.storage.plan import Plan, menu_of
 
 MENU = ("pruned", "digital(1)", "digital(2)", "sparse(75,digital(1))", "analog(1)", "digital(8)")
 
@@ -49,7 +49,7 @@ def test_a_matched_plan_answers_nearer_to_the_network_at_no_cell_more(model, tin
     matched = Matching.of(model).matched(plain)
     assert misses(model, matched, tiny_images)[-1] < 0.8 * misses(model, plain, tiny_images)[-1]
     assert matched.ledger == plain.ledger
-    assert plan.Plan.from_json(matched.to_json()) == matched
+    assert Plan.from_json(matched.to_json()) == matched
 
 
 def test_matching_keeps_every_digit_and_changes_scales_within_bounds(model, tiny):
@@ -70,9 +70,9 @@ def test_a_gain_and_a_shift_that_were_put_in_are_taken_out_again(model, tiny_ima
     rows = layer_plan.rows_to_write(first, menu_of(plain), model.layers[0].rows)
     weak = dataclasses.replace(
         first,
-        scales=tuple(0.75 * scale for scale in first.scales),
-        written=layer_plan.pack_rows(np.float32(0.75) * rows),
-        biases=tuple(bias + 0.125 for bias in first.biases),
+        scales=np.float32(0.75) * first.scales,
+        rows=np.float32(0.75) * rows,
+        biases=first.biases + np.float32(0.125),
     )
     spoiled = dataclasses.replace(plain, layers=(weak, *plain.layers[1:]))
     matched = Matching.of(model).matched(spoiled)

@@ -25,7 +25,7 @@ from physcomp.choice.scale_correction import Matching
 from physcomp.networks.evaluation import evaluate
 from physcomp.networks.images import Images
 from physcomp.storage.chip import store
-from physcomp.storage.measure import HELDOUT_SEED, measure
+from physcomp.storage.measure import HELDOUT_SEED, heldout_losses
 from physcomp.storage.plan import Plan
 from physcomp.threads import in_threads
 
@@ -170,16 +170,9 @@ def _attempts(
         return min((measured(model, each) for each in (plan, matching.matched(plan))), key=_heldout)
 
     def measured(model: LossModel, plan: Plan) -> Plan:
-        card, chips = model.medium.card, 1 if plan.noiseless else search.chips
-        times = [None] if plan.noiseless else [read.read_time_s for read in model.medium.reads]
-        losses = [
-            [
-                measure(model.network, plan, heldout, card=card, seed=HELDOUT_SEED + chip, time_s=time).loss
-                for chip in range(chips)
-            ]
-            for time in times
-        ]
-        return _with_proof(plan, heldout_loss=float(model.medium.counted(np.array(losses).sum(axis=1) / chips)))
+        card, times_s = model.medium.card, [read.read_time_s for read in model.medium.reads]
+        losses = heldout_losses(model.network, plan, heldout, card=card, chips=search.chips, times_s=times_s)
+        return _with_proof(plan, heldout_loss=float(model.medium.counted(losses)))
 
     plans = []
     for done, plan in enumerate(in_threads(attempt, tasks), start=1):
@@ -211,8 +204,8 @@ def _proven(model: LossModel, plan: Plan, effort: float) -> Plan:
 
 
 def _with_prediction(model: LossModel, plan: Plan, shrinkage: float) -> Plan:
-    choice = [code for layer in plan.layers for code in layer.codes]
-    return _with_proof(plan, predicted_loss_increase=model.predict(np.array(choice), shrinkage))
+    choice = np.concatenate([layer.codes for layer in plan.layers])
+    return _with_proof(plan, predicted_loss_increase=model.predict(choice, shrinkage))
 
 
 def _with_proof(plan: Plan, **changes: Any) -> Plan:

@@ -1,17 +1,19 @@
 """Plans of choices: the code of every group of a loss model becomes what is stored."""
 
-import base64
-import zlib
+from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 import qubo
 from physcomp.choice.loss_model import LossModel
-from physcomp.codes.base import Rows, to_bfloat16
+from physcomp.codes.base import to_bfloat16
 from physcomp.networks.layers import other_tensors
-from physcomp.storage.layer_plan import LayerPlan, cells_of, pack_rows
+from physcomp.storage.layer_plan import LayerPlan, cells_of
 from physcomp.storage.plan import Plan, Proof
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 def plan_of(
@@ -91,28 +93,28 @@ def _layer_plan(model: LossModel, number: int, choice: NDArray[np.int64]) -> Lay
     biases = np.zeros(0) if layer.bias is None else layer.bias.astype(np.float64)
     if coupling.shift is not None:
         biases = biases + coupling.shift[index, picked]
+    targets = model.targets[number]
+    kept = {place: targets[code.name].rows for place, code in enumerate(model.menu) if code.keeps_rows}
+    found = model.allocations[number]
+    cells = {place: found[code.name] for place, code in enumerate(model.menu) if code.allocates}
     return LayerPlan(
         name=layer.name,
         shape=layer.shape,
-        codes=tuple(int(code) for code in picked),
-        scales=tuple(float(scale) for scale in model.scales[number][index, picked]),
-        written=pack_rows(_rounded_rows(model, number, picked)),
-        biases=tuple(float(bias) for bias in to_bfloat16(biases)),
-        cells=_pack_cells(model, number, picked),
+        codes=picked,
+        scales=model.scales[number][index, picked],
+        rows=_gathered(picked, kept, np.zeros((0, layer.weights), np.float32)),
+        biases=to_bfloat16(biases),
+        cells=_gathered(picked, cells, np.zeros((0, layer.weights), np.uint8)),
     )
 
 
-def _rounded_rows(model: LossModel, number: int, picked: NDArray[np.int64]) -> Rows:
-    rows = [
-        model.target(number, model.menu[code])[group]
-        for group, code in enumerate(picked)
-        if model.menu[code].keeps_rows
-    ]
-    return np.array(rows, np.float32)
-
-
-def _pack_cells(model: LossModel, number: int, picked: NDArray[np.int64]) -> str:
-    found = model.allocations[number]
-    names = [model.menu[code].name for code in picked]
-    cells = [found[name][group] for group, name in enumerate(names) if name in found]
-    return base64.b64encode(zlib.compress(np.array(cells).tobytes(), 9)).decode() if cells else ""
+def _gathered(
+    picked: NDArray[np.int64], offered: Mapping[int, NDArray[Number]], none: NDArray[Number]
+) -> NDArray[Number]:
+    """Of arrays (groups, weights) by code, the rows of the groups that picked it, in the order of the groups."""
+    mine = np.flatnonzero(np.isin(picked, list(offered)))
+    found = np.empty((len(mine), none.shape[1]), none.dtype)
+    for code, array in offered.items():
+        here = picked[mine] == code
+        found[here] = array[mine[here]]
+    return found

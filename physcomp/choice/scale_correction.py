@@ -28,7 +28,7 @@ from physcomp.codes.base import Rows, to_bfloat16
 from physcomp.networks.images import Images
 from physcomp.networks.layers import Layer
 from physcomp.networks.network import Network
-from physcomp.storage.layer_plan import LayerPlan, pack_rows, rows_to_write
+from physcomp.storage.layer_plan import LayerPlan, kept_rows, mean_read_back, rows_to_write
 from physcomp.storage.plan import Plan, menu_of
 
 # Our choices: at most so many images, and so many answers of a channel among them; gains no smaller and no larger than
@@ -109,15 +109,14 @@ class Matching:
             if layer.name not in self.wanted:
                 return None
             old = planned[layer.name]
-            able = np.array([menu[code].keeps_rows for code in old.codes])
-            given = torch.tensor(old.biases or [0.0] * len(old.codes))
+            kept = kept_rows(old, menu)
+            given = _biases(old)
             free = _some(part, answer) - given[:, None]
-            able &= (np.array(old.scales) > 0) & (free.abs().amax(1) > 0).numpy()
+            able = kept & (old.scales > 0) & (free.abs().amax(1) > 0).numpy()
             fitted = _fit(free, self.wanted[layer.name], given, torch.from_numpy(able), layer.name in self.rectified)
             new, gains = _rescaled(old, able, *fitted)
-            packed = pack_rows(rows[layer.name][able] * gains[able, None])
-            planned[layer.name] = dataclasses.replace(new, written=packed)
-            after = torch.tensor(new.biases or [0.0] * len(gains))
+            planned[layer.name] = dataclasses.replace(new, rows=old.rows * gains[kept, None])
+            after = _biases(new)
             across = _across(part, answer)
             return (answer - given.reshape(across)) * torch.from_numpy(gains).reshape(across) + after.reshape(across)
 
@@ -128,15 +127,16 @@ class Matching:
         """The parameters as read back, in the mean over chips."""
         menu, state = menu_of(plan), {}
         for layer in plan.layers:
-            read = rows[layer.name].copy()
-            codes, scales = np.array(layer.codes), np.array(layer.scales, np.float32)
-            for index in set(layer.codes):
-                groups = np.flatnonzero(codes == index)
-                read[groups] += menu[index].error(read[groups], scales[groups], self.medium)[0].astype(np.float32)
+            read = mean_read_back(layer, menu, rows[layer.name], self.medium)
             state[f"{layer.name}.weight"] = torch.from_numpy(read.reshape(layer.shape))
-            if layer.biases:
-                state[f"{layer.name}.bias"] = torch.tensor(layer.biases)
+            if len(layer.biases):
+                state[f"{layer.name}.bias"] = _biases(layer)
         return state
+
+
+def _biases(layer: LayerPlan) -> torch.Tensor:
+    """The bias of each group, 0 where the layer has none."""
+    return torch.from_numpy(layer.biases.copy()) if len(layer.biases) else torch.zeros(layer.groups)
 
 
 def _fit(
@@ -176,14 +176,10 @@ def _rescaled(
     layer: LayerPlan, able: NDArray[np.bool_], gain: torch.Tensor, bias: torch.Tensor
 ) -> tuple[LayerPlan, NDArray[np.float32]]:
     """The layer with new scales and biases, and the gains really given: ratios of bfloat16 numbers."""
-    scales = np.array(layer.scales, np.float32)
-    new_scales = np.where(able, to_bfloat16(scales * gain.numpy()), scales)
-    gains = np.where(able, new_scales / np.where(able, scales, 1), 1).astype(np.float32)
-    biases = to_bfloat16(bias.numpy()) if layer.biases else ()
-    new = dataclasses.replace(
-        layer, scales=tuple(float(scale) for scale in new_scales), biases=tuple(float(bias) for bias in biases)
-    )
-    return new, gains
+    new_scales = np.where(able, to_bfloat16(layer.scales * gain.numpy()), layer.scales)
+    gains = np.where(able, new_scales / np.where(able, layer.scales, 1), 1).astype(np.float32)
+    biases = to_bfloat16(bias.numpy()) if len(layer.biases) else layer.biases
+    return dataclasses.replace(layer, scales=new_scales, biases=biases), gains
 
 
 def _some(part: nn.Module, answer: torch.Tensor) -> torch.Tensor:

@@ -69,7 +69,7 @@ class Medium:
         """The same cells at each time of the span; themselves without one."""
         return tuple(replace(self, read_time_s=time_s, span_s=()) for time_s in self.span_s) or (self,)
 
-    def counted(self, losses: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    def counted(self, losses: Sequence[NDArray[np.float64]] | NDArray[np.float64]) -> NDArray[np.float64]:
         """What counts of the losses at each of `reads`, of one shape: their mean or the greatest of them."""
         return np.asarray(np.mean(losses, axis=0) if self.over == "mean" else np.max(losses, axis=0))
 

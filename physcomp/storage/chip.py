@@ -33,7 +33,7 @@ from physcomp.codes import Code, Encoded, Medium
 from physcomp.codes.base import SCALE_BITS, Bits, Rows, bfloat16_to_bits, bits_to_bfloat16
 from physcomp.networks.layers import other_tensors
 from physcomp.networks.network import Network
-from physcomp.storage.layer_plan import LayerPlan, bias_tensor, cells_to_write, rows_to_write
+from physcomp.storage.layer_plan import LayerPlan, by_code, rows_to_write
 from physcomp.storage.plan import Plan, menu_of
 
 FORMAT = "physcomp-chip"
@@ -76,14 +76,14 @@ class Chip:
         state: dict[str, torch.Tensor] = {}
         bits = 0
         for layer, segments, bias_start in _layout(self.plan, self.bits):
-            rows = np.empty((len(layer.codes), _weights(layer)), np.float32)
+            rows = np.empty((layer.groups, layer.weights), np.float32)
             for segment in segments:
                 encoded = Encoded(segment.bits_of(self.bits), segment.levels_of(levels))
                 scales = segment.scales_of(self.bits)
                 rows[segment.groups] = segment.code.decode(encoded, scales, rows.shape[1], medium)
             state[f"{layer.name}.weight"] = torch.from_numpy(rows.reshape(layer.shape))
             bits = bias_start + SCALE_BITS * len(layer.biases)
-            if layer.biases:
+            if len(layer.biases):
                 biases = bits_to_bfloat16(self.bits[bias_start:bits].reshape(-1, SCALE_BITS))
                 state[f"{layer.name}.bias"] = torch.from_numpy(biases)
         for name, shape in self.plan.others:
@@ -135,22 +135,20 @@ def store(network: Network, plan: Plan, *, card: devices.Card | str | None = Non
     """
     card = devices.load_card(card or plan.card) if card is None or isinstance(card, str) else card
     plan.check(network, card)
-    medium = Medium(card, plan.read_time_s)
+    medium, menu = Medium(card, plan.read_time_s), menu_of(plan)
     layers = plan.layers_in(network)
     bits: list[Bits] = []
     levels: list[Rows] = []
     for layer, planned in zip(layers, plan.layers, strict=True):
-        rows = rows_to_write(planned, menu_of(plan), layer.rows)
-        allocated = cells_to_write(planned, menu_of(plan), layer.weights)
-        for code, groups in _by_code(plan, planned):
-            scales = np.array(planned.scales, np.float32)[groups]
-            writer = code.given(np.array([allocated[group] for group in groups])) if code.allocates else code
-            encoded = writer.encode(rows[groups], scales, medium)
-            if code.scale_bits:
+        rows = rows_to_write(planned, menu, layer.rows)
+        for part in by_code(planned, menu):
+            scales = planned.scales[part.groups]
+            encoded = part.code.encode(rows[part.groups], scales, medium)
+            if part.code.scale_bits:
                 bits.append(bfloat16_to_bits(scales).reshape(-1))
             bits.append(encoded.bits.reshape(-1))
             levels.append(encoded.levels.reshape(-1))
-        bits.append(bfloat16_to_bits(bias_tensor(planned).numpy()).reshape(-1))
+        bits.append(bfloat16_to_bits(planned.biases).reshape(-1))
     for tensor in other_tensors(network.module, layers).values():
         bits.append(bfloat16_to_bits(tensor.float().cpu().numpy()).reshape(-1))
     cells = devices.program(card, np.concatenate(levels), seed=seed)
@@ -231,27 +229,15 @@ class _Segment:
 
 def _layout(plan: Plan, stored: Bits) -> Iterator[tuple[LayerPlan, list[_Segment], int]]:
     """For each layer its segments and where its biases begin among the bits that are stored."""
-    bits, cells = 0, 0
+    bits, cells, menu = 0, 0, menu_of(plan)
     for layer in plan.layers:
-        weights = _weights(layer)
+        weights = layer.weights
         segments = []
-        for code, groups in _by_code(plan, layer):
+        for part in by_code(layer, menu):
+            code, groups = part.code, part.groups
             own = code.stored_bits(stored[bits + code.scale_bits * len(groups) :], len(groups), weights)
             segment = _Segment(code, groups, bits, cells, own, code.analog_cells(weights))
             bits, cells = segment.end
             segments.append(segment)
         yield layer, segments, bits
         bits += SCALE_BITS * len(layer.biases)
-
-
-def _weights(layer: LayerPlan) -> int:
-    return int(np.prod(layer.shape)) // len(layer.codes)
-
-
-def _by_code(plan: Plan, layer: LayerPlan) -> Iterator[tuple[Code, NDArray[np.int64]]]:
-    """The codes a layer uses, in the menu's order, each with its groups in ascending order."""
-    codes = np.array(layer.codes)
-    for index, code in enumerate(menu_of(plan)):
-        groups = np.flatnonzero(codes == index)
-        if len(groups):
-            yield code, groups

@@ -1,64 +1,148 @@
 """How one layer is stored: its codes and scales, the rows that are written, and the cells they take."""
 
-import base64
-import zlib
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from physcomp.codes import Code
+from physcomp.codes import Code, Medium
 from physcomp.codes.base import Rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerPlan:
-    """How one layer is stored.
+    """How one layer is stored. Plans of a layer are equal when all that they hold is; their arrays are read-only.
 
     Args:
         name: the layer's name in the network.
         shape: the shape of its weight tensor.
-        codes: for each group the index of its code in the menu.
-        scales: for each group its scale, a bfloat16 number, 0 where the code has none.
-        written: the rows that differ from the trained ones, those of digital and sparse codes (rounding and pruning
-            make up for their own errors): float32, in the order of the groups, zlib, base64.
-        biases: for each output its bias as stored, a bfloat16 number; empty where the layer has none. Includes the
-            shift that makes up for the mean error of the code.
-        cells: the cells of each weight of groups whose code lets them differ, in the order of the groups: uint8,
-            zlib, base64; empty without such groups.
+        codes: int64 (groups,), the index of each group's code in the menu.
+        scales: float32 (groups,), each group's scale, a bfloat16 number, 0 where the code has none.
+        rows: float32 (kept, weights), the rows written for groups whose code keeps them (`physcomp.codes.Code`), in the
+            order of the groups: rounding and pruning compensate for their own errors. Other groups are written as
+            trained.
+        biases: float32 (outputs,), the biases as stored, bfloat16 numbers, with the shift that compensates for the mean
+            error of the codes; (0,) where the layer has none.
+        cells: uint8 (allocating, weights), the cells of each weight of groups whose code lets them differ, in the order
+            of the groups.
+
+    Raises:
+        ValueError: an array has another shape.
     """
 
     name: str
     shape: tuple[int, ...]
-    codes: tuple[int, ...]
-    scales: tuple[float, ...]
-    written: str
-    biases: tuple[float, ...]
-    cells: str = ""
+    codes: NDArray[np.int64]
+    scales: Rows
+    rows: Rows
+    biases: Rows
+    cells: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "codes", _frozen(self.codes, np.int64))
+        for name in ("scales", "rows", "biases"):
+            object.__setattr__(self, name, _frozen(getattr(self, name), np.float32))
+        object.__setattr__(self, "cells", _frozen(self.cells, np.uint8))
+        groups, size = len(self.codes), int(np.prod(self.shape))
+        for name, fits in (
+            ("codes", self.codes.ndim == 1 and groups > 0 and size % groups == 0),
+            ("scales", self.scales.shape == self.codes.shape),
+            *((name, array.ndim == 2 and array.shape[1] * groups == size) for name, array in self._by_weight()),
+            ("biases", self.biases.ndim == 1),
+        ):
+            if not fits:
+                shape = getattr(self, name).shape
+                raise ValueError(f"plan: layer '{self.name}' {self.shape} has {name} of shape {shape}; make it again")
+
+    def _by_weight(self) -> tuple[tuple[str, NDArray[Any]], ...]:
+        return ("rows", self.rows), ("cells", self.cells)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LayerPlan):
+            return NotImplemented
+        pairs = [(getattr(self, field.name), getattr(other, field.name)) for field in dataclasses.fields(self)]
+        return all(np.array_equal(mine, theirs) for mine, theirs in pairs)
+
+    @property
+    def groups(self) -> int:
+        """Number of groups."""
+        return len(self.codes)
+
+    @property
+    def weights(self) -> int:
+        """Number of weights of one group."""
+        return int(np.prod(self.shape)) // len(self.codes)
 
 
-def pack_rows(rows: Rows) -> str:
-    """Rows as a plan holds them: zlib, base64."""
-    return base64.b64encode(zlib.compress(rows.tobytes(), 9)).decode()
+def _frozen(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
+    """A read-only view, or a read-only copy of the type wanted; the caller's own array stays writable."""
+    view = np.ascontiguousarray(array, dtype).view()
+    view.flags.writeable = False
+    return view
 
 
-def cells_to_write(plan: LayerPlan, menu: tuple[Code, ...], weights: int) -> dict[int, NDArray[np.uint8]]:
-    """The cells of each weight of a layer's groups, (weights,), by group; only of codes that let them differ."""
-    groups = [group for group, code in enumerate(plan.codes) if menu[code].allocates]
-    if not groups:
-        return {}
-    packed = np.frombuffer(zlib.decompress(base64.b64decode(plan.cells)), np.uint8)
-    return dict(zip(groups, packed.reshape(len(groups), weights), strict=True))
+@dataclass(frozen=True, eq=False)
+class CodedGroups:
+    """The groups of one layer that share a code.
+
+    Args:
+        code: as it writes these groups, its allocation of cells included.
+        groups: int64, their numbers in ascending order.
+    """
+
+    code: Code
+    groups: NDArray[np.int64]
+
+    def stores(self, weights: int) -> bool:
+        """Whether anything is stored for groups of so many weights; where not, they read back as zero for good."""
+        return self.code.digital_bits(weights) + self.code.analog_cells(weights) > 0
+
+    def read_back(self, rows: Rows, scales: Rows, medium: Medium) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and variance of what is read back of these groups.
+
+        Args:
+            rows: float32 (all groups, weights), as they are given to be written.
+            scales: float32 (all groups,).
+            medium: the cells.
+
+        Returns:
+            Two arrays (these groups, weights).
+        """
+        written = rows[self.groups]
+        mean, variance = self.code.error(written, scales[self.groups], medium)
+        return written + mean, variance
 
 
-def rows_to_write(plan: LayerPlan, menu: tuple[Code, ...], trained: Rows) -> Rows:
-    """The rows of a layer as they are to be written: the plan's where codes have a target."""
-    rounded = [group for group, code in enumerate(plan.codes) if menu[code].keeps_rows]
+def by_code(layer: LayerPlan, menu: tuple[Code, ...]) -> Iterator[CodedGroups]:
+    """The groups of a layer by the code they use, in the order of the menu."""
+    place = np.cumsum(np.array([code.allocates for code in menu])[layer.codes]) - 1
+    for index, code in enumerate(menu):
+        groups = np.flatnonzero(layer.codes == index)
+        if len(groups):
+            yield CodedGroups(code.given(layer.cells[place[groups]]) if code.allocates else code, groups)
+
+
+def kept_rows(layer: LayerPlan, menu: tuple[Code, ...]) -> NDArray[np.bool_]:
+    """Which groups have rows of their own in the plan: (groups,)."""
+    return np.array([code.keeps_rows for code in menu])[layer.codes]
+
+
+def rows_to_write(layer: LayerPlan, menu: tuple[Code, ...], trained: Rows) -> Rows:
+    """The rows of a layer as they are to be written: the plan's where it keeps them, else the trained ones."""
     rows = trained.copy()
-    packed = np.frombuffer(zlib.decompress(base64.b64decode(plan.written)), np.float32)
-    rows[rounded] = packed.reshape(len(rounded), trained.shape[1])
+    rows[kept_rows(layer, menu)] = layer.rows
     return rows
+
+
+def mean_read_back(layer: LayerPlan, menu: tuple[Code, ...], rows: Rows, medium: Medium) -> Rows:
+    """The rows of a layer as read back in the mean over chips, where `rows` are written: float32 (groups, weights)."""
+    found = np.empty_like(rows)
+    for part in by_code(layer, menu):
+        found[part.groups] = part.read_back(rows, layer.scales, medium)[0]
+    return found
 
 
 def cells_of(layers: tuple[LayerPlan, ...], menu: tuple[Code, ...], bits_per_cell: float) -> dict[str, float]:
@@ -66,21 +150,15 @@ def cells_of(layers: tuple[LayerPlan, ...], menu: tuple[Code, ...], bits_per_cel
     bits = {"digits": 0, "signs": 0, "masks": 0, "scales": 0}
     analog = 0
     for layer in layers:
-        weights = int(np.prod(layer.shape)) // len(layer.codes)
+        weights = layer.weights
         # Where a code keeps no rows of its own in the plan, what it takes does not depend on them.
-        rows = rows_to_write(layer, menu, np.zeros((len(layer.codes), weights), np.float32))
-        scales, codes = np.array(layer.scales, np.float32), np.array(layer.codes)
-        for index in set(layer.codes):
-            code, groups = menu[index], np.flatnonzero(codes == index)
-            signs, masks = len(groups) * code.sign_bits(weights), len(groups) * code.mask_bits(weights)
-            bits["digits"] += code.written_bits(rows[groups], scales[groups]) - signs - masks
+        rows = rows_to_write(layer, menu, np.zeros((layer.groups, weights), np.float32))
+        for part in by_code(layer, menu):
+            code, count = part.code, len(part.groups)
+            signs, masks = count * code.sign_bits(weights), count * code.mask_bits(weights)
+            bits["digits"] += code.written_bits(rows[part.groups], layer.scales[part.groups]) - signs - masks
             bits["signs"] += signs
             bits["masks"] += masks
-            bits["scales"] += len(groups) * code.scale_bits
-            analog += len(groups) * code.analog_cells(weights)
+            bits["scales"] += count * code.scale_bits
+            analog += count * code.analog_cells(weights)
     return {"analog": float(analog), **{name: count / bits_per_cell for name, count in bits.items()}}
-
-
-def bias_tensor(layer: LayerPlan) -> torch.Tensor:
-    """The biases of a layer as float32."""
-    return torch.tensor(layer.biases, dtype=torch.float32)

@@ -1,9 +1,12 @@
-"""The plan: the code of every group, with scales and biases, its ledger of cells, and its proof. Saved as JSON."""
+"""The plan: the code of every group, with scales and biases, its ledger of cells, and its proof. Saved as JSON
+(`physcomp.storage.plan_format`).
+"""
 
 import dataclasses
-import hashlib
 import json
+import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,10 +21,16 @@ from physcomp.codes.menu import read_menu
 from physcomp.networks.layers import Granularity, Layer, layers_of
 from physcomp.networks.network import Network
 from physcomp.storage.layer_plan import LayerPlan
-
-FORMAT = "physcomp-plan"
-FORMAT_VERSION = 1
-NEWER_FIELDS: dict[str, Any] = {"storage": "bound", "read_times_s": (), "over": "mean"}  # which older plans lack
+from physcomp.storage.plan_format import (
+    FORMAT,
+    FORMAT_VERSION,
+    NEWER_FIELDS,
+    READABLE,
+    fingerprint,
+    fingerprint_1,
+    layer_fields,
+    layer_of,
+)
 
 
 @dataclass(frozen=True)
@@ -118,19 +127,12 @@ class Plan:
         """Whether it stores everything digitally, so that every chip reads back the same."""
         return self.ledger["analog"] == 0
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Fingerprint of what determines the chip: everything but its method's name and the solver's seconds."""
         fields = self._fields()
         del fields["method"], fields["proof"]["seconds"]
-        if self.storage == "bound":  # as in plans from before there was a choice
-            del fields["storage"]
-        if not self.read_times_s:
-            del fields["read_times_s"], fields["over"]
-        for layer in fields["layers"]:
-            if not layer["cells"]:  # likewise
-                del layer["cells"]
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+        return fingerprint(fields, self.layers)
 
     def check(self, network: Network, card: devices.Card | None = None) -> None:
         """Refuse a network, or a card, that the plan was not made for.
@@ -158,22 +160,28 @@ class Plan:
         """Share of the weights stored with each code that is used."""
         count: dict[str, float] = {}
         for layer in self.layers:
-            size = int(np.prod(layer.shape)) / len(layer.codes) / self.weights
-            for code in layer.codes:
+            size = int(np.prod(layer.shape)) / layer.groups / self.weights
+            for code in layer.codes.tolist():
                 count[self.menu[code]] = count.get(self.menu[code], 0.0) + size
         return dict(sorted(count.items(), key=lambda item: -item[1]))
 
     def _fields(self) -> dict[str, Any]:
-        return {"format": FORMAT, "version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        """All fields but the layers, as JSON has them."""
+        names = [field.name for field in dataclasses.fields(self) if field.name != "layers"]
+        return {name: getattr(self, name) for name in names} | {"proof": dataclasses.asdict(self.proof)}
 
     def to_json(self) -> str:
-        """The plan as JSON text, with its fingerprint and the version that made it."""
-        extra = {
+        """The plan as JSON text (`physcomp.storage.plan_format`)."""
+        content = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            **self._fields(),
+            "layers": [layer_fields(layer) for layer in self.layers],
             "sha256": self.sha256,
             "physcomp": version("physcomp"),
             "cells_per_weight": self.cells_per_weight,
         }
-        return json.dumps({**self._fields(), **extra}, indent=1)
+        return json.dumps(content, indent=1)
 
     def save(self, path: Path | str) -> None:
         """Write the JSON file, under a temporary name first."""
@@ -193,20 +201,24 @@ class Plan:
             raise ValueError(f"{source}: not valid JSON ({error}); make the plan again") from None
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             raise ValueError(f"{source}: not a plan of physcomp; name a file that 'physcomp choose' wrote")
-        if fields.get("version") != FORMAT_VERSION:
-            raise ValueError(f"{source}: plan version {fields.get('version')}, this physcomp reads {FORMAT_VERSION}")
+        if fields.get("version") not in READABLE:
+            readable = " and ".join(map(str, READABLE))
+            raise ValueError(f"{source}: plan version {fields.get('version')}, this physcomp reads {readable}")
         try:
             names = [field.name for field in dataclasses.fields(cls)]
             values: dict[str, Any] = {name: {**NEWER_FIELDS, **fields}[name] for name in names}
-            values["read_times_s"] = tuple(values["read_times_s"])
-            values["layers"] = tuple(_read_layer(layer) for layer in fields["layers"])
-            values["proof"] = Proof(**fields["proof"])
+            proof = Proof(**fields["proof"])
+            layers = tuple(layer_of(layer, fields["version"]) for layer in fields["layers"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"{source}: the plan is incomplete ({error}); make it again") from None
-        values["menu"] = tuple(values["menu"])
-        values["others"] = tuple((name, tuple(shape)) for name, shape in values["others"])
-        plan = cls(**values)
-        if plan.sha256 != fields.get("sha256"):
+        except (ValueError, IndexError, zlib.error) as error:
+            raise ValueError(f"{source}: its layers cannot be read ({error}); make the plan again") from None
+        plan = cls(**values | {"proof": proof, "layers": layers, **_tuples(values)})
+        found = plan.sha256
+        if fields["version"] == 1:
+            content = {"format": FORMAT, "version": 1, **values, "proof": dataclasses.asdict(proof)}
+            found = fingerprint_1(content)
+        if found != fields.get("sha256"):
             raise ValueError(f"{source}: its content does not match its sha256; make the plan again")
         return plan
 
@@ -223,9 +235,13 @@ class Plan:
             raise ValueError(f"{path}: no such plan; make one with 'physcomp choose'") from None
 
 
-def _read_layer(fields: dict[str, Any]) -> LayerPlan:
-    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
-    return LayerPlan(**values)
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """The lists of a file as the plan holds them."""
+    return {
+        "menu": tuple(values["menu"]),
+        "others": tuple((name, tuple(shape)) for name, shape in values["others"]),
+        "read_times_s": tuple(values["read_times_s"]),
+    }
 
 
 def moved(plan: Plan, card: devices.Card | str, read_time_s: float) -> Plan:

@@ -21,8 +21,7 @@ from physcomp.codes.menu import DEFAULT
 from physcomp.networks.description import Described
 from physcomp.networks.images import Images
 from physcomp.networks.layers import weights_of
-from physcomp.networks.network import Network
-from physcomp.storage.measure import HELDOUT_SEED, measure
+from physcomp.storage.measure import heldout_losses
 from physcomp.storage.plan import Plan
 from physcomp.training.channel_removal import narrow
 from physcomp.training.finetuning import Finetuned, Progress, Recipe, finetune
@@ -127,7 +126,7 @@ def alternate(
             progress=(lambda share: progress(CHOICE_SHARE + (1 - CHOICE_SHARE) * share)) if progress else None,
         )
         described = chosen.with_state(trained.network.module.state_dict())
-        loss = heldout_loss(trained.network, trained.plan, heldout, schedule.card)
+        (loss,) = heldout_losses(trained.network, trained.plan, heldout, card=schedule.card, chips=CHIPS).tolist()
         proof = dataclasses.replace(trained.plan.proof, heldout_loss=loss)
         trained = dataclasses.replace(trained, plan=dataclasses.replace(trained.plan, proof=proof))
         rounds.append(Round(described, trained, trained.plan.cells, loss))
@@ -147,13 +146,6 @@ def best_of(rounds: list[Round], allowed: float) -> Round:
         least = min(done.cells for done in rounds)
         raise ValueError(f"budget: {allowed:.0f} cells are allowed, training ended with {least:.0f}; train more rounds")
     return min(kept, key=lambda done: done.heldout_loss)
-
-
-def heldout_loss(network: Network, plan: Plan, heldout: Images, card: devices.Card) -> float:
-    """Mean held-out loss over chips that serve for nothing else; one chip where nothing is noisy."""
-    chips = 1 if plan.noiseless else CHIPS
-    seeds = range(HELDOUT_SEED, HELDOUT_SEED + chips)
-    return sum(measure(network, plan, heldout, card=card, seed=seed).loss for seed in seeds) / chips
 
 
 def _settled(rounds: list[Round]) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import devices
 from physcomp.codes.base import SCALE_BITS, Rows, to_bfloat16
 from physcomp.networks.description import Described, _build
-from physcomp.storage.layer_plan import LayerPlan, pack_rows, rows_to_write
+from physcomp.storage.layer_plan import LayerPlan, kept_rows
 from physcomp.storage.plan import Plan, menu_of
 from physcomp.training.stored_layer import rewritten, stored_layers
 
@@ -36,7 +36,7 @@ def narrow(whole: Described, plan: Plan, card: devices.Card) -> tuple[Described,
         groups that are not filters, a norm that is not folded, codes with a number of cells for each weight.
     """
     normed = any(layer.split()[0] == "norm" for layer in whole.description.layers)
-    if normed or plan.granularity != "filter" or any(layer.cells for layer in plan.layers):
+    if normed or plan.granularity != "filter" or any(layer.cells.size for layer in plan.layers):
         return whole, plan
     stored = stored_layers(whole.network, plan, card)
     layers, planned, state = [], {}, {}
@@ -48,7 +48,7 @@ def narrow(whole: Described, plan: Plan, card: devices.Card) -> tuple[Described,
         if kind in ("conv", "linear"):
             layer = next(layer for layer in plan.layers if layer.name == str(number))
             written = stored[layer.name].stored_rows()
-            bias = _with_constants(np.array(layer.biases, np.float32), written, kept, constant)
+            bias = _with_constants(layer.biases, written, kept, constant)
             trained = whole.network.module.get_parameter(f"{number}.weight").detach()
             inputs = np.repeat(kept, layer.shape[1] // len(kept))  # pixels of a channel stand side by side
             kept = ~np.all(written == 0, axis=1) if layer.name != last else np.ones(len(written), bool)
@@ -59,13 +59,19 @@ def narrow(whole: Described, plan: Plan, card: devices.Card) -> tuple[Described,
             state[f"{number}.weight"] = weight
             state[f"{number}.bias"] = torch.from_numpy(bias[kept])
             planned[layer.name] = dataclasses.replace(
-                _part(layer, kept, bias, shape), written=_written(layer, plan, kept, inputs, trained)
+                layer,
+                shape=shape,
+                codes=layer.codes[kept],
+                scales=layer.scales[kept],
+                rows=_rows_left(layer, plan, kept, inputs),
+                biases=to_bfloat16(bias[kept]),
+                cells=np.zeros((0, weight[0].numel()), np.uint8),
             )
             arguments[0] = str(shape[0])
         elif kind == "relu":
             constant = np.maximum(constant, 0)  # pool and flatten leave a constant as it is
         layers.append(" ".join([kind, *arguments]))
-    if sum(len(layer.codes) for layer in planned.values()) == sum(len(layer.codes) for layer in plan.layers):
+    if sum(layer.groups for layer in planned.values()) == sum(layer.groups for layer in plan.layers):
         return whole, plan
     narrower = _build(dataclasses.replace(whole.description, layers=tuple(layers)), state)
     return narrower, _recounted(narrower, plan, tuple(planned[layer.name] for layer in plan.layers), card)
@@ -77,26 +83,15 @@ def _with_constants(bias: Rows, rows: Rows, kept: Flags, constant: Rows) -> Rows
     return np.asarray(bias + of_channel @ constant[~kept], np.float32)
 
 
-def _part(layer: LayerPlan, kept: Flags, bias: Rows, shape: tuple[int, ...]) -> LayerPlan:
-    return dataclasses.replace(
-        layer,
-        shape=shape,
-        codes=tuple(code for code, stays in zip(layer.codes, kept, strict=True) if stays),
-        scales=tuple(scale for scale, stays in zip(layer.scales, kept, strict=True) if stays),
-        biases=tuple(float(b) for b in to_bfloat16(bias[kept])),
-    )
-
-
 def _recounted(narrower: Described, plan: Plan, layers: tuple[LayerPlan, ...], card: devices.Card) -> Plan:
     biases = SCALE_BITS * sum(len(layer.biases) for layer in layers) / plan.bits_per_cell
-    left = sum(len(layer.codes) for layer in layers) / sum(len(layer.codes) for layer in plan.layers)
+    left = sum(layer.groups for layer in layers) / sum(layer.groups for layer in plan.layers)
     ledger = {**plan.ledger, "biases": biases, "plan": plan.ledger["plan"] * left}
     return rewritten(narrower.network, dataclasses.replace(plan, layers=layers, ledger=ledger), card)
 
 
-def _written(layer: LayerPlan, plan: Plan, kept: Flags, inputs: Flags, trained: torch.Tensor) -> str:
-    """What is left of the rows that the plan holds itself."""
-    menu = menu_of(plan)
-    rows = rows_to_write(layer, menu, trained.reshape(len(kept), -1).numpy()).reshape(layer.shape)
-    with_target = np.array([menu[code].keeps_rows for code in layer.codes])
-    return pack_rows(np.ascontiguousarray(rows[kept & with_target][:, inputs], np.float32))
+def _rows_left(layer: LayerPlan, plan: Plan, kept: Flags, inputs: Flags) -> Rows:
+    """What is left of the rows that the plan keeps, where some outputs and some inputs stay."""
+    stays = kept[kept_rows(layer, menu_of(plan))]
+    rows = layer.rows.reshape(-1, *layer.shape[1:])[stays][:, inputs]
+    return rows.reshape(len(rows), int(np.prod(rows.shape[1:])))

@@ -12,12 +12,10 @@ al., "Learned step size quantization", ICLR 2020, arXiv 1902.08153). All of it h
 """
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 import devices
@@ -25,25 +23,8 @@ from physcomp.codes import Code, Medium, Sparse
 from physcomp.codes.base import Rows, to_bfloat16
 from physcomp.networks.layers import Layer
 from physcomp.networks.network import Network
-from physcomp.storage.layer_plan import LayerPlan, cells_of, cells_to_write, pack_rows, rows_to_write
+from physcomp.storage.layer_plan import LayerPlan, by_code, cells_of, kept_rows, rows_to_write
 from physcomp.storage.plan import Plan, menu_of
-
-
-@dataclass(frozen=True, eq=False)
-class CodedGroups:
-    """The groups of one layer that share a code, its allocation of cells included.
-
-    Args:
-        code: as it writes these groups.
-        groups: their numbers in ascending order.
-    """
-
-    code: Code
-    groups: NDArray[np.int64]
-
-    def stores(self, weights: int) -> bool:
-        """Whether anything is stored for groups of so many weights; where not, they read back as zero for good."""
-        return self.code.digital_bits(weights) + self.code.analog_cells(weights) > 0
 
 
 class StoredLayer(nn.Module):
@@ -66,17 +47,10 @@ class StoredLayer(nn.Module):
     ) -> None:
         super().__init__()
         rows = _start(layer, planned, menu) if pruned else layer.rows
-        codes = np.array(planned.codes)
-        cells = cells_to_write(planned, menu, layer.weights)
-        used = ((code, np.flatnonzero(codes == index)) for index, code in enumerate(menu))
-        self.parts = tuple(
-            CodedGroups(code.given(np.array([cells[int(g)] for g in groups])) if code.allocates else code, groups)
-            for code, groups in used
-            if len(groups)
-        )
+        self.parts = tuple(by_code(planned, menu))
         self.medium = medium
         self.shape = layer.shape
-        scales = np.array(planned.scales, np.float32)
+        scales = planned.scales
         self.scaled = scales > 0
         largest = np.abs(rows).max(axis=1)
         start = np.where(self.scaled, scales, np.where(largest > 0, largest, 1)).astype(np.float32)
@@ -91,7 +65,7 @@ class StoredLayer(nn.Module):
         self.alive = torch.from_numpy(alive.astype(np.float32))
         self.share = nn.Parameter(torch.from_numpy(share.astype(np.float32)))
         self.log_scale = nn.Parameter(torch.zeros(len(start)))
-        self.bias = nn.Parameter(torch.tensor(planned.biases, dtype=torch.float32)) if planned.biases else None
+        self.bias = nn.Parameter(torch.from_numpy(planned.biases.copy())) if len(planned.biases) else None
 
     def forward(self, generator: torch.Generator | None = None) -> torch.Tensor:
         """The layer's weight tensor as read back: noisy where a generator is given, else the mean over chips."""
@@ -133,8 +107,7 @@ class StoredLayer(nn.Module):
         value = np.zeros_like(latent)
         for part in self.parts:
             rows = latent[part.groups]
-            mean, variance = part.code.error(rows, scales[part.groups], self.medium)
-            found = rows + mean
+            found, variance = part.read_back(latent, scales, self.medium)
             if generator is not None and part.code.analog_cells(rows.shape[1]):
                 found += np.sqrt(variance) * torch.randn(rows.shape, generator=generator).numpy()
             if fading and isinstance(part.code, Sparse):
@@ -158,11 +131,8 @@ class StoredLayer(nn.Module):
 
 def _start(layer: Layer, planned: LayerPlan, menu: tuple[Code, ...]) -> Rows:
     """The trained rows, and of sparse codes the plan's, whose masks know more than magnitudes."""
-    sparse = [group for group, code in enumerate(planned.codes) if isinstance(menu[code], Sparse)]
-    rows = layer.rows.copy()
-    if sparse:
-        rows[sparse] = rows_to_write(planned, menu, layer.rows)[sparse]
-    return rows
+    sparse = np.array([isinstance(code, Sparse) for code in menu])[planned.codes]
+    return np.where(sparse[:, None], rows_to_write(planned, menu, layer.rows), layer.rows)
 
 
 class _Through(torch.autograd.Function):
@@ -227,12 +197,11 @@ def _plan_as_stored(network: Network, plan: Plan, stored: dict[str, StoredLayer]
     layers = []
     for planned in plan.layers:
         layer = stored[planned.name]
-        rounded = [row for row, code in zip(layer.stored_rows(), planned.codes, strict=True) if menu[code].keeps_rows]
         changed = dataclasses.replace(
             planned,
-            scales=tuple(float(scale) for scale in layer.scales()),
-            biases=tuple(float(bias) for bias in layer.stored_biases()),
-            written=pack_rows(np.array(rounded, np.float32)),
+            scales=layer.scales(),
+            biases=layer.stored_biases(),
+            rows=layer.stored_rows()[kept_rows(planned, menu)],
         )
         layers.append(changed)
     # What entropy-coded groups take depends on their weights.

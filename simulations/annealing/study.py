@@ -25,6 +25,7 @@ import physcomp
 import qubo
 from devices.files import replacing
 from physcomp.choice.magnitude import hamiltonian
+from physcomp.storage.measure import measure as measure_plan
 from qubo import files
 from qubo.families import Family
 from simulations.annealing.ledger import RunLedger
@@ -125,8 +126,8 @@ class Bench:
         if key not in self._scores:
             plan = physcomp.plan_of(self.model, choice, method="anneal", shrinkage=self.shrinkage)
             card, network = self.model.medium.card, self.model.network
-            states = (physcomp.store(network, plan, card=card, seed=seed + chip).read_back() for chip in range(CHIPS))
-            scores = [physcomp.evaluate_state(network, state, self.test) for state in states]
+            seeds = range(seed, seed + CHIPS)
+            scores = [score for (score,) in measure_plan(network, plan, self.test, card=card, seeds=seeds)]
             self._scores[key] = (
                 sum(score.accuracy for score in scores) / CHIPS,
                 sum(score.loss for score in scores) / CHIPS,

@@ -145,7 +145,7 @@ def _row(study: Study, models: dict[int, physcomp.LossModel], key: Key, test: ph
         solution = qubo.solve(selection, solver, seed=study.seed, certificate=qubo.lower_bound(selection, effort=0))
         choice, energy, bound = solution.choice, solution.energy, solution.lower_bound
     plan = plan_of(model, choice, method=kind, shrinkage=shrinkage)
-    score = measure(model.network, plan, test, card=model.medium.card, seed=study.seed)
+    ((score,),) = measure(model.network, plan, test, card=model.medium.card, seeds=[study.seed])
     whole = models[max(models)]
     return Row(
         *key,

@@ -1,0 +1,188 @@
+"""The plan as a file: JSON text, large arrays packed. Version 2 is written; versions 1 and 2 are read.
+
+Fields of both versions, beside those of `physcomp.storage.plan.Plan` under their own names:
+    format            "physcomp-plan"
+    version           1 or 2
+    layers            a list, one object a layer, see below
+    menu, others      lists; `others` has pairs of a name and a shape
+    proof             an object with the fields of `physcomp.storage.plan.Proof`
+    sha256            fingerprint of the content, checked on reading
+    physcomp          version of the package that wrote the file; not read
+    cells_per_weight  for the reader's eyes; not read
+
+A layer in version 2:
+    name              text
+    shape             list of numbers, the shape of the weight tensor; groups × weights is their product
+    codes             list of groups numbers, each an index into `menu`
+    scales            list of groups numbers, bfloat16 values written out
+    biases            list of numbers, bfloat16 values written out; empty without biases
+    rows              text: float32 (kept, weights), packed as rows, see `pack_rows`; empty without kept rows
+    cells             text: uint8 (allocating, weights), packed as bytes; empty without such groups
+
+*Packed* is zlib (level 1) of little-endian bytes, in base64. The `sha256` of version 2 is SHA-256 of
+(a) the JSON text, keys sorted, of all fields of `Plan` but `method` and `proof.seconds`, each layer as the list of its
+    name, its shape and the shapes of its arrays, and
+(b) for each layer the bytes of `codes` (int64), `scales`, `rows`, `biases` (float32) and `cells` (uint8).
+How arrays are packed does not enter, so that a plan of version 1, once read, has the fingerprint that it would have in
+version 2.
+
+Version 1 differs in two things. A layer has `written` in place of `rows`: the float32 numbers alone, packed. Its
+`sha256` is that of the JSON text, keys sorted, of `format`, `version` and all fields of `Plan` but `method` and
+`proof.seconds`, arrays packed; without `storage` where it is "bound", without `read_times_s` and `over` where there
+are no times, and without a layer's `cells` where they are empty. Files may lack these four.
+"""
+
+import base64
+import hashlib
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from physcomp.codes.base import Rows
+from physcomp.storage.layer_plan import LayerPlan
+
+FORMAT = "physcomp-plan"
+FORMAT_VERSION = 2
+READABLE = (1, 2)
+NEWER_FIELDS: dict[str, Any] = {"storage": "bound", "read_times_s": [], "over": "mean"}  # which older plans lack
+
+LEVEL = 1  # of zlib: higher ones take several times as long for a few per cent less
+TABLE_SIZE = 256  # the most distinct values of a row whose weights are packed as one byte each
+
+
+def layer_fields(layer: LayerPlan) -> dict[str, Any]:
+    """A layer as the file holds it."""
+    return {
+        "name": layer.name,
+        "shape": list(layer.shape),
+        "codes": layer.codes.tolist(),
+        "scales": layer.scales.tolist(),
+        "biases": layer.biases.tolist(),
+        "rows": pack_rows(layer.rows),
+        "cells": _packed(layer.cells),
+    }
+
+
+def layer_of(fields: dict[str, Any], version: int) -> LayerPlan:
+    """Inverse of `layer_fields`, for every version that is read.
+
+    Raises:
+        KeyError: a field is missing.
+        ValueError: a field is not what it should be.
+    """
+    groups, size = len(fields["codes"]), int(np.prod(fields["shape"]))
+    weights = size // max(1, groups)
+    if version == 1:
+        rows = np.frombuffer(_bytes(fields["written"]), "<f4").reshape(-1, weights)
+    else:
+        rows = unpack_rows(fields["rows"], weights)
+    return LayerPlan(
+        name=fields["name"],
+        shape=tuple(fields["shape"]),
+        codes=np.array(fields["codes"], np.int64),
+        scales=np.array(fields["scales"], np.float32),
+        rows=rows,
+        biases=np.array(fields["biases"], np.float32),
+        cells=np.frombuffer(_bytes(fields.get("cells", "")), np.uint8).reshape(-1, weights),
+    )
+
+
+def pack_rows(rows: Rows) -> str:
+    """Rows as text, without loss: as one byte a weight and a table where a row has few values, as rounded rows do.
+
+    Packed are, one after the other: the number of rows, uint32; for each row the number of its distinct values, uint16,
+    0 where they are more than 256; the tables, float32, of the rows that have one, each in ascending order of its bit
+    patterns; the weights of these rows, uint8, their places in the table; the weights of the other rows, float32.
+
+    Example:
+        >>> rows = np.array([[0.5, -0.5, 0.5], [1.0, 2.0, 3.0]], np.float32)
+        >>> unpack_rows(pack_rows(rows), 3).tolist()
+        [[0.5, -0.5, 0.5], [1.0, 2.0, 3.0]]
+    """
+    if not rows.size:
+        return ""
+    patterns = np.ascontiguousarray(rows, "<f4").view("<u4")  # so that -0 is told from 0
+    order = np.argsort(patterns, axis=1)
+    ascending = np.take_along_axis(patterns, order, axis=1)
+    first = np.ones(rows.shape, bool)
+    np.not_equal(ascending[:, 1:], ascending[:, :-1], out=first[:, 1:])
+    sizes = first.sum(axis=1)
+    few = sizes <= TABLE_SIZE
+    places = np.empty(rows.shape, np.int64)
+    np.put_along_axis(places, order, first.cumsum(axis=1) - 1, axis=1)
+    return _packed(
+        np.array([len(rows)], "<u4"),
+        np.where(few, sizes, 0).astype("<u2"),
+        ascending[few][first[few]],
+        places[few].astype(np.uint8),
+        patterns[~few],
+    )
+
+
+def unpack_rows(text: str, weights: int) -> Rows:
+    """Inverse of `pack_rows` for rows of so many weights: float32 (rows, weights).
+
+    Raises:
+        ValueError: the text is no packed rows of so many weights.
+    """
+    content = _bytes(text)
+    if not content:
+        return np.zeros((0, weights), np.float32)
+    count = int(np.frombuffer(content, "<u4", 1)[0])
+    sizes = np.frombuffer(content, "<u2", count, 4).astype(np.int64)
+    few = sizes > 0
+    table = np.frombuffer(content, "<f4", int(sizes.sum()), 4 + 2 * count)
+    start = 4 + 2 * count + 4 * len(table)
+    places = np.frombuffer(content, np.uint8, int(few.sum()) * weights, start).reshape(-1, weights)
+    rows = np.empty((count, weights), np.float32)
+    rows[few] = table[(np.cumsum(sizes) - sizes)[few][:, None] + places]
+    rows[~few] = np.frombuffer(content, "<f4", offset=start + places.size).reshape(-1, weights)
+    return rows
+
+
+def _packed(*arrays: NDArray[Any]) -> str:
+    content = b"".join(array.tobytes() for array in arrays)
+    return base64.b64encode(zlib.compress(content, LEVEL)).decode() if content else ""
+
+
+def _bytes(text: str) -> bytes:
+    return zlib.decompress(base64.b64decode(text, validate=True)) if text else b""
+
+
+def fingerprint(fields: dict[str, Any], layers: tuple[LayerPlan, ...]) -> str:
+    """SHA-256 of a plan's content, as this file's docstring has it.
+
+    Args:
+        fields: of the plan, without `method`, the proof's seconds and its layers.
+        layers: its layers.
+    """
+    shapes = [[layer.name, list(layer.shape), *(list(array.shape) for array in _arrays(layer))] for layer in layers]
+    digest = hashlib.sha256(json.dumps({**fields, "layers": shapes}, sort_keys=True).encode())
+    for layer in layers:
+        for array in _arrays(layer):
+            digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _arrays(layer: LayerPlan) -> tuple[NDArray[Any], ...]:
+    return layer.codes, layer.scales, layer.rows, layer.biases, layer.cells
+
+
+def fingerprint_1(fields: dict[str, Any]) -> str:
+    """The fingerprint that a file of version 1 should carry.
+
+    Args:
+        fields: of the plan, and `format` and `version`; layers as the file has them. They are changed.
+    """
+    del fields["method"], fields["proof"]["seconds"]
+    if fields["storage"] == "bound":
+        del fields["storage"]
+    if not fields["read_times_s"]:
+        del fields["read_times_s"], fields["over"]
+    for layer in fields["layers"]:
+        if not layer.get("cells", "never"):
+            del layer["cells"]
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
