@@ -19,6 +19,7 @@ def random_setups(selection, seed, *, sets=2, size=4.0, tightness=None):
     """The selection with setups drawn over some of its groups, a third of them free, and a budget between its ends."""
     rng = np.random.default_rng((seed, 11))
     owner = rng.integers(0, sets + 1, selection.groups)  # the last is no set
+    owner[0] = 0
     setup = []
     for members in (np.flatnonzero(owner == s) for s in range(sets)):
         if members.size:

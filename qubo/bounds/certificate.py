@@ -11,6 +11,8 @@
   holds for every feasible choice however inexact y is.
 - Dense blocks with effort: at the best price λ (`qubo.bounds.cutting_planes`) every block's minimum is bounded on its
   own, by a semidefinite relaxation, dropping codes and branch and bound (`qubo.bounds.dense`).
+- Setups are shared out among the groups that may use them (`qubo.bounds.setup_shares`): what is then bounded is a
+  selection without setups whose choices take no more cells.
 
 Every bound is evaluated with all rounding errors subtracted.
 """
@@ -29,6 +31,7 @@ from qubo.bounds.convex import Relaxed, gradient, pair_slopes, relax
 from qubo.bounds.convexify import convexify
 from qubo.bounds.cutting_planes import best_price
 from qubo.bounds.dense import LARGEST, prove
+from qubo.bounds.setup_shares import without_setups
 from qubo.search.arrays import Arrays, Layout, lay_out
 from qubo.selection import Selection
 
@@ -47,7 +50,8 @@ class Certificate:
         bound: the lower bound, in the loss's unit.
         multiplier: λ at the bound: the loss one more cell of budget is worth.
         point: (G, K) the relaxed solution, rows summing to one; a start for rounding.
-        method: "lagrangian dual" (every block minimised exactly), "convex relaxation" or "block by block".
+        method: "lagrangian dual" (every block minimised exactly), "convex relaxation" or "block by block"; with setups
+            ", setups shared" follows.
         seconds: wall-clock time it took.
         selection: the problem it is about.
     """
@@ -84,7 +88,11 @@ def lower_bound(selection: Selection, *, effort: float = 1.0, time_limit_s: floa
     if time_limit_s is not None and not time_limit_s > 0:
         raise ValueError(f"time_limit_s must be above 0, got {time_limit_s}: pass seconds, or None for none")
     started = time.perf_counter()
-    layout = lay_out(selection)
+    plain = selection
+    if selection.setup:
+        with threadpool_limits(limits=1, user_api="blas"):
+            plain = without_setups(selection, effort)
+    layout = lay_out(plain)
     deadline = None if time_limit_s is None else started + time_limit_s
     bands = tractable(layout.arrays)
     if (bands >= 0).all():
@@ -94,7 +102,7 @@ def lower_bound(selection: Selection, *, effort: float = 1.0, time_limit_s: floa
         # One thread of BLAS: on a busy machine its threads wait for one another for seconds, and sums then always
         # run in one order, so that the bound does not depend on the machine's load.
         with threadpool_limits(limits=1, user_api="blas"):
-            bound, lam, share = _relaxed(selection, layout, bands, effort, deadline)
+            bound, lam, share = _relaxed(plain, layout, bands, effort, deadline)
         method = "convex relaxation" if effort == 0 else "block by block"
     point = np.zeros(selection.loss.shape)
     np.put_along_axis(point, layout.code, np.where(layout.kept(), share, 0.0), axis=1)
@@ -102,7 +110,7 @@ def lower_bound(selection: Selection, *, effort: float = 1.0, time_limit_s: floa
         bound=bound * layout.scale,
         multiplier=lam * layout.price,
         point=point,
-        method=method,
+        method=f"{method}, setups shared" if selection.setup else method,
         seconds=time.perf_counter() - started,
         selection=selection,
     )

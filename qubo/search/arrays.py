@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qubo.selection import GRAM_ENTRIES, Block, Selection
+from qubo.setups import least_with
 
 
 class Arrays(NamedTuple):
@@ -72,16 +73,21 @@ class Layout:
 
 
 def usable(selection: Selection) -> NDArray[np.bool_]:
-    """(G, K) codes that some feasible choice uses: offered, and affordable when all others take their cheapest.
+    """(G, K) codes that some feasible choice uses: offered, and affordable where all else takes the least it can.
 
     >>> usable(Selection(loss=[[2.0, 1.0, 0.0]], cost=[[0.0, 1.0, 5.0]], budget=2.0)).tolist()
     [[True, True, False]]
     """
     cost = np.where(selection.offered, selection.cost, np.inf)
     least = cost.min(axis=1, keepdims=True)
+    more = cost - least
+    for setup in selection.setup:
+        inside = setup.groups
+        cells, chosen = cost[inside], selection.least_choice[inside]
+        more[inside] = least_with(cells, setup.cost) - cells[np.arange(inside.size), chosen].sum() - setup.taken(chosen)
     # Both sides are sums of up to G rounded terms: keep what is within their rounding of the limit.
     slack = max(selection.limit - selection.smallest_cost, 0.0) + 1e-12 * selection.smallest_cost
-    return np.asarray(cost - least <= slack)
+    return np.asarray(more <= slack)
 
 
 def lay_out(selection: Selection) -> Layout:
