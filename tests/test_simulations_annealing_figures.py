@@ -9,11 +9,11 @@ from test_simulations_annealing_trials import trial
 
 from simulations.annealing import figures
 from simulations.annealing.time_to_target import scores
-from simulations.annealing.trials import Trial
+from simulations.annealing.trials import SolverRun
 
 
 @pytest.fixture(scope="module")
-def trials() -> list[Trial]:
+def trials() -> list[SolverRun]:
     made = []
     for problem, family, size in (("Q-20", "Q", 20), ("Q-60", "Q", 60)):
         for repeat in range(3):
@@ -30,7 +30,7 @@ def trials() -> list[Trial]:
 
 
 @pytest.mark.parametrize("kind", ["energy", "sizes", "feasible", "accuracy", "overview"])
-def test_every_figure_is_written_as_png_and_svg(trials: list[Trial], kind: str, tmp_path: Path) -> None:
+def test_every_figure_is_written_as_png_and_svg(trials: list[SolverRun], kind: str, tmp_path: Path) -> None:
     found, bounds = scores(trials), {"Q-20": 1.0, "Q-60": 1.0}
     paths = {
         "energy": lambda: figures.energy_over_time(trials, tmp_path, bounds=bounds),
@@ -45,7 +45,7 @@ def test_every_figure_is_written_as_png_and_svg(trials: list[Trial], kind: str, 
     assert sorted(tmp_path.iterdir()) == sorted(paths)  # nothing temporary is left
 
 
-def test_the_same_runs_give_the_same_svg(trials: list[Trial], tmp_path: Path) -> None:
+def test_the_same_runs_give_the_same_svg(trials: list[SolverRun], tmp_path: Path) -> None:
     made = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -54,7 +54,7 @@ def test_the_same_runs_give_the_same_svg(trials: list[Trial], tmp_path: Path) ->
     assert made[0] == made[1]
 
 
-def test_what_was_not_measured_is_not_drawn(trials: list[Trial], tmp_path: Path) -> None:
+def test_what_was_not_measured_is_not_drawn(trials: list[SolverRun], tmp_path: Path) -> None:
     one_size = [t for t in trials if t.problem == "Q-20" and t.solver != "ocean-path-integral"]
     assert figures.gaps_against_size(scores(one_size), tmp_path) == []
     assert figures.feasibility(scores(one_size), tmp_path) == []

@@ -22,7 +22,7 @@ from simulations.annealing import study
 from simulations.annealing.ledger import RunLedger
 from simulations.annealing.report import columns, markdown, rows, score, sentences
 from simulations.annealing.study import Experiment, reward_for, run_experiment
-from simulations.annealing.trials import Trial
+from simulations.annealing.trials import SolverRun
 from simulations.commands.anneal import load_annealing, seconds
 from simulations.runs.progress import Progress
 from simulations.runs.study import STUDIES
@@ -70,7 +70,7 @@ def test_every_solver_runs_as_often_as_asked_and_every_run_is_labelled(
     with (folder / "runs.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == len(findings.trials) == 2 * 4 * 2
-    assert tuple(lines[0]) == tuple(field.name for field in fields(Trial))
+    assert tuple(lines[0]) == tuple(field.name for field in fields(SolverRun))
     assert {line["kind"] for line in lines} == {"classical"}
     assert {line["repeat"] for line in lines} == {"0", "1"}
 
@@ -281,7 +281,7 @@ def test_a_ledger_of_another_kind_or_damaged_is_refused(tmp_path: Path) -> None:
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="not a ledger"):
         RunLedger(path)
-    names = [field.name for field in fields(Trial)]
+    names = [field.name for field in fields(SolverRun)]
     path.write_text(",".join(names) + "\n" + ",".join(["x"] * len(names)) + "\n")
     with pytest.raises(ValueError, match="is damaged; remove it"):
         RunLedger(path)

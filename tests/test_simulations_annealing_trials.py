@@ -12,17 +12,17 @@ import qubo
 from qubo.solvers.ground_state import ground_state
 from qubo.solvers.registry import SAMPLERS
 from simulations.annealing.time_to_target import scores, target_of, time_to_target
-from simulations.annealing.trials import Problem, Trial, check_solvers, measure, warm_up
+from simulations.annealing.trials import Problem, SolverRun, check_solvers, measure, warm_up
 
 
-def trial(course: tuple[tuple[float, float], ...], **changes: Any) -> Trial:
+def trial(course: tuple[tuple[float, float], ...], **changes: Any) -> SolverRun:
     """A run with a course, everything else plain."""
     values: dict[str, Any] = {
         "problem": "P", "family": "P", "size": 4, "solver": "annealer", "kind": "classical", "repeat": 0, "seed": 0,
         "limit_s": 1.0, "energy": course[-1][1], "lower_bound": 1.0, "seconds": 1.0, "evaluations": 1,
         "feasible_before_repair": None, "course": course,
     }  # fmt: skip
-    return Trial(**{**values, **changes})
+    return SolverRun(**{**values, **changes})
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from qubo.solution import Kind
 from qubo.solvers.registry import find
 from simulations.annealing.time_to_target import Score
-from simulations.annealing.trials import Trial
+from simulations.annealing.trials import SolverRun
 
 MARKERS: dict[Kind, str] = {"classical": "o", "quantum-inspired": "s", "quantum": "D", "hybrid": "D"}
 FLOOR_PERCENT = 0.01
@@ -37,7 +37,7 @@ STYLE: Any = {
 }
 
 
-def energy_over_time(trials: Sequence[Trial], folder: Path, *, bounds: Mapping[str, float]) -> list[Path]:
+def energy_over_time(trials: Sequence[SolverRun], folder: Path, *, bounds: Mapping[str, float]) -> list[Path]:
     """Energy above the lower bound against seconds: median and range over runs, a panel a problem.
 
     Args:
@@ -70,7 +70,7 @@ def times_to_target(found: Sequence[Score], folder: Path) -> list[Path]:
 
 
 def overview(
-    trials: Sequence[Trial],
+    trials: Sequence[SolverRun],
     found: Sequence[Score],
     folder: Path,
     *,
@@ -148,7 +148,7 @@ def feasibility(found: Sequence[Score], folder: Path) -> list[Path]:
     return _save(figure, folder, "feasible-before-repair")
 
 
-def accuracy_against_energy(trials: Sequence[Trial], folder: Path, *, clean: float | None = None) -> list[Path]:
+def accuracy_against_energy(trials: Sequence[SolverRun], folder: Path, *, clean: float | None = None) -> list[Path]:
     """Accuracy after read-back beside energy, a point a run, for a network's selection; nothing for other problems."""
     measured = [trial for trial in trials if trial.accuracy is not None]
     if not measured:
@@ -195,7 +195,7 @@ def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]
     return figure, axes[:count]
 
 
-def _energies(axis: Axes, trials: Sequence[Trial], bound: float) -> None:
+def _energies(axis: Axes, trials: Sequence[SolverRun], bound: float) -> None:
     """Median and range over runs of one problem's courses."""
     finite = [seconds for trial in trials for seconds, _ in trial.course]
     first, last = max(1e-4, 0.7 * min(finite)), 1.1 * max(trial.seconds for trial in trials)
@@ -231,7 +231,7 @@ def _plain_times(axis: Axes) -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _above(trial: Trial, at: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
+def _above(trial: SolverRun, at: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
     """Percent above the bound at each of some times; inf before the first energy."""
     seconds = np.array([second for second, _ in trial.course])
     energies = np.array([math.inf, *(energy for _, energy in trial.course)])

@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from qubo.solution import Kind
-from simulations.annealing.trials import Trial
+from simulations.annealing.trials import SolverRun
 from simulations.runs.ledger import Ledger
 
 
-class RunLedger(Ledger[Trial]):
+class RunLedger(Ledger[SolverRun]):
     """Append-only CSV of solver runs, one a line; the course as "seconds:energy" pairs, blanks between."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, Trial)
+        super().__init__(path, SolverRun)
 
     def text(self, name: str, value: Any) -> Any:
         """What the file says for the value of a field."""

@@ -29,7 +29,7 @@ from physcomp.storage.measure import measure as measure_plan
 from qubo import files
 from qubo.families import Family
 from simulations.annealing.ledger import RunLedger
-from simulations.annealing.trials import Problem, Trial, check_solvers, measure, warm_up
+from simulations.annealing.trials import Problem, SolverRun, check_solvers, measure, warm_up
 from simulations.runs.progress import Progress
 
 SOLVERS = ("annealer", "lagrangian", "exact", "ocean-sa", "genetic", "reinforce", "random")
@@ -214,11 +214,11 @@ class Findings:
 
     experiment: Experiment
     problems: tuple[Problem, ...]
-    trials: tuple[Trial, ...]
+    trials: tuple[SolverRun, ...]
     skipped: dict[tuple[str, str], str]
     clean_accuracy: float | None
 
-    def of(self, problem: str, solver: str | None = None) -> list[Trial]:
+    def of(self, problem: str, solver: str | None = None) -> list[SolverRun]:
         """The runs on a problem, of one solver or all."""
         return [t for t in self.trials if t.problem == problem and solver in (None, t.solver)]
 
@@ -292,7 +292,7 @@ def _tasks(experiment: Experiment, bench: Bench) -> Iterator[tuple[Problem, str,
                     yield problem, solver, repeat
 
 
-def _run(experiment: Experiment, bench: Bench, problem: Problem, solver: str, repeat: int) -> Trial:
+def _run(experiment: Experiment, bench: Bench, problem: Problem, solver: str, repeat: int) -> SolverRun:
     trial, choice = measure(problem, solver, repeat, seed=experiment.seed, limit_s=experiment.time_limit_s)
     if problem.name == NETWORK and bench.model is not None:
         trial = trial.measured(*bench.score(choice, experiment.seed))

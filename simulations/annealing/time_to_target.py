@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qubo.solution import Kind
-from simulations.annealing.trials import Trial
+from simulations.annealing.trials import SolverRun
 
 Vector = NDArray[np.float64]
 
@@ -55,7 +55,7 @@ class TimeToTarget:
 
 
 def time_to_target(
-    trials: Sequence[Trial], energy: float, *, confidence: float = CONFIDENCE, seed: int = 0
+    trials: Sequence[SolverRun], energy: float, *, confidence: float = CONFIDENCE, seed: int = 0
 ) -> TimeToTarget:
     """Time to target of runs of one solver on one problem.
 
@@ -116,7 +116,7 @@ class Target:
     proven: bool
 
 
-def target_of(trials: Sequence[Trial], gap: float) -> Target:
+def target_of(trials: Sequence[SolverRun], gap: float) -> Target:
     """The target of a problem: `gap` above the lower bound, where some run got that near.
 
     A bound may lie deeper below the optimum than the gap asked for. Then the least energy of all runs stands in for
@@ -180,7 +180,7 @@ class Score:
     accuracy: tuple[float, float] | None
 
 
-def scores(trials: Sequence[Trial], *, target: float = 0.01) -> list[Score]:
+def scores(trials: Sequence[SolverRun], *, target: float = 0.01) -> list[Score]:
     """What the runs show, problem by problem and solver by solver, in the order of the runs.
 
     Args:
@@ -199,7 +199,7 @@ def scores(trials: Sequence[Trial], *, target: float = 0.01) -> list[Score]:
     return found
 
 
-def _score(runs: Sequence[Trial], bound: float, best: float, aim: Target) -> Score:
+def _score(runs: Sequence[SolverRun], bound: float, best: float, aim: Target) -> Score:
     first = runs[0]
     energies = np.sort([trial.energy for trial in runs])
     gaps = (energies - bound) / np.maximum(np.abs(energies), np.finfo(np.float64).tiny)

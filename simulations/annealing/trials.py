@@ -110,7 +110,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Trial:
+class SolverRun:
     """One run of one solver.
 
     Attributes:
@@ -164,7 +164,7 @@ class Trial:
         """Seconds until the energy was at most this; inf if it never was."""
         return next((seconds for seconds, least in self.course if least <= energy), math.inf)
 
-    def measured(self, accuracy: float, loss: float) -> Trial:
+    def measured(self, accuracy: float, loss: float) -> SolverRun:
         """The same run with what its answer is worth on images."""
         return replace(self, accuracy=accuracy, loss=loss)
 
@@ -196,7 +196,7 @@ class _Course:
 
 def measure(
     problem: Problem, solver: str, repeat: int, *, seed: int = 0, limit_s: float
-) -> tuple[Trial, NDArray[np.int64]]:
+) -> tuple[SolverRun, NDArray[np.int64]]:
     """One timed run, and its answer: a choice (G,), or a Hamiltonian's state (variables,).
 
     Args:
@@ -223,7 +223,7 @@ def measure(
     with threadpool_limits(limits=1, user_api="blas"):
         if isinstance(problem.problem, Magnitude):
             ground = ground_state(problem.problem, solver, seed=seed + repeat, time_limit_s=limit_s, report=course)
-            trial = Trial(
+            trial = SolverRun(
                 **common, kind=facts.kind, energy=ground.energy, lower_bound=problem.lower_bound,
                 seconds=course.seconds, evaluations=ground.evaluations, feasible_before_repair=None,
                 course=course.closed(ground.energy),
@@ -235,7 +235,7 @@ def measure(
         )  # fmt: skip
     if found.interrupted:
         raise KeyboardInterrupt
-    trial = Trial(
+    trial = SolverRun(
         **common, kind=found.kind, energy=found.energy, lower_bound=max(problem.lower_bound, found.lower_bound),
         seconds=course.seconds, evaluations=found.evaluations, feasible_before_repair=found.feasible_before_repair,
         course=course.closed(found.energy),
