@@ -7,7 +7,7 @@ the further tensors, 16 bits a number. Analog levels follow the same order. The 
 The HDF5 file (format `physcomp-chip`, version 1):
     /                 attributes `format`, `version`, `physcomp`, `seed`, `card`, `variant`, `card_sha256`, and
                       `bits`, their number
-    /plan             the plan, JSON text
+    /plan             the plan, JSON text (`physcomp.storage.plan_format`, any version that is read)
     /card             the card, TOML text
     /bits             uint8, the bits packed eight to a byte, first bit highest
     /cells/levels     float32 (cells,), the levels meant, in [0, 1]
