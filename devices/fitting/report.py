@@ -92,7 +92,7 @@ def normality(values: NDArray[np.float64], group: NDArray[np.int64], level: NDAr
     return Normality(
         residuals=residuals,
         ks_distance=distance,
-        ks_p=(1 + further) / (SIMULATED + 1),
+        ks_p=(1 + further) / (SIMULATED + 1) if len(residuals) else 1.0,
         skew=float(stats.skew(residuals)) if len(residuals) else 0.0,
         excess_kurtosis=float(stats.kurtosis(residuals)) if len(residuals) else 0.0,
     )
