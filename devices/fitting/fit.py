@@ -87,7 +87,10 @@ def fit_card(
         for i in range(len(drifts))
     ]
     if not any(level.sd.value > 0.0 for level in levels):
-        raise ValueError(f"{writes.source}: no level has any spread, so there is no noise to fit: give repeated writes")
+        raise ValueError(
+            f"{writes.source}: no level has any spread beyond read noise, so there is no noise of programming to fit: "
+            "give repeated writes"
+        )
     return _assembled(
         measurements, writes, levels, (at_0, found.rising), residuals, (name, labels, options), notes + drift_notes
     )
