@@ -7,33 +7,7 @@
 (True, True)
 """
 
-from qubo.bounds.certificate import Certificate, lower_bound
-from qubo.dwave.estimate import QpuEstimate, qpu_estimate
-from qubo.families import generate
-from qubo.formats.binary import to_bqm, to_cqm
-from qubo.magnitude.hamiltonian import Compression, Magnitude
-from qubo.selection import Block, Selection
-from qubo.setups import Setup
-from qubo.solution import Solution
-from qubo.solvers import SOLVERS, solve
-from qubo.solvers.pareto import Frontier, frontier
+import lazy_loader
 
-__all__ = [
-    "SOLVERS",
-    "Block",
-    "Certificate",
-    "Compression",
-    "Frontier",
-    "Magnitude",
-    "QpuEstimate",
-    "Selection",
-    "Setup",
-    "Solution",
-    "frontier",
-    "generate",
-    "lower_bound",
-    "qpu_estimate",
-    "solve",
-    "to_bqm",
-    "to_cqm",
-]
+# The names are listed in `__init__.pyi`; each is loaded on first use, so that what is not used costs no time.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,6 @@
 """simulations: read networks back from cells, run studies, and draw what is left."""
 
-from simulations.runs.readback import Spread, Trial, read_back, spread
-from simulations.runs.study import Study, Target, load_study
+import lazy_loader
 
-__all__ = ["Spread", "Study", "Target", "Trial", "load_study", "read_back", "spread"]
+# The names are listed in `__init__.pyi`; each is loaded on first use, so that what is not used costs no time.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from devices import Card, capacity, load_card, program, reliable_bits
+from devices import Card, capacity, card_names, load_card, program, reliable_bits
 from devices.channel.capacity import blahut_arimoto
 
 DAY = 86400.0
@@ -114,3 +114,10 @@ def test_capacity_is_kept_and_refuses_a_time_outside_the_card() -> None:
     assert capacity("pcm-zarcone", 0.0) is capacity("pcm-zarcone:one-device", 0.0)
     with pytest.raises(ValueError, match="holds from time_s = 0 to 60 s"):
         capacity("pcm-zarcone", 61.0)
+
+
+@pytest.mark.parametrize("name", card_names())
+def test_reliable_bits_are_those_of_the_whole_table_though_most_rows_are_left_early(name: str) -> None:
+    card = load_card(name)
+    for time_s in {card.first_s, card.times.only_s[-1] if card.times.only_s else min(card.max_s, 86400.0)}:
+        assert reliable_bits(card, time_s) == capacity(card, time_s).reliable_bits

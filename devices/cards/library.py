@@ -17,10 +17,20 @@ def as_card(card: Card | str) -> Card:
     return card if isinstance(card, Card) else load_card(card)
 
 
+@lru_cache(maxsize=1)
 def _texts() -> dict[str, str]:
     """The built-in cards: name -> TOML text."""
     folder = Path(__file__).with_name("built_in")
     return {path.stem: path.read_text("utf-8") for path in sorted(folder.glob("*.toml"))}
+
+
+@lru_cache(maxsize=1)
+def _names() -> tuple[str, ...]:
+    names: list[str] = []
+    for name, text in _texts().items():
+        variants = sorted(tomllib.loads(text).get("variants", {}))
+        names += [f"{name}:{variant}" for variant in variants] or [name]
+    return tuple(names)
 
 
 def card_names() -> list[str]:
@@ -29,11 +39,7 @@ def card_names() -> list[str]:
     >>> [name for name in card_names() if name.startswith("pcm-zarcone")]
     ['pcm-zarcone:aligned', 'pcm-zarcone:one-device', 'pcm-zarcone:partial-reset']
     """
-    names = []
-    for name, text in _texts().items():
-        variants = sorted(tomllib.loads(text).get("variants", {}))
-        names += [f"{name}:{variant}" for variant in variants] or [name]
-    return names
+    return list(_names())
 
 
 @lru_cache(maxsize=64)

@@ -77,11 +77,15 @@ class Capacity:
     reliable_levels: int
 
 
-def _row(channel: Channel, levels: int) -> LevelsRow:
-    """Levels evenly in u; a threshold lies the same number of standard deviations from both its levels."""
+def _decided(channel: Channel, levels: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Levels evenly in u, thresholds the same number of standard deviations from both levels, and the L x L channel."""
     u = channel.inputs(levels)
     thresholds = channel.thresholds(u)
-    matrix = between(channel.below(u)(thresholds))
+    return u, thresholds, between(channel.below(u)(thresholds))
+
+
+def _row(channel: Channel, levels: int) -> LevelsRow:
+    u, thresholds, matrix = _decided(channel, levels)
     return LevelsRow(
         levels=levels,
         bits=blahut_arimoto(matrix),
@@ -152,7 +156,21 @@ def reliable_bits(card: Card | str, time_s: float) -> float:
     >>> reliable_bits("ideal", 0.0)
     4.0
     """
-    return capacity(card, time_s).reliable_bits
+    device = as_card(card)
+    return _reliable_bits(device, device.check_time(time_s))
+
+
+@lru_cache(maxsize=256)
+def _reliable_bits(card: Card, time_s: float) -> float:
+    """As `_capacity` has it, without what else that is about: a tenth of the time."""
+    seen = response(card, time_s)
+    if not seen.variance_table.any():
+        return _noise_free(card, time_s).reliable_bits
+    channel, best = Channel.of(seen), 0.0
+    for levels in range(most_levels(card), 1, -1):  # most cards hold most with most levels: others are left early
+        if math.log2(levels) > best:
+            best = max(best, blahut_arimoto(_decided(channel, levels)[2], least=best))
+    return best
 
 
 @dataclass(frozen=True)

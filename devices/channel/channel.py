@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.sparse import csr_array
 from scipy.special import ndtr, xlogy
 
 from devices.cards.curves import FloatArray, sqrt_grid
-from devices.cells.cells import program
 from devices.cells.moments import GRID, Response
 
 __all__ = ["Channel", "blahut_arimoto", "mutual_information", "simulated_below", "soft_thresholds", "symbol_error"]
@@ -36,9 +34,9 @@ Below = Callable[[FloatArray], FloatArray]
 """Read levels, shape (k,) -> the share of reads at or below each, a row a level written, shape (levels, k)."""
 
 
-def blahut_arimoto(channel: FloatArray, tolerance_bits: float = TOLERANCE_BITS) -> float:
+def blahut_arimoto(channel: FloatArray, tolerance_bits: float = TOLERANCE_BITS, least: float = 0.0) -> float:
     """Capacity in bits of a discrete channel, rows = inputs, summing to 1; a lower bound within the
-    tolerance.
+    tolerance. A channel that is sure to hold less than `least` bits is left early, at a looser bound.
 
     >>> round(blahut_arimoto(np.array([[0.9, 0.1], [0.1, 0.9]])), 3)  # 1 - h(0.1), binary symmetric channel
     0.531
@@ -48,15 +46,20 @@ def blahut_arimoto(channel: FloatArray, tolerance_bits: float = TOLERANCE_BITS) 
     own = (channel * logs).sum(axis=1)
     use = np.full(len(channel), 1.0 / len(channel))
     few = channel.size > DENSE and (channel > NEGLIGIBLE).mean() < 0.25  # reads of low noise: a band
-    product = csr_array(np.where(channel > NEGLIGIBLE, channel, 0.0)) if few else channel
+    product = channel
+    if few:
+        from scipy.sparse import csr_array  # only here, since it takes longer to import than most cards to compute
+
+        product = csr_array(np.where(channel > NEGLIGIBLE, channel, 0.0))
     for _ in range(100_000):
         output = use @ product
         log_output = np.log2(output, where=output > 0.0, out=np.zeros_like(output))
         gain = own - product @ log_output
         low = float(use @ gain)
-        if float(gain.max()) - low < tolerance_bits:
+        high = float(gain.max())
+        if high - low < tolerance_bits or high < least:
             break
-        use = use * np.exp2(gain - gain.max())
+        use = use * np.exp2(gain - high)
         use /= use.sum()
     return low
 
@@ -172,6 +175,8 @@ class Channel:
 def simulated_below(seen: Response, targets: tuple[float, ...], cells: int, seed: int) -> Below:
     """Distribution functions counted from simulated cells, `cells` a level: clamping, drift and finite levels as
     they are, not their Gaussian."""
+    from devices.cells.cells import program  # closed forms need no compiled cells
+
     written = np.repeat(np.array(targets, dtype=np.float32), cells)
     reads = program(seen.card, written, seed=seed).read(time_s=seen.time_s).reshape(len(targets), cells)
     ordered = np.sort(reads.astype(np.float64), axis=1)

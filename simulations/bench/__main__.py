@@ -6,7 +6,7 @@ from importlib import import_module
 
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
-ROOMS = ("cells", "annealing", "models", "plans")
+ROOMS = ("door", "cells", "annealing", "models", "plans")
 
 
 def main() -> None:

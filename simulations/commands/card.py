@@ -231,7 +231,7 @@ def card_capacity(
         out.print(str(path), soft_wrap=True, highlight=False)
 
 
-def _capacity_table(name: str, points: tuple[devices.CapacityPoint, ...]) -> Table:
+def _capacity_table(name: str, points: "tuple[devices.CapacityPoint, ...]") -> Table:
     """A row a point; a line where time or temperature changes. It fits 80 columns."""
     warm = points[0].temperature_k is not None
     table = Table(title=name, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -27,7 +27,7 @@ def seconds(time_s: float) -> str:
     return f"{time_s:g} s"
 
 
-def times(card: devices.Card) -> str:
+def times(card: "devices.Card") -> str:
     """When a card holds, in short words."""
     if card.times.only_s == (0.0,):
         return "at once"
@@ -36,7 +36,7 @@ def times(card: devices.Card) -> str:
     return f"for {seconds(card.max_s)}"
 
 
-def physics(card: devices.Card) -> str:
+def physics(card: "devices.Card") -> str:
     """What a card's cells do, in a few words."""
     parts = [f"{len(card.written_levels)} levels"] if card.written_levels else []
     parts += ["drift"] if card.drift else []
@@ -55,7 +55,7 @@ def table_of(*columns: str) -> Table:
     return table
 
 
-def list_table(cards: list[devices.Card]) -> Table:
+def list_table(cards: "list[devices.Card]") -> Table:
     """A row a card: its name, the bits a cell holds at its first time, when it holds and what its cells do."""
     table = table_of("card", "bits", "holds", "besides programming")
     for column in table.columns[2:]:
@@ -70,7 +70,7 @@ def list_table(cards: list[devices.Card]) -> Table:
     return table
 
 
-def facts(card: devices.Card) -> Iterator[str]:
+def facts(card: "devices.Card") -> Iterator[str]:
     """The lines about a card: level range, times, temperature, stuck cells, sources, choices and disagreements."""
     level = card.level
     yield f"level 0 to 1: {level.quantity} {level.at_0:g} to {level.at_1:g} {level.unit}"
@@ -95,7 +95,7 @@ def facts(card: devices.Card) -> Iterator[str]:
         yield f"our choice: {choice}"
 
 
-def level_table(card: devices.Card, time_s: float) -> Table:
+def level_table(card: "devices.Card", time_s: float) -> Table:
     """Mean and sd of reads of some levels, in levels and in the card's unit."""
     response, level = devices.response(card, time_s), card.level
     span = level.at_1 - level.at_0
@@ -107,7 +107,7 @@ def level_table(card: devices.Card, time_s: float) -> Table:
     return table
 
 
-def check_table(check: devices.CardCheck) -> Table:
+def check_table(check: "devices.CardCheck") -> Table:
     """The simulated moments of a card against the closed form."""
     table = table_of("time", "levels", "mean off by", "variance off by", "largest sd")
     for row in check.moments:
