@@ -136,7 +136,7 @@ def _factorizes(form: Vector, shift: float, place: tuple[NDArray[np.int64], ...]
     raised = form.copy()
     raised[place] += shift
     try:
-        np.linalg.cholesky(raised)
+        factor = np.linalg.cholesky(raised)
     except np.linalg.LinAlgError:
         return False
-    return True
+    return bool(np.isfinite(np.diag(factor)).all())  # LAPACK passes over NaN in silence

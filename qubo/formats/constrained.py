@@ -17,6 +17,9 @@ from scipy.sparse.csgraph import connected_components
 from qubo.formats.setups import linked, setups_of
 from qubo.selection import BUDGET_TOLERANCE, GRAM_ENTRIES, Block, Selection
 
+MENU = 2**16
+"""A file that speaks of more codes a group is damaged, and is refused before tables of that width are made."""
+
 
 def own_blocks(selection: Selection) -> list[list[float]]:
     """Upper triangles of the groups' own Gram blocks, (G, K·(K + 1)/2), or none where nothing is coupled.
@@ -106,6 +109,8 @@ class _Table:
     @classmethod
     def of(cls, cqm: dimod.ConstrainedQuadraticModel, groups: list[list[Any]], codes: int | None) -> _Table:
         width = max(map(len, groups)) if codes is None else codes
+        if not 1 <= width <= MENU:
+            raise ValueError(f"a menu has 1 to {MENU} codes, got {width}: leave codes out")
         group = {v: g for g, members in enumerate(groups) for v in members}
         if codes is None:
             code = {v: k for members in groups for k, v in enumerate(members)}
@@ -164,7 +169,10 @@ def blocks_of(
     inner = np.zeros((groups, codes, codes))
     if own:
         p, q = np.triu_indices(codes)
-        inner[:, p, q] = inner[:, q, p] = np.asarray(own, dtype=np.float64)
+        table = np.asarray(own, dtype=np.float64)
+        if table.shape != (groups, p.size):
+            raise ValueError(f"own Gram blocks have shape {table.shape}, ({groups}, {p.size}) fits: leave them out")
+        inner[:, p, q] = inner[:, q, p] = table
     blocks = []
     by_block = np.argsort(component[i // codes], kind="stable")
     ends = np.cumsum(np.bincount(component[i // codes], minlength=sizes.size))

@@ -19,7 +19,7 @@ import dimod
 import numpy as np
 
 from qubo.formats import setups
-from qubo.formats.constrained import blocks_of, own_blocks
+from qubo.formats.constrained import MENU, blocks_of, own_blocks
 from qubo.selection import Selection
 
 HEADER = "# selection="
@@ -86,11 +86,12 @@ class Extra:
         labels = np.array(list(bqm.variables), dtype=np.int64)
         shape, inside = (self.groups, self.codes), labels < self.groups * self.codes
         number = np.sort(labels[inside])
-        if not (number.size == len(self.loss) == len(self.cost) and (self.setup or inside.all())):
+        fits = number.size == len(self.loss) == len(self.cost) and (self.setup or inside.all())
+        if not (fits and 1 <= self.groups <= number.size and 1 <= self.codes <= MENU):
             raise ValueError("its variables do not fit its comment about a selection: write it again")
         loss, cost = np.full(shape, np.inf), np.zeros(shape)
         loss.flat[number], cost.flat[number] = self.loss, self.cost
-        pairs = bqm.to_numpy_vectors().quadratic
+        pairs = bqm.to_numpy_vectors(variable_order=list(bqm.variables)).quadratic
         own = inside[pairs.row_indices] & inside[pairs.col_indices]
         i, j = labels[pairs.row_indices[own]], labels[pairs.col_indices[own]]
         blocks = blocks_of(self.groups, self.codes, i, j, pairs.biases[own].astype(np.float64), self.own)
@@ -114,7 +115,7 @@ def to_text(bqm: dimod.BinaryQuadraticModel, extra: Extra | None) -> str:
     if wrong:
         raise ValueError(f"COO takes variables numbered from 0, got {wrong[0]!r}: relabel the model")
     labels = np.array(list(bqm.variables), dtype=np.int64)
-    vectors = bqm.to_numpy_vectors()
+    vectors = bqm.to_numpy_vectors(variable_order=list(bqm.variables))  # by default dimod sorts them
     ends = labels[np.array([vectors.quadratic.row_indices, vectors.quadratic.col_indices], dtype=np.int64)]
     # Every variable has a line of its own, if only 0: without couplings it would else be lost.
     i, j = np.concatenate([[labels, labels], np.sort(ends, axis=0)], axis=1)
@@ -161,10 +162,10 @@ def from_text(text: str) -> dimod.BinaryQuadraticModel:
                 raise ValueError(f"line {number} is not 'i j coefficient', got {line[:40]!r}: mend it") from None
     if header not in ("BINARY", "SPIN"):
         raise ValueError("no line '# vartype=BINARY' or SPIN: say which")
+    if any(not 0 <= label < 2**53 for row in rows for label in row[:2]):
+        raise ValueError("a variable has a number below 0 or beyond 2^53: COO numbers variables from 0")
     table = np.array(rows, dtype=np.float64).reshape(-1, 3)
-    if (table[:, :2] < 0).any():
-        raise ValueError("a variable has a number below 0: COO numbers variables from 0")
-    if not np.isfinite(table).all():
+    if not (np.isfinite(table).all() and np.isfinite(offset)):
         raise ValueError("a coefficient is NaN or infinite: mend it")
     labels, position = np.unique(table[:, :2].astype(np.int64), return_inverse=True)
     position = position.reshape(-1, 2)
