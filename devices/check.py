@@ -1,8 +1,8 @@
-"""Checking a card: simulated cells against the closed form, and what a reader of the card should know.
+"""Checks of a card beyond its format: simulated cells against closed-form moments, and notes for its user.
 
-A card that loads is well formed. Whether it is a sensible device shows only when it is used: does the mean read rise
-with the target at all its times, do simulated cells have the mean and variance that codes and capacities count on, do
-the look-up tables follow the curves?
+A card that loads is well formed. Whether it describes a sensible device shows in use: the mean read has to rise with
+the target at every time, simulated cells have to show the mean and variance that codes and capacities count on, and
+the look-up tables have to follow the curves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ ROUNDING = 2e-7  # of float32 levels
 
 @dataclass(frozen=True)
 class Moments:
-    """Simulated against closed-form moments at one time: the largest distances, in standard errors."""
+    """How far simulated cells are from the closed-form mean and variance at one time.
+
+    Attributes:
+        time_s: the read, in seconds after the reference read.
+        levels: how many levels were simulated.
+        mean_errors, variance_errors: the largest difference over the levels, in standard errors of the simulation.
+        largest_sd: the largest standard deviation of a read, in levels.
+    """
 
     time_s: float
     levels: int
@@ -40,7 +47,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class CardCheck:
-    """What was found: `moments` at each time, `problems` to correct, `notes` to know; one line each."""
+    """Result of a check: `moments` at each time, `problems` to correct and `notes` to know, one line each."""
 
     card: str
     moments: tuple[Moments, ...]
@@ -49,7 +56,7 @@ class CardCheck:
 
 
 def check_times(card: Card) -> tuple[float, ...]:
-    """Times to check a card at: all it holds at where these are few, else the first, a middle and the last.
+    """The times at which a card is checked: all of them where they are few, else the first, a middle one and the last.
 
     >>> check_times(as_card("rram-neurram"))
     (1.0, 86400.0, 172800.0)
@@ -61,7 +68,7 @@ def check_times(card: Card) -> tuple[float, ...]:
 
 
 def check_card(card: Card | str, *, seed: int = 0) -> CardCheck:
-    """Simulate a card at 16 levels (or at its own) and several times, and list what is wrong with it.
+    """Check a card: simulate cells at 16 levels (or its finite ones) and several times, and list its problems.
 
     Args:
         card: a card, or the name or path of one.

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place and moved into it."""
+"""Safe writing of files: to a temporary path first, then moved into place, so that no file is ever half written."""
 
 import errno
 from collections.abc import Iterator
@@ -10,7 +10,9 @@ __all__ = ["replacing"]
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A temporary path of the same ending to write to; it becomes `path` at the end, or goes if an error ends it.
+    """Context manager that gives a temporary path to write to and renames it to `path` at the end.
+
+    If the block raises, the temporary file is removed and a file that was at `path` before stays as it was.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -1,1 +1,1 @@
-"""Cards: what is known of a published cell, as a TOML file with a source for every number."""
+"""Device cards: the published behaviour of a memory cell as a TOML file, with a source for every number."""

@@ -1,9 +1,10 @@
-"""Device cards: a memory device in one TOML file, checked on loading.
+"""The device card: everything known about one kind of memory cell, read from a TOML file and checked.
 
-A card says how a level is programmed, how it drifts and how it is read, from when to when that holds, where
-each number comes from and what is a choice of ours. `text` carries the whole source, so that a stored chip
-can carry its card. The schema is that of the cards in `devices/cards/built_in`; a card with `[variants.NAME]` tables
-is one card a variant, each laid over the rest.
+A card states the programming noise, the drift or relaxation and the read noise of a cell, the times and temperatures
+at which these hold, the source of each number, and what its author decided where no number was published. The file
+format, version 1, is specified in `devices/cards/README.md`. `Card.text` keeps the whole TOML text, so that a stored
+chip can carry its card. A file with `[variants.NAME]` tables describes several cards: each variant's tables replace
+those of the same name in the rest of the file.
 """
 
 from __future__ import annotations
@@ -46,14 +47,34 @@ OPTIONAL = (
 
 @dataclass(frozen=True)
 class Card:
-    """A device. Two cards are equal when their content is (`sha256`), wherever they were loaded from.
+    """One kind of memory cell: its noise, drift, valid times and sources, as checked values and curves.
 
-    Curves take levels x in [0, 1] (float64 array) and give levels, or the pure numbers of drift and read
-    noise. `t0_s` is the reference read after programming, in seconds; the `time_s` of a read counts from
-    it, up to `max_s`, or only at `only_s` where that is not empty. `written_levels` are the finite levels of a
-    cell, rising from 0 to 1, empty where it takes any. `rereads` is the correlation of two reads of one cell of a
-    card without separate read noise; None: reads are alike. `reliable_bits` is a stated convention of noise-free
-    cards, None elsewhere.
+    A level x is the cell's conductance, current or resistance on a scale from 0 to 1 (`level` gives the unit and both
+    ends). Curves map levels x in [0, 1], float64 of any shape, to levels, or to the dimensionless numbers of drift and
+    read noise. Two cards are equal when their content is (`sha256`), whatever file they were loaded from.
+
+    Attributes:
+        name: of the card, with its variant: "pcm-zarcone:aligned".
+        title: one line about the device.
+        variant: the variant taken, "" where the card has none.
+        sha256: of the card's content, without comments and layout.
+        text: the TOML text that it was read from.
+        sources: where each number comes from.
+        choices: what the card's author decided, a sentence each.
+        disagreements: where published numbers contradict each other, a sentence each.
+        level: what levels 0 and 1 are on the device.
+        times: when the card holds. `t0_s` is the reference read, in seconds after programming; the `time_s` of a read
+            counts from it.
+        temperature: how temperature speeds ageing up; None where that is unknown.
+        programming_sd: curve of the standard deviation right after programming, in levels.
+        written_levels: levels that the cell can be programmed to, rising from 0 to 1; empty where any level can be.
+        drive: the write voltage of each level; None where unknown.
+        drift: power-law decay; None where there is none.
+        relaxation: shift and spread that add to the level with time; None where there is none.
+        read_noise: noise of one read; None where it was not measured apart from programming.
+        rereads: correlation of two reads of one cell, on a card without `read_noise`; None: repeated reads are equal.
+        stuck: shares of cells stuck at level 0 and at level 1.
+        reliable_bits: bits a cell, stated by convention on a card without noise; None elsewhere.
     """
 
     name: str = field(compare=False)
@@ -84,17 +105,17 @@ class Card:
 
     @property
     def max_s(self) -> float:
-        """The latest time_s of a read."""
+        """The latest `time_s` at which the card holds, in seconds after the reference read."""
         return self.times.max_s
 
     @property
     def first_s(self) -> float:
-        """The earliest time_s of a read: 0, or the first of `times.only_s`."""
+        """The earliest `time_s` at which the card holds: 0, or the first of `times.only_s`."""
         return self.times.only_s[0] if self.times.only_s else 0.0
 
     @classmethod
     def from_text(cls, text: str, variant: str = "") -> Card:
-        """The card that a TOML text describes; `variant` "" takes the card's default one.
+        """Read a card from its TOML text; `variant` "" takes the card's default variant.
 
         Raises:
             ValueError: the text is no TOML, a field is missing, unknown or out of its range.
@@ -116,11 +137,11 @@ class Card:
             raise ValueError(f"card '{name}': {error}") from None
 
     def check_time(self, time_s: float) -> float:
-        """time_s as float; ValueError outside the range of time that the card holds in."""
+        """A read time in seconds as float; ValueError outside the times at which the card holds."""
         return self.times.check(self.name, time_s)
 
     def equivalent_time(self, time_s: float, temperature_k: float) -> float:
-        """Seconds at the card's reference temperature that age its cells as `time_s` seconds at `temperature_k`.
+        """The time at the card's reference temperature that ages cells as much as `time_s` seconds at `temperature_k`.
 
         Arrhenius: time_s · exp(Ea/k (1/T_ref - 1/T)). The result is what `read` and `response` take as time_s.
 
@@ -146,7 +167,7 @@ class Card:
         return float(time_s) * law.acceleration(value)
 
     def drive_for(self, levels: ArrayLike) -> NDArray[np.float64]:
-        """The drive (in `drive.unit`) whose mean response is each level, any shape.
+        """The write voltage (or other drive, in `drive.unit`) that programs each level on average, any shape.
 
         >>> from devices import load_card
         >>> float(load_card("pcm-zarcone").drive_for(1.0))
@@ -164,7 +185,7 @@ class Card:
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`, table by table."""
+    """`base` with the values of `over` in place of its own, table by table."""
     merged = dict(base)
     for key, value in over.items():
         deeper = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)

@@ -1,8 +1,9 @@
-"""Curves over the level x: what a card says in a few numbers, and the look-up tables made of it.
+"""Curves of a card: functions of the level x, read from TOML tables, and the look-up tables made of them.
 
-A curve maps levels x in [0, 1] (float64, any shape) to one number each. A card names its kind and its
-parameters; `parse` checks them and converts the unit. A new kind is one frozen dataclass and one entry in
-`KINDS`. The table nodes are uniform in √x, because published curves go as ln x or as x^-0.65 near 0.
+A curve maps levels x in [0, 1] (float64, any shape) to one number each: a standard deviation, a drift exponent, a
+shift. A card names the curve's kind and its parameters; `parse` checks them and converts the unit. A new kind is one
+frozen dataclass in `devices.cards.shapes` and one entry in `KINDS`. Look-up tables have their nodes evenly spaced in
+√x, since published curves change fastest near level 0, as ln x or x^-0.65.
 """
 
 from __future__ import annotations
@@ -59,11 +60,11 @@ KINDS: dict[str, type[Any]] = {
     "saturating": Saturating,
     "joined": Joined,
 }
-"""What `kind = "…"` may say on a card."""
+"""The kinds of curve that a card may name in `kind = "…"`."""
 
 
 def number(value: object) -> float:
-    """A finite number of a card as float; ValueError for anything else (text, true, NaN, infinity)."""
+    """A finite number of a card as float; ValueError for a text, true, NaN or infinity."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"needs a finite number, not {value!r}")
     return float(value)
@@ -106,7 +107,7 @@ def parse(
     to_level: Callable[[float], float],
     physical: tuple[str, float, float] | None = None,
 ) -> Curve:
-    """The curve that a card's table describes.
+    """Make the curve that a TOML table of a card describes.
 
     Args:
         spec: table with `kind`, `unit` and the fields of that kind; `over` names the unit of the argument, "1"
@@ -144,18 +145,18 @@ def parse(
 
 
 def sqrt_grid(intervals: int = INTERVALS) -> FloatArray:
-    """Levels x from 0 to 1 in steps uniform in √x, shape (intervals + 1,)."""
+    """The nodes of a look-up table: levels from 0 to 1, evenly spaced in √x, float64, shape (intervals + 1,)."""
     grid: FloatArray = np.linspace(0.0, 1.0, intervals + 1) ** 2
     return grid
 
 
 def tabulate(curve: Curve) -> NDArray[np.float32]:
-    """The curve at the nodes of the look-up tables, shape (INTERVALS + 1,), float32 for the kernels."""
+    """The look-up table of a curve: its values at the nodes of `sqrt_grid`, float32, shape (INTERVALS + 1,)."""
     with np.errstate(over="ignore"):  # the caller looks at the values, an infinite one included
         return curve(sqrt_grid()).astype(np.float32)
 
 
 def interpolate(table: NDArray[Any], x: FloatArray) -> FloatArray:
-    """What the kernels make of a table at levels x, in float64: linear in √x between the nodes."""
+    """Look a table up at levels x as the compiled loops do: linear in √x between the nodes, in float64."""
     values: FloatArray = np.interp(np.sqrt(x), np.linspace(0.0, 1.0, table.size), table)
     return values

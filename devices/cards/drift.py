@@ -1,6 +1,7 @@
-"""Power-law drift: every cell loses its level as (t / t0)^-ν, with an exponent of its own.
+"""Power-law drift: the level of a cell decays as (t / t0)^-ν, with an exponent ν of its own.
 
-The law and its folded-normal exponents are those of phase-change cells (S. R. Nandakumar et al., ICECS 2019).
+t counts from programming, t0 is the reference read. The law and the folded-normal distribution of ν are those of
+phase-change cells (S. R. Nandakumar et al., ICECS 2019).
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ __all__ = ["Drift"]
 
 @dataclass(frozen=True)
 class Drift:
-    """Power-law drift (t / t0)^-ν with ν = |N(exponent_mean(x), exponent_sd(x))|, one ν a cell."""
+    """Power-law drift, level · (t / t0)^-ν with ν = |N(exponent_mean(x), exponent_sd(x))|, drawn once for each cell.
+
+    Both curves are over the target level x and dimensionless.
+    """
 
     exponent_mean: Curve
     exponent_sd: Curve
 
 
 def drift_of(table: object, level: Level, t0_s: float) -> Drift:
-    """The drift, which needs a reference read to count from."""
+    """Read the table [drift] of a card; ValueError unless the card has a reference read after 0 s."""
     given = fields_of(table, "drift", ("exponent_mean", "exponent_sd"))
     if t0_s == 0.0:
         raise ValueError("drift needs time.t0_s above 0 s, the time of the reference read, not 0")

@@ -1,7 +1,7 @@
-"""How the fields of a card are read from TOML and checked.
+"""Readers of the fields of a card: each checks a value from TOML and gives it the right type.
 
-Every reader raises ValueError with one line that names the place on the card, the rule and the value; the card
-adds its own name in front.
+Each raises ValueError with one line that names the place on the card, the rule and the value; the card adds its own
+name in front.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def fields_of(table: object, place: str, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
-    """The table as dict; ValueError unless it has all needed fields and no unknown one."""
+    """A TOML table as dict; ValueError if a needed field is missing or a field is unknown."""
     if not isinstance(table, Mapping):
         raise ValueError(f"{place} needs a table with {', '.join(needed)}, not {table!r}")
     missing = [name for name in needed if name not in table]
@@ -33,7 +33,7 @@ def fields_of(table: object, place: str, needed: Sequence[str], optional: Sequen
 
 
 def value_of(value: object, kind: str, place: str) -> Any:
-    """A card's value as the type that a dataclass declares for it."""
+    """A TOML value as the type `kind`, written as a dataclass declares it: "float", "bool", "str" or a tuple."""
     if kind == "float":
         try:
             return number(value)
@@ -50,7 +50,7 @@ def value_of(value: object, kind: str, place: str) -> Any:
 
 
 def positive(value: object, place: str) -> float:
-    """A number above 0; ValueError for anything else."""
+    """A finite number above 0 as float; ValueError for anything else."""
     found = float(value_of(value, "float", place))
     if not 0.0 < found < math.inf:
         raise ValueError(f"{place} needs more than 0, not {value!r}")
@@ -58,14 +58,14 @@ def positive(value: object, place: str) -> float:
 
 
 def texts_of(value: object, place: str) -> tuple[str, ...]:
-    """A list of texts."""
+    """A TOML list of texts as a tuple; ValueError for anything else."""
     if not isinstance(value, list):
         raise ValueError(f"{place} needs a list of texts, not {value!r}")
     return tuple(value_of(item, "str", place) for item in value)
 
 
 def record_of(cls: type[T], table: object, place: str) -> T:
-    """A frozen dataclass of plain values, read from the table of the same field names."""
+    """Make a dataclass of plain values from a TOML table with the same field names."""
     kinds = {item.name: str(item.type) for item in fields(cls)}  # type: ignore[arg-type]  # a dataclass, always
     given = fields_of(table, place, list(kinds))
     values = {name: value_of(given[name], kind, f"{place}.{name}") for name, kind in kinds.items()}

@@ -1,4 +1,4 @@
-"""The shelf of cards: the built-in ones by name, your own by path."""
+"""Loading cards: built-in ones by name, your own by the path of their TOML file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["as_card", "card_names", "load_card"]
 
 
 def as_card(card: Card | str) -> Card:
-    """The card itself, or the one that a name or path stands for."""
+    """A card as it is, or the card of a name or path."""
     return card if isinstance(card, Card) else load_card(card)
 
 
@@ -34,7 +34,7 @@ def _names() -> tuple[str, ...]:
 
 
 def card_names() -> list[str]:
-    """The names of all built-in cards, variants spelled out.
+    """List the names of all built-in cards, each variant as a name of its own.
 
     >>> [name for name in card_names() if name.startswith("pcm-zarcone")]
     ['pcm-zarcone:aligned', 'pcm-zarcone:one-device', 'pcm-zarcone:partial-reset']
@@ -54,7 +54,7 @@ def _built_in(name: str) -> Card:
 
 
 def load_card(name_or_path: str | Path) -> Card:
-    """A built-in card by name (`card_names`), or a card of your own by the path of its .toml file.
+    """Load a built-in card by its name (see `card_names`), or your own card by the path of its .toml file.
 
     A variant follows a colon, in names and in paths: `pcm-zarcone:aligned`, `lab/mine.toml:chip-3`.
 

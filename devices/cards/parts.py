@@ -1,6 +1,6 @@
-"""The parts of a device card that every device has: sources, the level range, the drive, times and temperature.
+"""Parts of a card that do not change with time: sources, level range, drive, valid times, temperature, stuck cells.
 
-What the cells then do has a file each: `devices.cards.drift`, `devices.cards.relaxation`, `devices.cards.read_noise`.
+Ageing and reading have a module each: `devices.cards.drift`, `devices.cards.relaxation`, `devices.cards.read_noise`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ BOLTZMANN_EV = 8.617333262e-5  # eV per kelvin (CODATA 2018, exact)
 
 @dataclass(frozen=True)
 class Source:
-    """Where numbers of a card come from: what it gives, the paper, its figure, the DOI and the licence."""
+    """The publication that numbers of a card were taken from.
+
+    Attributes:
+        gives: which numbers these are.
+        paper: authors, title, journal and year.
+        figure: the figure or table of the paper.
+        doi: its DOI, or "none".
+        licence: of the numbers or the paper.
+    """
 
     gives: str
     paper: str
@@ -31,7 +39,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Level:
-    """What levels 0 and 1 are on the device, in `unit`; `clamp_at_0`: no cell is programmed below level 0."""
+    """The physical quantity behind a level, and its values at levels 0 and 1.
+
+    Attributes:
+        quantity: "conductance", "cell current", "log10 resistance" …
+        unit: of the quantity, "µS" for example; "1" for a normalised one.
+        at_0, at_1: its values at levels 0 and 1, in `unit`; `at_1` may be the smaller one.
+        clamp_at_0: a cell that would be programmed below level 0 sits at level 0, as a conductance cannot be negative.
+    """
 
     quantity: str
     unit: str
@@ -44,13 +59,19 @@ class Level:
             raise ValueError(f"needs at_0 and at_1 to differ, not both {self.at_0:g}")
 
     def from_physical(self, value: float) -> float:
-        """The level x of a value in `unit`."""
+        """Convert a value in `unit` to a level x."""
         return (value - self.at_0) / (self.at_1 - self.at_0)
 
 
 @dataclass(frozen=True)
 class Drive:
-    """The mean response: at drive `values` (say volts) the device's mean is `means`, in the level's unit."""
+    """The mean response of the device to its write voltage (or current, or pulse count).
+
+    Attributes:
+        quantity, unit: what is applied, "write voltage" in "V" for example.
+        values: applied values in `unit`, strictly rising, shape (n,).
+        means: mean of the quantity programmed at each, in the unit of the level, strictly rising or falling.
+    """
 
     quantity: str
     unit: str
@@ -71,14 +92,20 @@ class Drive:
 
 @dataclass(frozen=True)
 class Times:
-    """When the card holds: from 0 to `max_s` after the reference read at `t0_s`, or only at the times `only_s`."""
+    """The times at which a card holds, in seconds.
+
+    Attributes:
+        t0_s: the reference read, after programming; `time_s` of a read counts from it.
+        max_s: the latest `time_s`; may be infinite.
+        only_s: the only `time_s` at which the device was measured; empty where every time up to `max_s` is covered.
+    """
 
     t0_s: float
     max_s: float
     only_s: tuple[float, ...] = ()
 
     def check(self, card: str, time_s: object) -> float:
-        """time_s as float; ValueError where the card does not hold."""
+        """A read time in seconds as float; ValueError where the card named `card` does not hold."""
         value = float(time_s) if isinstance(time_s, (int, float, np.number)) else math.nan
         if self.only_s and value not in self.only_s:
             listed = ", ".join(f"{at:g}" for at in self.only_s)
@@ -101,7 +128,13 @@ class Times:
 
 @dataclass(frozen=True)
 class Temperature:
-    """Arrhenius ageing: a second at T ages as exp(Ea/k (1/T_ref - 1/T)) seconds at `reference_k`."""
+    """Arrhenius law of ageing: a second at T ages a cell as exp(Ea/k (1/T_ref - 1/T)) seconds at T_ref.
+
+    Attributes:
+        reference_k: T_ref, the temperature that the card's times are stated for, in kelvin.
+        activation_ev: activation energy Ea, in electronvolt.
+        min_k, max_k: the temperatures within which the law holds, in kelvin.
+    """
 
     reference_k: float
     activation_ev: float
@@ -116,7 +149,7 @@ class Temperature:
             )
 
     def acceleration(self, temperature_k: float) -> float:
-        """Seconds at the reference temperature that age a cell as one second at `temperature_k` (kelvin).
+        """How many seconds at the reference temperature age a cell as much as one second at `temperature_k` (kelvin).
 
         >>> lab = Temperature(reference_k=358.0, activation_ev=2.25, min_k=338.0, max_k=373.0)
         >>> round(lab.acceleration(373.0), 1)
@@ -127,7 +160,7 @@ class Temperature:
 
 @dataclass(frozen=True)
 class Stuck:
-    """Shares of the cells that sit at level 0 (`low`) or at level 1 (`high`) whatever is written."""
+    """Shares of defective cells, 0 to 1, that stay at level 0 (`low`) or level 1 (`high`) whatever is written."""
 
     low: float = 0.0
     high: float = 0.0
@@ -140,7 +173,7 @@ class Stuck:
             )
 
     def replaced(self, low: float | None, high: float | None) -> Stuck:
-        """These shares with those given instead."""
+        """The shares with `low` or `high` replaced where they are not None."""
         return Stuck(self.low if low is None else float(low), self.high if high is None else float(high))
 
     def __bool__(self) -> bool:
@@ -148,9 +181,10 @@ class Stuck:
 
 
 def curve_of(spec: object, place: str, level: Level, *, in_levels: bool = False, signed: bool = False) -> Curve:
-    """A curve of the card, nowhere negative unless `signed`; with `in_levels` it may be in the level's unit.
+    """Read a curve of a card and check that it is finite, and nowhere negative unless `signed`.
 
-    A signed curve in the level's unit is a change of the level, so it also keeps the direction of the range.
+    With `in_levels` the curve may be given in the unit of the level and is converted to levels. A signed curve is a
+    change of the level: on a range that falls (`at_1` below `at_0`) its sign is turned.
     """
     span = level.at_1 - level.at_0
     units = {"1": 1.0} | ({level.unit: 1.0 / (span if signed else abs(span))} if in_levels else {})
@@ -168,7 +202,7 @@ def curve_of(spec: object, place: str, level: Level, *, in_levels: bool = False,
 
 
 def times_of(table: object) -> Times:
-    """The times a card holds in; `max_s` may be infinite, `only_s` lists the only ones."""
+    """Read the table [time] of a card."""
     given = fields_of(table, "time", ("t0_s", "max_s"), ("only_s",))
     t0_s = value_of(given["t0_s"], "float", "time.t0_s")
     max_s = math.inf if given["max_s"] == math.inf else value_of(given["max_s"], "float", "time.max_s")
@@ -181,7 +215,7 @@ def times_of(table: object) -> Times:
 
 
 def drive_of(table: object, level: Level) -> Drive:
-    """The drive, whose mean response must span the level range."""
+    """Read the table [drive] of a card; ValueError unless its means end at levels 0 and 1."""
     drive = record_of(Drive, table, "drive")
     if {drive.means[0], drive.means[-1]} != {level.at_0, level.at_1}:
         raise ValueError(f"drive.means need to end at {level.at_0} and {level.at_1}, not {list(drive.means)}")
@@ -189,7 +223,7 @@ def drive_of(table: object, level: Level) -> Drive:
 
 
 def levels_of(values: object, level: Level) -> tuple[float, ...]:
-    """The finite levels a cell is written to, given in the level's unit, as levels x that rise from 0 to 1."""
+    """Read the finite levels of a cell, in the unit of the level, as levels x that rise from 0 to 1."""
     given = value_of(values, "tuple[float, ...]", "programming.levels")
     at = tuple(sorted(level.from_physical(value) for value in given))
     if len(at) < 2 or len(set(at)) < len(at) or abs(at[0]) > 1e-9 or abs(at[-1] - 1.0) > 1e-9:

@@ -1,10 +1,11 @@
-"""Noise of a read: what one read of a cell adds, and what two reads of one cell have in common.
+"""Read noise: the noise that one read of a cell adds, and how strongly two reads of one cell correlate.
 
-1/f noise up to time t has the variance q² ln((t + t_read) / (2 t_read)): its frequencies reach from 1 / (t + t_read)
-to 1 / (2 t_read) (S. R. Nandakumar et al., ICECS 2019). Of two reads `apart_s` apart, what is slower than that is the
-same in both: the share ln((t + t_read) / apart_s) of that logarithm (our choice of a model; a sharp edge in frequency).
-That holds for reads at one time. A read keeps its number's draw at other times too, so that runs are comparable: each
-time is right by itself, but what noise at two distant times has in common is overstated.
+1/f noise seen t seconds after programming has the variance q² ln((t + t_read) / (2 t_read)), since its frequencies
+reach from 1 / (t + t_read) to 1 / (2 t_read) (S. R. Nandakumar et al., ICECS 2019). Two reads that lie `apart_s`
+apart share the noise of all frequencies below 1 / apart_s: ln((t + t_read) / apart_s) of that logarithm (a model of
+ours, with a sharp edge in frequency). This holds for repeated reads at one time. Reads with the same number at
+different times use the same random draw, so that runs can be compared; the noise at each time is right by itself, but
+the correlation between distant times is too large.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ NOTHING = Constant(0.0)
 
 @dataclass(frozen=True)
 class ReadNoise:
-    """Read noise: sd = growth · q(x) times the level plus, independent of that, growth · sd(x) in levels.
+    """Noise of one read: a relative part of sd growth · q(x), and independently an additive part of sd growth · sd(x).
 
-    With `t_read_s` None it is white: the growth is 1 at any time. `apart_s` is the time between consecutive reads,
-    None where all reads are independent.
+    Attributes:
+        t_read_s: duration of a read in seconds, for 1/f noise; None for white noise, whose growth is 1 at any time.
+        q: curve of the relative part over the target level, dimensionless.
+        sd: curve of the additive part, in levels.
+        apart_s: seconds between consecutive reads; None where all reads are independent.
     """
 
     t_read_s: float | None
@@ -35,7 +39,7 @@ class ReadNoise:
     apart_s: float | None = None
 
     def growth(self, t_s: float) -> float:
-        """The factor √ln((t + t_read) / (2 t_read)) at t seconds after programming.
+        """How much 1/f noise has grown t seconds after programming: √ln((t + t_read) / (2 t_read)).
 
         >>> round(ReadNoise(t_read_s=250e-9, q=Constant(1.0)).growth(20.0), 3)
         4.184
@@ -45,7 +49,7 @@ class ReadNoise:
         return math.sqrt(math.log((t_s + self.t_read_s) / (2.0 * self.t_read_s)))
 
     def common(self, t_s: float) -> float:
-        """The share of the variance that two reads of one cell have in common, t seconds after programming.
+        """Correlation of the noise of two reads of one cell, t seconds after programming.
 
         >>> noise = ReadNoise(t_read_s=250e-9, q=Constant(1.0), apart_s=1.0)
         >>> round(noise.common(20.0), 2), round(noise.common(86400.0), 2)
@@ -59,7 +63,7 @@ class ReadNoise:
 
 
 def read_noise_of(table: object, level: Level, t0_s: float) -> ReadNoise:
-    """The read noise, whose logarithm needs a reference read later than one reading time."""
+    """Read the table [read_noise] of a card; 1/f noise needs a reference read no earlier than one reading time."""
     given = fields_of(table, "read_noise", (), ("t_read_s", "q", "sd", "apart_s"))
     if "q" not in given and "sd" not in given:
         raise ValueError("read_noise needs q (a share of the level read), sd (in levels) or both: missing q, sd")
@@ -80,9 +84,10 @@ def read_noise_of(table: object, level: Level, t0_s: float) -> ReadNoise:
 
 
 def rereads_of(table: object, *, clamped: bool, changing: bool, noisy: bool) -> float:
-    """The correlation of two reads of one cell, where no separate read noise was measured.
+    """Read the table [rereads] of a card: the correlation of two reads of one cell.
 
-    The spread of the card is then that of a single read; a part of it is drawn anew at every further read.
+    It is for devices whose read noise was not measured apart from programming. The card's spread is then that of a
+    single read, and a part of it is drawn anew in every further read.
     """
     given = fields_of(table, "rereads", ("correlation",))
     found = float(value_of(given["correlation"], "float", "rereads.correlation"))

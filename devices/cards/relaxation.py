@@ -1,9 +1,9 @@
-"""Relaxation: levels move by a mean shift and spread, by an amount that adds to the level.
+"""Relaxation: after programming, levels shift on average and spread, by amounts that add to the level.
 
-Every cell has one direction of its own, a standard normal drawn once: at time t it has moved by
-shift(x, t) + spread(x, t) · direction. So a cell's deviation at a later time contains its deviation at every earlier
-time, the published spread at each time is met exactly, and reading a cell again averages nothing away (our choice: the
-sources give spreads at single times and say nothing about the path of one cell; this is the careful side).
+Each cell draws one standard normal z for good and has moved by shift(x, t) + spread(x, t) · z at time t. So a cell
+that has moved up early has moved up later too, the published spread holds at each time, and averaging repeated reads
+does not reduce it. (The sources give spreads at single times and nothing about the path of one cell; that each cell
+keeps its direction is our choice, and the cautious one.)
 """
 
 from __future__ import annotations
@@ -23,55 +23,65 @@ __all__ = ["AtTimes", "LogTime", "PowerTime", "Relaxation"]
 
 
 class Relaxation(Protocol):
-    """How far levels have moved t seconds after programming; both in levels."""
+    """A law of relaxation: mean shift and added spread of the level, t seconds after programming."""
 
     def shift(self, x: FloatArray, t_s: float, /) -> FloatArray:
-        """The mean change of the levels x."""
+        """Mean change of cells programmed to levels x, in levels."""
 
     def spread(self, x: FloatArray, t_s: float, /) -> FloatArray:
-        """The sd added to that of programming, independent of it."""
+        """Standard deviation that relaxation adds, in levels, independent of that of programming."""
 
 
 @dataclass(frozen=True)
 class LogTime:
-    """shift = shift_per_log · ln t, spread = spread_at_1_s + spread_per_log · ln t, with t in seconds."""
+    """Relaxation in proportion to the logarithm of time, t in seconds after programming.
+
+    shift = shift_per_log · ln t and spread = spread_at_1_s + spread_per_log · ln t; all three are curves in levels.
+    """
 
     shift_per_log: Curve
     spread_at_1_s: Curve
     spread_per_log: Curve
 
     def shift(self, x: FloatArray, t_s: float) -> FloatArray:
-        """The mean change of the levels x."""
+        """Mean change of cells programmed to levels x, in levels."""
         return self.shift_per_log(x) * math.log(t_s)
 
     def spread(self, x: FloatArray, t_s: float) -> FloatArray:
-        """The sd added to that of programming."""
+        """Standard deviation that relaxation adds, in levels."""
         return self.spread_at_1_s(x) + self.spread_per_log(x) * math.log(t_s)
 
 
 @dataclass(frozen=True)
 class PowerTime:
-    """spread = amplitude · (t / scale_s)^power, no mean shift."""
+    """Relaxation that spreads as a power of time, amplitude · (t / scale_s)^power, without a mean shift.
+
+    `amplitude` is a curve in levels, `scale_s` is in seconds.
+    """
 
     amplitude: Curve
     scale_s: float
     power: float
 
     def shift(self, x: FloatArray, t_s: float) -> FloatArray:
-        """No mean change."""
+        """Zero: this law has no mean change."""
         return np.zeros_like(x)
 
     def spread(self, x: FloatArray, t_s: float) -> FloatArray:
-        """The sd added to that of programming."""
+        """Standard deviation that relaxation adds, in levels."""
         factor = float((t_s / self.scale_s) ** self.power)
         return factor * self.amplitude(x)
 
 
 @dataclass(frozen=True)
 class AtTimes:
-    """Total sd and mean shift measured at stated times `at_s`; between them straight lines, where the card reads there.
+    """Relaxation measured at several times, with straight lines between them.
 
-    The first time is that of `programming_sd` itself, without a shift.
+    Attributes:
+        programming_sd: the card's own curve, which holds at the first time.
+        at_s: the times, in seconds after programming, rising.
+        sds: total standard deviation at each, in levels, programming included.
+        shifts: mean change at each, in levels, 0 at the first.
     """
 
     programming_sd: Curve
@@ -86,17 +96,17 @@ class AtTimes:
         return (1.0 - share) * curves[later - 1](x) + share * curves[later](x)
 
     def shift(self, x: FloatArray, t_s: float) -> FloatArray:
-        """The mean change of the levels x."""
+        """Mean change of cells programmed to levels x, in levels."""
         return self._at(self.shifts, x, t_s)
 
     def spread(self, x: FloatArray, t_s: float) -> FloatArray:
-        """The sd that, added to that of programming, gives the total."""
+        """Standard deviation that makes up the total with that of programming: √(total² - programming²)."""
         total = self._at(self.sds, x, t_s)
         return np.sqrt(np.maximum(total**2 - self.programming_sd(x) ** 2, 0.0))
 
 
 def relaxation_of(table: object, level: Level, times: Times, programming_sd: Curve) -> Relaxation:
-    """The relaxation of a card, checked over its times."""
+    """Read the table [relaxation] of a card and check it over the card's times."""
     kind = table.get("kind") if isinstance(table, dict) else None
     if kind == "log-time":
         return _bounded(_log_time(table, level, times), times)

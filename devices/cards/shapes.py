@@ -1,7 +1,8 @@
-"""The shapes a card's curve may have: frozen dataclasses that take arguments (float64, any shape) to one number each.
+"""Shapes of curves that a card can name: constant, polynomial, clipped logarithm and so on.
 
-A shape is called with the level x in [0, 1], or with the physical value where the card says so (`OverPhysical`). A new
-shape is one dataclass here and one entry in `devices.cards.curves.KINDS`.
+Each is a frozen dataclass of its parameters, called with float64 values of any shape: the level x in [0, 1], or the
+physical value where the card says so (`OverPhysical`). A new shape is one dataclass here and one entry in
+`devices.cards.curves.KINDS`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ TINY_LEVEL = 1e-30  # stands for x = 0 under a logarithm; every clipped curve ha
 
 
 class Curve(Protocol):
-    """A function of the level."""
+    """A function of the level x that gives one number for each level."""
 
     def __call__(self, x: FloatArray, /) -> FloatArray:
         """The curve at levels x in [0, 1], any shape."""
@@ -38,7 +39,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Polynomial:
-    """c0 + c1 x + c2 x² + … of the level."""
+    """Polynomial c0 + c1 x + c2 x² + …, with the coefficients from c0 on."""
 
     coefficients: tuple[float, ...]
 
@@ -54,7 +55,7 @@ class Polynomial:
 
 @dataclass(frozen=True)
 class Points:
-    """Straight lines between measured points; `at` is in the card's level unit and spans its whole range."""
+    """Straight lines between measured points; `at` is in the unit of the level and spans its whole range."""
 
     at: tuple[float, ...]
     values: tuple[float, ...]
@@ -80,7 +81,7 @@ class Points:
 
 @dataclass(frozen=True)
 class ClippedLog:
-    """slope · ln x + offset, kept within [low, high]."""
+    """Logarithm slope · ln x + offset, clipped to [low, high]."""
 
     slope: float
     offset: float
@@ -91,13 +92,13 @@ class ClippedLog:
         _check_bounds(self.low, self.high)
 
     def __call__(self, x: FloatArray, /) -> FloatArray:
-        """The clipped logarithm at x; at x = 0 the bound it runs into."""
+        """The clipped logarithm at x; at x = 0 the bound that it reaches there."""
         return np.clip(self.slope * np.log(np.maximum(x, TINY_LEVEL)) + self.offset, self.low, self.high)
 
 
 @dataclass(frozen=True)
 class ClippedPower:
-    """factor · x^exponent, kept within [low, high]."""
+    """Power factor · x^exponent, clipped to [low, high]."""
 
     factor: float
     exponent: float
@@ -108,13 +109,13 @@ class ClippedPower:
         _check_bounds(self.low, self.high)
 
     def __call__(self, x: FloatArray, /) -> FloatArray:
-        """The clipped power at x; at x = 0 the bound it runs into."""
+        """The clipped power at x; at x = 0 the bound that it reaches there."""
         return np.clip(self.factor * np.maximum(x, TINY_LEVEL) ** self.exponent, self.low, self.high)
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """The value of the nearest point, for a cell with few levels; `at` is in the card's level unit."""
+    """Step curve with the value of the nearest point, for cells with few levels; `at` is in the unit of the level."""
 
     at: tuple[float, ...]
     values: tuple[float, ...]
@@ -139,7 +140,7 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Log10:
-    """factor · log10 of the argument, which therefore is better not the level (`over`)."""
+    """Decimal logarithm factor · log10 v; made for physical values (`over`), since it diverges at level 0."""
 
     factor: float
 
@@ -150,7 +151,7 @@ class Log10:
 
 @dataclass(frozen=True)
 class Saturating:
-    """height · (1 - exp(-x / scale))."""
+    """Saturating exponential height · (1 - exp(-x / scale))."""
 
     height: float
     scale: float
@@ -166,14 +167,14 @@ class Saturating:
 
 @dataclass(frozen=True)
 class Joined:
-    """One curve below the argument `at`, another from there on."""
+    """Two curves joined: `below` up to the argument `at`, `above` from there on."""
 
     at: float
     below: Curve
     above: Curve
 
     def __call__(self, x: FloatArray, /) -> FloatArray:
-        """The curve that holds at x."""
+        """The joined curve at x."""
         return np.where(x < self.at, self.below(x), self.above(x))
 
 
@@ -184,7 +185,7 @@ def _check_bounds(low: float, high: float) -> None:
 
 @dataclass(frozen=True)
 class Scaled:
-    """Another curve times a factor: how a published unit becomes the level's."""
+    """Another curve times a factor, which converts its published unit to levels."""
 
     curve: Curve
     factor: float
@@ -196,7 +197,7 @@ class Scaled:
 
 @dataclass(frozen=True)
 class OverPhysical:
-    """A curve published over the physical quantity at_0 + span · x instead of the level x."""
+    """A curve over the physical value at_0 + span · x instead of the level x."""
 
     curve: Curve
     at_0: float

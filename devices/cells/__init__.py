@@ -1,1 +1,1 @@
-"""Simulated cells: programme, age and read them, with the moments of what is read."""
+"""Simulated memory cells: programming, ageing and reading them, and the mean and variance of a read in closed form."""

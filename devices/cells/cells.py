@@ -1,9 +1,9 @@
-"""Programming and reading cells: the only way from levels to noisy levels.
+"""Simulation of memory cells: `program` writes levels to cells of a card, `Cells.read` reads them back with noise.
 
-Everything a cell draws is counted from (seed, stream, index), so a chip is its card, its targets, its
-programmed levels and its seed (and its shares of stuck cells, where they are not the card's): the same seed
-gives the same bits on any number of threads, and `program` on the first n levels gives the first n cells of
-the whole.
+Every random number of a cell is computed from the seed, the stream (programming, drift, k-th read …) and the cell's
+index. So a chip is fully described by its card, targets, programmed levels and seed (and its shares of stuck cells,
+where these are not the card's). The same seed gives the same bits on any number of threads, and programming only the
+first n levels gives the first n cells of the whole.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ READS = 2**32  # reads of one chip that have a stream of their own
 
 
 def _read_only(array: ArrayLike) -> FloatCells:
-    """The array as float32, contiguous and locked; no copy where none is needed."""
+    """The array as contiguous read-only float32, without a copy where none is needed."""
     locked = np.ascontiguousarray(array, dtype=np.float32).view()
     locked.flags.writeable = False
     return locked.reshape(np.shape(array))
 
 
 def _checked_levels(levels: ArrayLike) -> FloatCells:
-    """Levels as float32 in [0, 1]; rounding beyond the ends is clipped, anything else refused."""
+    """Levels as float32 in [0, 1]; rounding errors beyond the ends are clipped, anything further is a ValueError."""
     array = _read_only(levels)
     if array.size == 0:
         return array
@@ -51,19 +51,19 @@ def _checked_levels(levels: ArrayLike) -> FloatCells:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """Programmed cells of one card: all that is needed to read them, at any time, many times.
+    """Programmed memory cells of one card, which can be read at any time and any number of times.
 
     Attributes:
-        card: the device.
-        levels: the targets in [0, 1], float32, any shape; kept without a copy where possible, so do not
-            change them. On a card with finite levels, the levels written.
-        programmed: the levels right after programming, before drift and read noise, same shape. On a card that
-            relaxes they are not clamped: the clamp comes at the read, after the relaxation.
-        seed: what `program` was given; drift exponents and reads are drawn from it.
-        stuck: shares of the cells that are stuck; None takes the card's.
+        card: the kind of cell.
+        levels: target levels in [0, 1], float32, any shape; on a card with finite levels the ones that were written.
+            Kept without a copy where possible, so do not change the array you passed.
+        programmed: levels right after programming, before ageing and read noise, float32, same shape. On a card with
+            relaxation they are not yet clamped: the clamp comes at the read, after the relaxation.
+        seed: the seed given to `program`; drift exponents and reads are drawn from it.
+        stuck: shares of stuck cells; None takes the card's.
 
     Raises:
-        ValueError: levels outside [0, 1], shapes that differ, a seed that is none.
+        ValueError: levels outside [0, 1], shapes that differ, a seed out of range.
     """
 
     card: Card
@@ -84,17 +84,16 @@ class Cells:
             )
 
     def read(self, *, time_s: float, read: int = 0, temperature_k: float | None = None) -> FloatCells:
-        """The cells' levels at a read, float32, a new array of the shape of `levels`.
+        """Read all cells once: their noisy levels, float32, a new array of the shape of `levels`.
 
         Args:
-            time_s: seconds since the end of programming and the reference read: t = time_s + t0 in the card's
-                formulas, so at 0 there is read noise but no drift.
-            read: number of the read. Another number means new read noise on the same cells (same
-                programming, same drift exponents), correlated as the card says: of 1/f noise the slow part is
-                the same in all reads, and a card without separate read noise states a correlation. The same
-                number at another time means the same draw, which overstates what noise at distant times shares.
-            temperature_k: where the cells were kept since programming, in kelvin; None: at the temperature of
-                the card's own times.
+            time_s: seconds since the reference read; in the card's formulas t = time_s + t0. At 0 there is read noise
+                but no drift.
+            read: number of the read, from 0. Another number gives new read noise on the same cells (same programming
+                errors, same drift exponents), correlated as the card says: reads share the slow part of 1/f noise, or
+                have the correlation that a card without separate read noise states. The same number at another time
+                uses the same random draw, so the noise of distant times is more alike than in a real cell.
+            temperature_k: temperature of the cells since programming, in kelvin; None: that of the card's own times.
 
         Raises:
             ValueError: time or temperature outside the card's range, a temperature where the card has no
@@ -129,7 +128,7 @@ Loop = Callable[[FloatCells, FloatCells, int, FloatCells], None]
 
 
 def _reading(card: Card, tables: ReadTables, seed: int, read: int) -> Loop:
-    """The compiled loop of one read with all but the cells filled in: levels, programmed, first cell, output."""
+    """The compiled loop of one read, ready to be called with (levels, programmed, index of the first cell, output)."""
     if card.relaxation is None and tables.drift_mean is None and tables.noise is None and tables.added is None:
         if tables.kept is None or read == 0:
             return _copy
@@ -167,7 +166,7 @@ def _copy(levels: FloatCells, programmed: FloatCells, first: int, out: FloatCell
 
 
 def _further_read(card: Card, kept: float) -> ReadTables:
-    """A further read of a card without separate read noise: the part of a deviation that it draws anew.
+    """The tables of read 1, 2, … of a card without separate read noise, in which part of the spread is drawn anew.
 
     With c = `kept`, the correlation of any two reads: x + c (first read - x) + √(1 - c²) sd z, where the z of two
     further reads correlate c / (1 + c).
@@ -180,8 +179,10 @@ Shared = tuple[np.float32, np.float32, np.float32, np.uint64, np.uint64, np.uint
 
 
 def _shared(seed: int, first: float, common: float, own: float) -> Shared:
-    """Weights, from shares of the variance, and keys of what a further read has in common with the first read and
-    with all further ones."""
+    """Weights and keys of the noise that a further read shares with read 0 and with all further reads.
+
+    `first`, `common` and `own` are shares of the variance.
+    """
     weights = (np.float32(math.sqrt(share)) for share in (first, common, own))
     return (
         *weights,
@@ -193,7 +194,7 @@ def _shared(seed: int, first: float, common: float, own: float) -> Shared:
 def _pair(
     mean: FloatCells | None, sd: FloatCells | None, keys: tuple[np.uint64, np.uint64]
 ) -> tuple[FloatCells, FloatCells, np.uint64, np.uint64] | None:
-    """Two tables and their keys for a loop, one of the tables zero where the card has none; None without both."""
+    """Mean and sd table of a part with its keys, for a loop; a missing one is zero, and both missing give None."""
     if mean is None and sd is None:
         return None
     nothing = np.zeros(INTERVALS + 1, dtype=np.float32)
@@ -201,7 +202,7 @@ def _pair(
 
 
 def _targets(card: Card, levels: ArrayLike) -> FloatCells:
-    """The levels to write: those given, or on a card with finite levels the nearest of these."""
+    """The levels to write, float32: those given, or the nearest ones of a card with finite levels."""
     targets = _checked_levels(levels)
     if not card.written_levels:
         return targets
@@ -221,21 +222,21 @@ def program(
     stuck_low: float | None = None,
     stuck_high: float | None = None,
 ) -> Cells:
-    """Program levels onto cells of a card.
+    """Program levels to memory cells of a card, with its programming noise: one cell for each level.
 
     Args:
         card: a card, or the name or path of one.
-        levels: targets in [0, 1], any shape; float32 is kept as it is, anything else is converted. A card with
-            finite levels writes the nearest of them.
+        levels: target levels in [0, 1], any shape; float32 is kept as it is, other types are converted. On a card
+            with finite levels each cell is written to the nearest of them.
         seed: whole number from 0 to 2^64 - 1; the same seed gives the same cells, bit for bit.
-        stuck_low: share of cells that sit at level 0 whatever is written; None takes the card's (0 on every
-            built-in one; 10 to 14 % were reported for RRAM arrays: Gong & Rasch, IEDM 2022). A larger share
-            contains the cells of a smaller one.
-        stuck_high: share of cells that sit at level 1. A stuck cell reads exactly its end of the range, at any
-            time (our choice).
+        stuck_low: share of cells that stay at level 0 whatever is written; None takes the card's (0 on every
+            built-in one; 10 to 14 % were reported for RRAM arrays: Gong & Rasch, IEDM 2022). The stuck cells of a
+            smaller share are among those of a larger one.
+        stuck_high: share of cells that stay at level 1. A stuck cell reads exactly its end of the range, without
+            noise, at any time (our choice).
 
     Raises:
-        ValueError: unknown card, levels outside [0, 1] or NaN, a seed or shares that are none.
+        ValueError: unknown card, levels outside [0, 1] or NaN, a seed or share out of range.
 
     >>> cells = program("pcm-nandakumar", [0.1, 0.5], seed=1)
     >>> cells.programmed.shape, cells.read(time_s=86400.0).shape

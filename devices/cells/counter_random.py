@@ -1,15 +1,14 @@
-"""Randomness by counting: what a cell draws depends on the seed, the stream and the cell's index, on
-nothing else.
+"""Counter-based random numbers: those of a cell depend on the seed, the stream and the cell's index alone.
 
-A stream is one purpose: programming, drift exponents, stuck cells, or the k-th read. Seed and stream are
-hashed by BLAKE2b to two 64-bit keys; a cell's 64 bits are then SplitMix64's at that index from the first
-key, mixed once more with the second (`devices.cells.kernels.bits`). SplitMix64 alone passes BigCrush (Steele, Lea
-& Flood, OOPSLA 2014); the keys make streams unrelated without any rule about which seeds may be used; the
-second mix removes what two counters at a fixed distance have in common. Four 64-bit products a cell, and
-all vector code.
+A stream serves one purpose: programming, drift exponents, stuck cells, or the k-th read. BLAKE2b hashes seed and stream
+to two 64-bit keys. The 64 random bits of a cell are the output of SplitMix64, started at the first key, for the cell's
+index, mixed once more with the second key (`devices.cells.kernels.bits`). SplitMix64 alone passes BigCrush (Steele, Lea
+& Flood, OOPSLA 2014). The hash makes streams independent for any choice of seeds, and the second mix removes the
+correlation between counters a fixed distance apart. A cell takes four 64-bit products, all in vector code.
 
-Bits become a normal by the inverse distribution function, tabulated by octaves of the tail probability, so
-the tails are as exact as the middle, out to 6.44 sd. Straight pieces leave an error below 3.3e-6 sd.
+The bits become a normal by the inverse distribution function, tabulated by octaves of the tail probability, so that the
+tails are as accurate as the middle, out to 6.44 standard deviations. The piecewise linear table errs by less than
+3.3e-6 standard deviations.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ RELAXATION = 3
 COMMON = 4
 READ = 16
 ADDED = 2**33
-"""Streams; the k-th read of the cells is stream READ + k, and ADDED + k for what is added to it. COMMON is what
-further reads of one cell share."""
+"""Numbers of the streams. The k-th read of the cells is stream READ + k, its additive noise ADDED + k; COMMON is the
+noise that all reads after the first share."""
 
 TAIL_BITS = 32
 
@@ -69,7 +68,7 @@ QUANTILES = _quantiles()
 
 
 def check_seed(seed: SupportsIndex) -> int:
-    """The seed as int; ValueError unless it is a whole number from 0 to 2^64 - 1."""
+    """Check a seed and give it as int; ValueError unless it is a whole number from 0 to 2^64 - 1."""
     try:
         value = operator.index(seed)
     except TypeError:
@@ -80,7 +79,7 @@ def check_seed(seed: SupportsIndex) -> int:
 
 
 def keys(seed: int, stream: int) -> tuple[np.uint64, np.uint64]:
-    """The two keys of one stream of one seed.
+    """The two 64-bit keys of one stream of one seed.
 
     >>> keys(0, PROGRAMMING) == keys(0, DRIFT)
     False

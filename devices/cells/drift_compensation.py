@@ -1,7 +1,7 @@
-"""Drift compensation: one factor for a tensor, or for each group in it, from two reads of all cells.
+"""Global drift compensation: one factor for a tensor, or for each group in it, that restores the mean read.
 
 The factor is the mean read at the reference time over the mean read now (M. Le Gallo et al., Advanced Electronic
-Materials 4:1700627, 2018). It undoes what all cells lost in common; what single cells lost more or less stays.
+Materials 4:1700627, 2018). It compensates the mean decay of the cells; how much single cells differ from it stays.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from devices.cells.cells import Cells
 
 __all__ = ["drift_compensation"]
 
-CHUNK_CELLS = 1 << 20  # sums are taken in float64 over so many cells at once, so no second copy is made
+CHUNK_CELLS = 1 << 20  # cells summed in float64 at once, so that no float64 copy of them all is made
 
 
 def _group_sums(levels: NDArray[np.float32], groups: NDArray[np.intp] | None, count: int) -> NDArray[np.float64]:
@@ -31,20 +31,22 @@ def _group_sums(levels: NDArray[np.float32], groups: NDArray[np.intp] | None, co
 def drift_compensation(
     cells: Cells, *, time_s: float, read: int = 1, groups: ArrayLike | None = None, temperature_k: float | None = None
 ) -> NDArray[np.float64]:
-    """What reads at `time_s` are to be multiplied with: mean read at the reference time / mean read at `time_s`.
+    """The factor that compensates drift: mean read at the reference time / mean read at `time_s`.
+
+    Multiply reads at `time_s` by it.
 
     Args:
         cells: programmed cells.
         time_s: when they are read, in seconds since the reference read.
-        read: number of the read that is taken at `time_s`; the reference is read 0 at the card's earliest time.
-        groups: for every cell the number of its group, from 0 on, in the shape of the cells; None: all are one.
-        temperature_k: where the cells were kept, in kelvin; see `Cells.read`.
+        read: number of the read taken at `time_s`; the reference is read 0 at the card's earliest time.
+        groups: number of each cell's group, from 0 on, in the shape of the cells; None: one group of all cells.
+        temperature_k: temperature of the cells, in kelvin; see `Cells.read`.
 
     Returns:
-        float64, shape () without groups, else one factor a group, shape (largest group + 1,).
+        float64: one factor, shape (), or one for each group, shape (largest group + 1,).
 
     Raises:
-        ValueError: groups that do not fit the cells, or a group that reads 0 or less on average.
+        ValueError: groups that do not fit the cells, or a group whose mean read is 0 or less.
 
     >>> from devices import program
     >>> cells = program("pcm-nandakumar", np.full(10_000, 0.5), seed=1)

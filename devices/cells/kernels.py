@@ -1,13 +1,12 @@
-"""The compiled loops: program cells, read cells, snap and break cells. One loop a phase serves every card.
+"""Compiled loops over cells: programming, reading, rounding to finite levels and stuck cells, for every card.
 
-A card reaches a loop as look-up tables over √x, a stream of randomness as two 64-bit keys
-(`devices.cells.counter_random`), so nothing here knows a device. Every value depends on its own cell's index alone:
-threads and chunks cannot change a bit. All compiled code lives in this one file because numba's cache
-watches only the file a loop is in.
+A loop gets a card as look-up tables over √x and a random stream as two 64-bit keys (`devices.cells.counter_random`), so
+nothing here is about one device. The value of a cell depends on its own index alone, so that threads and chunks cannot
+change a bit. All compiled code lives in this one file, since numba's cache watches only the file that a loop is in.
 
-Why the loops are fast: there is no branch, no library call and no promise left unproven in them, so LLVM
-turns them into vector code (eight cells at a time on AVX-512, gathers included). The one promise it cannot
-prove, that `out` overlaps no input, is given to it by `load` and `store`.
+The loops contain neither branches nor library calls, so LLVM turns them into vector code (eight cells at a time on
+AVX-512, table look-ups included). The compiler cannot prove that `out` overlaps none of the inputs; `load` and `store`
+tell it so.
 """
 
 from __future__ import annotations
@@ -45,14 +44,14 @@ CHUNK_CELLS = 1 << 18  # below this a second thread costs more than it saves (ou
 
 
 def _scope(module: Any) -> Any:
-    """LLVM's name for "the inputs": what is stored outside this scope never changes what is loaded in it."""
+    """LLVM's alias scope of the inputs: stores that are declared outside it never change what is loaded in it."""
     domain = module.add_metadata(["devices.cells.kernels"])
     return module.add_metadata([module.add_metadata(["inputs", domain])])
 
 
 @intrinsic
 def load(typingctx: Any, array: Any, index: Any) -> Any:
-    """array[index] of an input, no wrap-around, with the promise that no `store` writes there."""
+    """Load array[index] of an input, without bounds check, telling the compiler that no `store` writes there."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = make_array(signature.args[0])(context, builder, arguments[0]).data
@@ -65,7 +64,7 @@ def load(typingctx: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
-    """array[index] = value of an output, with the promise that no `load` reads there."""
+    """Store array[index] = value of an output, telling the compiler that no `load` reads there."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = make_array(signature.args[0])(context, builder, arguments[0]).data
@@ -78,7 +77,7 @@ def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
 
 @njit
 def mix(z: U) -> Any:
-    """A bijection of 64 bits in which every input bit moves every output bit."""
+    """Mix 64 bits: a bijection in which every input bit affects every output bit (SplitMix64's finaliser)."""
     z = (z ^ (z >> U(30))) * U(MIX_1)
     z = (z ^ (z >> U(27))) * U(MIX_2)
     return z ^ (z >> U(31))
@@ -92,7 +91,7 @@ def bits(key_0: U, key_1: U, cell: U) -> Any:
 
 @njit
 def normal(random: U, quantiles: FloatTable) -> Any:
-    """A standard normal from 64 random bits: the upper 32 are the tail probability, the last is the sign.
+    """Turn 64 random bits into a standard normal: the upper 32 give the tail probability, the last one the sign.
 
     The float32 form of the probability is the table index: its exponent is the octave, the upper seven bits
     of its mantissa the piece, the other 16 the place on the piece. The rarest size is 6.44 (probability
@@ -109,7 +108,7 @@ def normal(random: U, quantiles: FloatTable) -> Any:
 
 @njit
 def piece_of(x: F, intervals: np.int32) -> Any:
-    """Where x lies in a curve's table: the interval and the place in it, safe for any x, NaN included."""
+    """Where level x lies in a table: its interval and the place within it; inside the table for any x, NaN included."""
     s = np.sqrt(x) * F(intervals)
     piece = max(np.int32(0), min(np.int32(s), np.int32(intervals - 1)))
     return U(piece), s - F(piece)
@@ -117,7 +116,7 @@ def piece_of(x: F, intervals: np.int32) -> Any:
 
 @njit
 def between(table: FloatTable, piece: U, place: F) -> Any:
-    """A curve's value at a place of an interval."""
+    """Linear interpolation in a table at a place of an interval."""
     left = load(table, piece)
     return left + (load(table, piece + U(1)) - left) * place
 
@@ -134,7 +133,7 @@ def power_of_two(a: F) -> Any:
 
 
 def compiled(function: Callable[..., None]) -> Any:
-    """The compiled loop, kept on disk where that is possible: an installation may be read-only without a home."""
+    """Compile a loop, with a cache on disk where one can be written (an installation may be read-only)."""
     try:
         return njit(cache=True, nogil=True)(function)
     except RuntimeError:  # numba found no folder that it may write to
@@ -151,8 +150,7 @@ def program_cells(
     lowest: float,
     out: FloatTable,
 ) -> None:
-    """out = max(lowest, level + sd(level) · normal): cells `first`, `first + 1`, … right after
-    programming."""
+    """Program cells: out = max(lowest, level + sd(level) · normal), for the cells `first`, `first + 1`, …"""
     bound = F(lowest)
     intervals = np.int32(sd.size - 1)
     for i in range(levels.size):
@@ -181,16 +179,16 @@ def read_cells(
     first: int,
     out: FloatTable,
 ) -> None:
-    """out = what one read of each cell shows, the curves taken at the target level x.
+    """Read each cell once, with all curves taken at the target level x:
 
-        level = programmed, or x + kept · (programmed - x), the part of a deviation that a further read still shows
+        level = programmed, or x + kept · (programmed - x), the part of the error that a further read still shows
         level = max(lowest, level + shift + spread · normal of the cell)              relaxation, then the clamp
         level = level · 2^-|N(drift mean, drift sd)|                                  drift, the exponent the cell's
         out   = level · (1 + noise · z) + added · z'                                  read noise
 
-    An argument that is None leaves its part out already when the loop is compiled, so a card pays for what it has.
-    z belongs to the read; z' is the same number unless `own_keys` give it a stream of its own. With `shared` = (a, b,
-    c, keys, keys), z = a · z(first keys) + b · z(second keys) + c · z(read): what further reads have in common.
+    An argument that is None removes its part when the loop is compiled, so that a card costs only what it has. z is
+    the normal of this read; z' is the same number unless `own_keys` give it a stream of its own. With `shared` = (a, b,
+    c, keys, keys), z = a · z(first keys) + b · z(second keys) + c · z(read): the noise that reads have in common.
     """
     # outside the loop: taking an array from a tuple counts a reference
     if relaxation is not None:
@@ -245,7 +243,7 @@ def stick_cells(low_rate: float, high_rate: float, keys: tuple[U, U], first: int
 
 @compiled
 def snap_cells(levels: FloatTable, thresholds: FloatTable, values: FloatTable, out: FloatTable) -> None:
-    """out = the one of the rising `values` that each level is written to: the k-th from threshold k on."""
+    """Round levels to finite ones: out = the k-th of the rising `values` for a level from threshold k on."""
     for i in range(levels.size):
         x = load(levels, i)
         above = np.int64(0)

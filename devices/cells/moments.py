@@ -1,9 +1,8 @@
-"""What one cell reads on average, and how far it strays: closed-form moments of a card at one time.
+"""Mean and variance of the read of one cell, in closed form, for a card at one time.
 
-They are computed from the very tables that the kernels look up, so that Monte-Carlo and formula agree
-exactly. Programming, relaxation, drift exponent and read noise are independent given the target x, hence with p
-the level after programming and relaxation, f = (t/t0)^-ν the share kept, 1 + n the factor and m the addend of a
-read,
+They are computed from the same tables that the compiled loops look up, so that simulation and formula agree exactly.
+Programming, relaxation, drift exponent and read noise are independent given the target x. With p the level after
+programming and relaxation, f = (t/t0)^-ν the share left by drift, 1 + n the factor and m the addend of read noise,
 
     mean = E[p] E[f]        variance = E[p²] E[f²] (1 + E[n²]) + E[m²] - mean²
 
@@ -58,10 +57,13 @@ def _kept(mean: FloatArray, sd: FloatArray, power: float) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """Mean and variance of ONE cell's read level against its target level, for one card at one time.
+    """Mean and variance of the read of one cell as functions of its target level, for one card at one time.
 
-    `low` and `high` are the mean reads of targets 0 and 1. The tables have shape (GRID + 1,), uniform in √x; on a
-    card with finite levels they are steps, and a target counts as the level it is written to.
+    Attributes:
+        card: the kind of cell.
+        time_s: the read, in seconds after the reference read.
+        mean_table, variance_table: mean read level and variance at targets evenly spaced in √x, float64, shape
+            (GRID + 1,). On a card with finite levels they are steps: a target counts as the level it is written to.
     """
 
     card: Card
@@ -88,10 +90,10 @@ class Response:
         return interpolate(self.variance_table, self._targets(x))
 
     def inverse(self, mean: ArrayLike) -> FloatArray:
-        """The targets whose mean read levels are `mean`, from `low` to `high`, any shape, float64.
+        """Find the targets whose mean read levels are `mean`, which lie from `low` to `high`; float64, any shape.
 
-        So low + v (high - low), written at its inverse, reads v on average after (y - low) / (high - low). A card
-        with finite levels gives the level whose mean is nearest:
+        To store v in [0, 1], program inverse(low + v (high - low)); (y - low) / (high - low) of the read y is then v
+        on average. On a card with finite levels it is the level whose mean read is nearest.
 
         >>> day = response("pcm-nandakumar", 86400.0)
         >>> middle = 0.5 * (day.low + day.high)
@@ -119,7 +121,7 @@ class Response:
 
 
 def _written(card: Card, x: FloatArray) -> FloatArray:
-    """The levels that targets x are written to: the nearest of a card's finite levels, or x itself."""
+    """The levels that targets x are written to: x itself, or the nearest finite levels of the card."""
     if not card.written_levels:
         return x
     above = np.searchsorted(level_thresholds(card), x.astype(np.float32), side="right")
@@ -130,12 +132,15 @@ def _written(card: Card, x: FloatArray) -> FloatArray:
 def response(
     card: Card | str, time_s: float, *, stuck_low: float | None = None, stuck_high: float | None = None
 ) -> Response:
-    """Mean and variance of a read, time_s seconds after the reference read; kept for the next call.
+    """Mean and variance of a read `time_s` seconds after the reference read; the result is cached.
 
-    `stuck_low` and `stuck_high` are those given to `program`; None takes the card's.
+    Args:
+        card: a card, or the name or path of one.
+        time_s: seconds after the reference read.
+        stuck_low, stuck_high: shares of stuck cells, as for `program`; None takes the card's.
 
     Raises:
-        ValueError: time outside the card's range, or a mean that does not rise with the target.
+        ValueError: a time at which the card does not hold, or a mean read that does not rise with the target.
     """
     device = as_card(card)
     return _response(device, device.check_time(time_s), device.stuck.replaced(stuck_low, stuck_high))
@@ -184,6 +189,6 @@ def _healthy(card: Card, tables: ReadTables, x: FloatArray) -> tuple[FloatArray,
 
 
 def _locked(table: FloatArray) -> FloatArray:
-    """The table, locked, since many callers share it."""
+    """The table, read-only, since many callers share it."""
     table.flags.writeable = False
     return table

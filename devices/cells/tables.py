@@ -1,6 +1,6 @@
-"""A card as look-up tables at one time: what the compiled loops and the closed-form moments both take.
+"""Look-up tables of a card at one time, which both the compiled loops and the closed-form moments use.
 
-The tables have INTERVALS + 1 nodes, uniform in √x. A part that a card does not have is None, and costs a loop
+The tables have INTERVALS + 1 nodes, evenly spaced in √x. A part that a card does not have is None and costs the loops
 nothing.
 """
 
@@ -23,12 +23,15 @@ FloatTable = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class ReadTables:
-    """A card's look-up tables at one time for `devices.cells.kernels.read_cells`: float32, shape (INTERVALS + 1,).
+    """Look-up tables of a card at one time, float32, shape (INTERVALS + 1,) each; None for a part it does not have.
 
-    `shift`, `spread`: of the relaxation, in levels. `drift_mean`, `drift_sd`: of the binary orders of magnitude
-    lost, ν log2(t/t0). `noise`: relative sd of a read; `added`: sd of a read in levels. `common`: the share of
-    the read noise that reads of one cell have in common. `kept`: the share of a cell's deviation that a further read
-    still shows; None where all of it.
+    Attributes:
+        shift, spread: mean change and added standard deviation of the relaxation, in levels.
+        drift_mean, drift_sd: mean and sd of ν log2(t / t0), the number of halvings by drift.
+        noise: relative standard deviation of a read.
+        added: additive standard deviation of a read, in levels.
+        common: correlation of the noise of two reads of one cell, 0 to 1.
+        kept: share of a cell's programming error that a further read still shows; None where all of it.
     """
 
     shift: FloatTable | None = None
@@ -42,31 +45,31 @@ class ReadTables:
 
 
 def constant(table: FloatTable) -> FloatTable:
-    """The table, locked, since many callers share it."""
+    """The table, read-only, since many callers share it."""
     table.flags.writeable = False
     return table
 
 
 def _or_none(table: FloatTable) -> FloatTable | None:
-    """The table, locked; None where it is zero everywhere."""
+    """The table, read-only; None where it is zero everywhere."""
     return constant(table) if table.any() else None
 
 
 @lru_cache(maxsize=64)
 def programming_table(card: Card) -> FloatTable:
-    """The programming sd of a card in levels, shape (INTERVALS + 1,)."""
+    """Table of the programming standard deviation of a card, in levels, float32, shape (INTERVALS + 1,)."""
     return constant(tabulate(card.programming_sd))
 
 
 def level_thresholds(card: Card) -> FloatTable:
-    """The targets between which a card with finite levels takes the next one: half-way, the upper one from there."""
+    """Thresholds half-way between the finite levels of a card; a target at one is written to the upper level."""
     at = np.array(card.written_levels)
     return constant((0.5 * (at[1:] + at[:-1])).astype(np.float32))
 
 
 @lru_cache(maxsize=256)
 def read_tables(card: Card, time_s: float) -> ReadTables | None:
-    """The tables of a read time_s after the reference read; None where a read returns what was programmed."""
+    """Tables of a read `time_s` after the reference read; None where a read returns exactly what was programmed."""
     t_s = card.check_time(time_s) + card.t0_s
     tables: dict[str, FloatTable | float | None] = {}
     if card.relaxation is not None:

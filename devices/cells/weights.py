@@ -1,9 +1,9 @@
-"""Weights on cells: a differential pair for the sign, and several distinct cells for less noise.
+"""Weights stored on cells: pairs of cells for the sign, and several cells a weight to average noise.
 
-A weight w in [-1, 1] is the difference of two cells, max(w, 0) on the one side and max(-w, 0) on the other, as in the
+A weight w in [-1, 1] is the difference of two cells, one at level max(w, 0) and one at max(-w, 0), as in the
 phase-change chips of V. Joshi et al., Nature Communications 11:2473 (2020). With n cells a side, all written alike, the
-error of the mean falls as 1/√n (M. Le Gallo et al., Neuromorph. Comput. Eng. 2, 2022, doi 10.1088/2634-4386/ac4fb7);
-reading one cell n times gains less, since its own deviation stays.
+error of the mean falls as 1/√n (M. Le Gallo et al., Neuromorph. Comput. Eng. 2, 2022, doi 10.1088/2634-4386/ac4fb7).
+Reading one cell n times gains less, since its programming error stays.
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ SLACK = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class StoredWeights:
-    """Weights on cells; `cells` has the shape of the weights + (sides, copies), with sides 2 (pairs) or 1."""
+    """Weights stored on programmed cells.
+
+    Attributes:
+        cells: the cells, of the shape of the weights + (sides, copies); sides is 2 for pairs, else 1.
+    """
 
     cells: Cells
 
     def read(self, *, time_s: float, read: int = 0, temperature_k: float | None = None) -> NDArray[np.float32]:
-        """The weights read back, float32: the mean over the copies, of pairs the difference of the sides.
+        """Read the weights back, float32, in their shape: means over the copies, and of pairs the difference.
 
         Arguments are those of `Cells.read`.
         """
@@ -49,14 +53,14 @@ def program_weights(
     stuck_low: float | None = None,
     stuck_high: float | None = None,
 ) -> StoredWeights:
-    """Write weights onto cells of a card.
+    """Store weights on cells of a card.
 
     Args:
         card: a card, or the name or path of one.
         weights: numbers in [-1, 1] for pairs, in [0, 1] without, any shape.
         seed: as for `program`.
-        copies: distinct cells that hold the same level, a side.
-        pairs: two sides a weight, for the sign. Without, a weight is one level.
+        copies: cells that hold the same level, on each side.
+        pairs: two sides for each weight, which allow a sign; without them a weight is one level.
         stuck_low: as for `program`.
         stuck_high: as for `program`.
 

@@ -1,1 +1,1 @@
-"""A cell as a channel: what it carries in bits, at the bound and with a BCH code."""
+"""Capacity: the bits that a memory cell holds, at Shannon's bound and with a BCH code."""

@@ -1,13 +1,13 @@
-"""Bits a cell holds with a code that exists: binary BCH on Gray-coded levels, hard decisions, 512-bit words.
+"""Bits that a cell holds with a practical code: binary BCH on Gray-coded levels, hard decisions, 512-bit words.
 
-`devices.channel.capacity` says what no code can exceed; this says what a code as found in flash controllers reaches.
-The levels are those of `capacity`; the thresholds are moved from there to where two neighbours are confused least, as
-controllers calibrate them: for pcm-nandakumar at one day that is 1.70 bits instead of 1.49, since its lowest level has
-a long tail that a Gaussian does not see. A level carries log2 L bits in Gray order, so that a read one level off costs
-one bit. The bits of a cell go to different words (interleaving), so that errors within a word are independent; a word's
-bits then fail at the mean rate of the L levels and their bits, and their number is binomial. (A cell's bits differ in
-their rates, which narrows the tail: Hoeffding, Ann. Math. Statist. 27:713, 1956. So the binomial is on the safe side.)
-A word fails when more than t of its bits do.
+`devices.channel.capacity` gives the bound that no code can exceed; this module gives what a code as used in flash
+controllers reaches. The levels are those of `capacity`. The thresholds are moved from there to where two neighbouring
+levels are confused least, as controllers calibrate them: for pcm-nandakumar at one day that gives 1.70 bits instead of
+1.49, since the distribution of its lowest level has a longer tail than a Gaussian. A level carries log2 L bits in Gray
+code, so that a read one level off costs one bit. The bits of a cell go to different words (interleaving), so that the
+errors within a word are independent. The number of wrong bits in a word is then binomial, at the mean error rate of the
+L levels and their bits. (Bits of different rates only narrow the tail: Hoeffding, Ann. Math. Statist. 27:713, 1956, so
+the binomial overstates the failures.) A word fails when more than t of its bits are wrong.
 
 The code is the narrow-sense primitive binary BCH code over GF(2^10), of 1023 bits, shortened to 512 data bits and
 its parity bits: 10 t of them, a few less where cyclotomic cosets are short or shared (Lin & Costello, Error Control
@@ -38,26 +38,26 @@ DATA_BITS = 512
 WORD_ERROR = 1e-12
 LENGTH = 1023  # 2^10 - 1
 LEVELS = (2, 4, 8, 16)
-PLACES = 17  # of a threshold; twice so many steps place it to 1/128 of the way between two levels (our choice)
+PLACES = 17  # positions of a threshold tried in each of two rounds: 1/128 of the way between two levels (our choice)
 
 
 @dataclass(frozen=True)
 class PracticalCode:
-    """What one card holds at one time with a BCH code.
+    """The BCH-coded levels that hold the most bits a cell, for one card at one time.
 
     Attributes:
         card: name of the card.
-        time_s: seconds between the reference read and the one the levels are decided by.
-        levels: L, of 2, 4, 8 and 16 the one that holds most bits a cell.
-        raw_symbol_error: share of cells read as another level, levels used equally often.
+        time_s: the read, in seconds after the reference read.
+        levels: L, the one of 2, 4, 8 and 16 that holds most bits a cell.
+        raw_symbol_error: share of cells read as another level, all levels used equally often.
         raw_bit_error: share of wrong bits before correction.
-        t: wrong bits of a word that the code corrects; 0 where no code is needed.
-        parity_bits: bits of a word beside its 512 data bits.
+        t: number of wrong bits in a word that the code corrects; 0 where no code is needed.
+        parity_bits: bits of a word in addition to its 512 data bits.
         bits_per_cell: log2 L · 512 / (512 + parity_bits).
         word_error: share of words with more than t wrong bits.
         targets: the L levels to write.
-        thresholds: the L - 1 read levels that decide.
-        beyond_correction: the numbers of levels for which no such code reaches the word error rate wanted.
+        thresholds: the L - 1 read levels between neighbouring decisions.
+        beyond_correction: the numbers of levels for which no such code reaches a word error rate of 1e-12.
     """
 
     card: str
@@ -76,7 +76,7 @@ class PracticalCode:
 
 @lru_cache(maxsize=1)
 def parity_bits() -> tuple[int, ...]:
-    """Parity bits of the code that corrects t bits, t = 0, 1, …, as far as 512 data bits leave room.
+    """Parity bits of the code that corrects t wrong bits, for t = 0, 1, … as far as 512 data bits leave room.
 
     The generator has the roots α, α^2, …, α^2t and their conjugates: the union of cyclotomic cosets of 2 modulo 1023.
 
@@ -94,12 +94,12 @@ def parity_bits() -> tuple[int, ...]:
 
 
 def word_error(t: int, raw_bit_error: float) -> float:
-    """Share of words of 512 data bits and their parity with more than t wrong bits, bits wrong independently."""
+    """Probability that a word of 512 data bits and its parity has more than t wrong bits, all independent."""
     return float(bdtrc(t, DATA_BITS + parity_bits()[t], raw_bit_error))
 
 
 def smallest_t(raw_bit_error: float) -> int | None:
-    """The least t whose code leaves a word error rate of at most 1e-12; None where none does.
+    """The smallest t whose code reaches a word error rate of 1e-12; None where none does.
 
     >>> smallest_t(1e-3), smallest_t(0.1)
     (12, None)
@@ -111,7 +111,7 @@ def smallest_t(raw_bit_error: float) -> int | None:
 
 
 def bit_error(channel: FloatArray) -> float:
-    """Share of wrong bits of Gray-coded levels used equally often; row i of the channel should be read as column i.
+    """Bit error rate of Gray-coded levels used equally often; row i of the channel is read correctly as column i.
 
     A read two or more levels off costs the bits in which the two Gray words differ, not always more than one.
 
@@ -124,14 +124,14 @@ def bit_error(channel: FloatArray) -> float:
 
 
 def practical_bits(card: Card | str, time_s: float) -> PracticalCode:
-    """The BCH-coded levels that hold most bits a cell, read time_s after the reference read; kept for the next call.
+    """Bits a cell with a BCH code, `time_s` seconds after the reference read; the result is cached.
 
-    Raw errors are those of the card's own reads (`devices.channel.read_distribution`), not of a Gaussian. Where a
-    number of levels needs more correction than any t gives, fewer levels are taken, and the result says so. A
-    noise-free card holds what it states as its convention, without a code.
+    Raw errors come from the exact distribution of reads (`devices.channel.read_distribution`), not from a Gaussian.
+    A number of levels that needs more correction than any t gives is left out, and the result names it. A card without
+    noise holds the bits that it states by convention, without a code.
 
     Raises:
-        ValueError: unknown card, a time outside its range, or a card that not even two levels make reliable.
+        ValueError: unknown card, a time at which it does not hold, or too many errors to correct even at two levels.
 
     >>> code = practical_bits("pcm-zarcone:one-device", 0.0)
     >>> code.levels, code.t, round(code.bits_per_cell, 2), code.beyond_correction
@@ -202,10 +202,10 @@ def _without_noise(card: Card, time_s: float, whole: Capacity) -> PracticalCode:
 
 
 def calibrated(seen: Response, targets: FloatArray, thresholds: FloatArray) -> FloatArray:
-    """The thresholds moved between the mean reads of their two levels to where these are confused least.
+    """Move each threshold, between the mean reads of its two levels, to where these are confused least.
 
-    The best of `PLACES` evenly spaced ones, then of as many between its neighbours; the one given stays where none
-    is better.
+    Takes the best of `PLACES` evenly spaced positions, then of as many between its neighbours; a threshold stays where
+    no position is better.
     """
     means, moved = seen.mean(targets), thresholds.copy()
     for i, pair in enumerate(pairwise(targets)):

@@ -1,10 +1,10 @@
-"""Bits a cell holds: the capacity of the channel from the level written to the level read.
+"""Bits that a cell holds: the capacity of the channel from the level written to the level read.
 
 The channel is Gaussian with the card's mean and variance at the time of reading (`devices.cells.moments`; our choice).
-Clamping, drift and multiplicative noise bend the true density: for pcm-nandakumar at one day, against two million
-simulated cells, the bits are within 2 % at 4, 8 and 16 levels and symbol errors above a tenth within 6 %, but the
-error of 4 levels is stated as 0.0007 where 0.0054 is simulated. Capacities come from the Blahut-Arimoto algorithm
-(Blahut; Arimoto, IEEE Trans. Inf. Theory 18, 1972).
+Clamping, drift and multiplicative noise make the true distribution differ from a Gaussian: for pcm-nandakumar at one
+day, against two million simulated cells, the bits are within 2 % at 4, 8 and 16 levels and symbol errors above a tenth
+within 6 %, but the symbol error of 4 levels is given as 0.0007 where the simulation shows 0.0054. Capacities come from
+the Blahut-Arimoto algorithm (Blahut; Arimoto, IEEE Trans. Inf. Theory 18, 1972).
 """
 
 from __future__ import annotations
@@ -53,9 +53,14 @@ CUSTOMARY_LEVELS = (2, 4, 8, 16)
 
 @dataclass(frozen=True)
 class LevelsRow:
-    """L levels with hard decisions: bits a cell at the best use of the levels, symbol error at equal use.
+    """What a cell holds when it is written to L levels and read back as one of them (a hard decision).
 
-    `targets` are the L levels to write, `thresholds` the L - 1 read levels between which one is decided for.
+    Attributes:
+        levels: L.
+        bits: bits a cell when the levels are used as often as is best.
+        symbol_error: share of cells read as another level when the levels are used equally often.
+        targets: the L levels to write, in [0, 1].
+        thresholds: the L - 1 read levels between neighbouring decisions.
     """
 
     levels: int
@@ -67,7 +72,16 @@ class LevelsRow:
 
 @dataclass(frozen=True)
 class Capacity:
-    """Bits a cell of one card at one time: analog, by the number of levels, and the best of those."""
+    """Bits that a cell of one card holds at one time, by the number of levels and at the bound.
+
+    Attributes:
+        card: name of the card.
+        time_s: the read, in seconds after the reference read.
+        analog_bits: capacity with any level written and any read, the upper bound; infinite without noise.
+        levels_table: a row for each number of levels, from 2 on.
+        reliable_bits: bits of the best row.
+        reliable_levels: number of levels of the best row.
+    """
 
     card: str
     time_s: float
@@ -78,7 +92,7 @@ class Capacity:
 
 
 def _decided(channel: Channel, levels: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Levels evenly in u, thresholds the same number of standard deviations from both levels, and the L x L channel."""
+    """L levels evenly spaced in u, thresholds equally many standard deviations from both, and the L x L channel."""
     u = channel.inputs(levels)
     thresholds = channel.thresholds(u)
     return u, thresholds, between(channel.below(u)(thresholds))
@@ -96,12 +110,12 @@ def _row(channel: Channel, levels: int) -> LevelsRow:
 
 
 def most_levels(card: Card) -> int:
-    """The largest number of levels that are tried: 32, or as many as the card has."""
+    """The largest number of levels considered: 32, or as many as the card has."""
     return min(MOST_LEVELS, len(card.written_levels) or MOST_LEVELS)
 
 
 def _noise_free(card: Card, time_s: float) -> Capacity:
-    """The convention of a card without noise: `reliable_bits` of the card itself."""
+    """The capacity of a card without noise: the `reliable_bits` that it states by convention."""
     if card.reliable_bits is None:
         raise ValueError(f"card '{card.name}' has no noise, so any capacity: state reliable_bits = … on the card")
     rows = tuple(noise_free_row(levels) for levels in range(2, most_levels(card) + 1))
@@ -110,21 +124,20 @@ def _noise_free(card: Card, time_s: float) -> Capacity:
 
 
 def noise_free_row(levels: int) -> LevelsRow:
-    """L levels evenly apart, each always read as itself."""
+    """The row of L evenly spaced levels that are always read correctly."""
     targets = np.linspace(0.0, 1.0, levels)
     middles = 0.5 * (targets[1:] + targets[:-1])
     return LevelsRow(levels, math.log2(levels), 0.0, tuple(targets.tolist()), tuple(middles.tolist()))
 
 
 def capacity(card: Card | str, time_s: float) -> Capacity:
-    """Bits a cell of the card holds when read time_s after the reference read; kept for the next call.
+    """Bits that a cell of the card holds when read `time_s` seconds after the reference read; the result is cached.
 
-    The L levels are spaced evenly in ∫ dm/σ over the mean reads m, so that neighbours are equally many
-    standard deviations apart, and each threshold lies equally many from both its levels, so that no
-    neighbour pays for the other. (Thresholds where the densities cross gain up to 2 % of the bits; ours
-    keep to closed form.) A card with finite levels is written to its own, those farthest apart, and has no
-    rows beyond their number. A noise-free card has infinite analog bits; its reliable bits are a
-    convention that the card states.
+    The L levels are evenly spaced in ∫ dm/σ over the mean reads m, so that neighbours are equally many standard
+    deviations apart. Each threshold lies equally many standard deviations from both its levels, so that both are
+    mistaken equally often. (Thresholds where the densities cross gain up to 2 % of the bits; ours have a closed form.)
+    On a card with finite levels the L levels are those of its own that lie farthest apart, and there are no rows beyond
+    their number. A card without noise has infinite analog bits and the reliable bits that it states by convention.
 
     Raises:
         ValueError: unknown card, or a time outside its range.
@@ -149,9 +162,9 @@ def _capacity(card: Card, time_s: float) -> Capacity:
 
 
 def reliable_bits(card: Card | str, time_s: float) -> float:
-    """Bits a cell holds at its best number of hard-decision levels, 2 to 32: C of the digital code.
+    """Bits a cell at the best number of levels, 2 to 32, with hard decisions: the bound for digital storage.
 
-    It bounds what any error-correcting code reaches on those levels, so it flatters digital storage.
+    It is an upper bound on what any error-correcting code reaches on those levels; `practical_bits` gives one code.
 
     >>> reliable_bits("ideal", 0.0)
     4.0
@@ -175,20 +188,20 @@ def _reliable_bits(card: Card, time_s: float) -> float:
 
 @dataclass(frozen=True)
 class CapacityPoint:
-    """L levels written, M told apart by a read, at one time and temperature: what a cell then holds.
+    """Bits a cell for L levels written and M levels distinguished by a read, at one time and temperature.
 
     Attributes:
         card: name of the card.
-        time_s: seconds between the reference read and this one.
-        temperature_k: what the cells were kept at, None for the temperature the card was measured at.
+        time_s: the read, in seconds after the reference read.
+        temperature_k: temperature of the cells in kelvin; None for the one that the card was measured at.
         levels_written: L.
-        levels_read: M; M = L is a hard decision, M > L also says how sure it is.
-        bits: capacity of the L x M channel, the levels used as is best (Blahut-Arimoto).
+        levels_read: M; M = L is a hard decision, M > L a soft one, which also tells how certain it is.
+        bits: capacity of the L x M channel, the levels used as often as is best (Blahut-Arimoto).
         uniform_bits: mutual information with the levels used equally often.
-        symbol_error: share of wrong hard decisions at equal use, the same for every M.
-        analog_bits: capacity of the card's Gaussian channel with any level written and any read: the bound.
+        symbol_error: share of wrong hard decisions when the levels are used equally often, whatever M is.
+        analog_bits: capacity of the card's Gaussian channel with any level written and any read, the upper bound.
         targets: the L levels to write, in [0, 1].
-        thresholds: the M - 1 read levels that the read is compared with (L - 1 without noise: more would add nothing).
+        thresholds: the M - 1 levels that the read is compared with (L - 1 without noise, where more add nothing).
     """
 
     card: str
@@ -214,27 +227,27 @@ def capacity_study(
     cells_a_level: int | None = None,
     seed: int = 0,
 ) -> tuple[CapacityPoint, ...]:
-    """Bits a cell against levels written and read, time and temperature; levels and thresholds of `capacity`.
+    """Tabulate the bits a cell over levels written, levels read, times and temperatures.
 
-    Levels and hard thresholds are those of `capacity` for the time of the read; further thresholds each add most
-    bits (`devices.channel.channel.soft_thresholds`).
+    Levels and hard thresholds are those of `capacity` at the time of the read; each further threshold is the one that
+    adds most bits (`devices.channel.channel.soft_thresholds`).
 
     Args:
         card: a card, or the name or path of one.
         levels_written: numbers L of levels, 2 to 32 each, or as many as the card has. None: 2, 4, 8 and 16.
         levels_read: numbers M of read levels, up to 256 each; pairs with M < L are left out. None: M = L.
         times_s: seconds since the reference read.
-        temperatures_k: kelvin, for cards that say how temperature speeds them up. None: the card's own.
-        cells_a_level: None for the Gaussian channel, else the channel counted from so many simulated cells a level,
-            with clamping and skewed drift as they are. Counting overstates bits by about M / (2 ln 2 · cells),
-            0.0001 for 16 levels read of 100,000 cells.
+        temperatures_k: in kelvin, for cards with an activation energy. None: the card's own temperature.
+        cells_a_level: None for the Gaussian channel; a number simulates that many cells a level and counts their reads,
+            so that clamping and skewed drift are included. Counting overstates bits by about M / (2 ln 2 · cells):
+            0.0001 for 16 levels read and 100,000 cells.
         seed: of the simulated cells.
 
     Returns:
         A point for each temperature, time, L and M, in this order.
 
     Raises:
-        ValueError: unknown card, a time or temperature that it does not hold at, a number of levels out of range.
+        ValueError: unknown card, a time or temperature at which it does not hold, a number of levels out of range.
 
     >>> hard, soft = capacity_study("pcm-zarcone:aligned", levels_written=[4], levels_read=[4, 16])
     >>> round(hard.bits, 2), round(soft.bits, 2), round(soft.analog_bits, 2)
@@ -249,7 +262,7 @@ def capacity_study(
     if not any(reads for _, reads in pairs):
         raise ValueError(
             f"levels read must reach the levels written, not {read} for {written}: "
-            f"let a read tell apart as many as were written, or more"
+            f"read as many levels as were written, or more"
         )
     if cells_a_level is not None and (not isinstance(cells_a_level, (int, np.integer)) or cells_a_level < 1):
         raise ValueError(
@@ -274,7 +287,7 @@ def _whole(count: int, what: str, most: int) -> int:
 
 
 def _aged(card: Card, time_s: float, temperature_k: float | None) -> float:
-    """The time at the card's own temperature that ages a cell as much."""
+    """The time at the card's own temperature that ages a cell as much as `time_s` at `temperature_k`."""
     return card.check_time(time_s if temperature_k is None else card.equivalent_time(time_s, temperature_k))
 
 
@@ -320,7 +333,9 @@ def _steps(reads: FloatArray) -> Below:
 
 
 def save_points(points: Sequence[CapacityPoint], path: Path | str) -> Path:
-    """Write a study as CSV, a row a point; targets and thresholds separated by spaces in their field.
+    """Save points of `capacity_study` as CSV, one row a point, with the fields of `CapacityPoint` as columns.
+
+    Targets and thresholds are numbers separated by spaces within their column.
 
     Raises:
         OSError: the file cannot be written.

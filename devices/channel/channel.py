@@ -1,4 +1,4 @@
-"""The channel from the level written to the level read, and what it carries in bits.
+"""The noisy channel from the level written to the level read: transition probabilities, thresholds, capacities.
 
 Reads are Gaussian with the card's mean and variance at the time of reading (`devices.cells.moments`), or counted from
 simulated cells. Capacities come from the Blahut-Arimoto algorithm (Blahut; Arimoto, IEEE Trans. Inf. Theory 18, 1972).
@@ -31,12 +31,14 @@ DENSE = 100_000  # entries from which a channel may be worth a sparse matrix
 NEGLIGIBLE = 1e-15  # probabilities that change no digit
 
 Below = Callable[[FloatArray], FloatArray]
-"""Read levels, shape (k,) -> the share of reads at or below each, a row a level written, shape (levels, k)."""
+"""A distribution function: read levels, shape (k,), to the share of reads at or below each, shape (levels, k)."""
 
 
 def blahut_arimoto(channel: FloatArray, tolerance_bits: float = TOLERANCE_BITS, least: float = 0.0) -> float:
-    """Capacity in bits of a discrete channel, rows = inputs, summing to 1; a lower bound within the
-    tolerance. A channel that is sure to hold less than `least` bits is left early, at a looser bound.
+    """Capacity in bits of a discrete memoryless channel: a lower bound, at most `tolerance_bits` below it.
+
+    Row i of `channel` holds the probabilities of the outputs of input i and sums to 1. The iteration ends early, at a
+    looser lower bound, once the capacity is certain to be less than `least` bits.
 
     >>> round(blahut_arimoto(np.array([[0.9, 0.1], [0.1, 0.9]])), 3)  # 1 - h(0.1), binary symmetric channel
     0.531
@@ -65,14 +67,14 @@ def blahut_arimoto(channel: FloatArray, tolerance_bits: float = TOLERANCE_BITS, 
 
 
 def _information(shares: FloatArray) -> FloatArray:
-    """Bits that each column (one result of a read) carries about equally used rows, shape (columns,)."""
+    """Information in bits that each column (a result of a read) carries about equally used rows, shape (columns,)."""
     whole = shares.sum(axis=0)
     bits: FloatArray = (xlogy(shares, shares).sum(axis=0) - xlogy(whole, whole / len(shares))) / math.log(2.0)
     return bits / len(shares)
 
 
 def mutual_information(channel: FloatArray) -> float:
-    """Bits that a discrete channel carries when its inputs (rows) are used equally often.
+    """Mutual information in bits of a discrete channel whose inputs (rows) are used equally often.
 
     >>> round(mutual_information(np.array([[1.0, 0.0], [0.5, 0.5]])), 4)  # Z-channel: h(1/4) - h(1/2) / 2
     0.3113
@@ -81,21 +83,25 @@ def mutual_information(channel: FloatArray) -> float:
 
 
 def symbol_error(channel: FloatArray) -> float:
-    """Share of wrong decisions when the inputs are used equally often; row i should be read as column i."""
+    """Share of wrong decisions when the inputs are used equally often; row i is read correctly as column i."""
     return float(channel.sum(axis=1, where=~np.eye(len(channel), dtype=bool)).mean())
 
 
 def between(below: FloatArray) -> FloatArray:
-    """Probabilities of the bins between thresholds, and beyond them, from the shares below each threshold."""
+    """Probabilities of the bins between and beyond thresholds, from the shares at or below each threshold."""
     none, whole = np.zeros((len(below), 1)), np.ones((len(below), 1))
     return np.diff(np.hstack([none, below, whole]), axis=1)
 
 
 @dataclass(frozen=True, eq=False)
 class Channel:
-    """Mean and sd of the read against u = ∫ dm/σ, the standard deviations passed since the lowest level.
+    """The Gaussian channel of a card at one time, along u = ∫ dm/σ, the distance in standard deviations from level 0.
 
-    A card with finite levels has these alone: `finite`, and x, mean, sd and u are theirs.
+    Attributes:
+        x: levels written, rising; the finite levels of a card that has them.
+        mean, sd: mean and standard deviation of the read of each, in levels.
+        u: number of standard deviations between the mean reads of level 0 and each.
+        finite: whether the card has finite levels.
     """
 
     x: FloatArray
@@ -124,24 +130,24 @@ class Channel:
         return lambda edges: ndtr((edges[None, :] - mean[:, None]) / sd[:, None])
 
     def read_levels(self, count: int) -> FloatArray:
-        """`count` read levels evenly in u over the means, and the tails on both sides, rising."""
+        """Edges for bins of reads: `count` evenly spaced in u over the means, and the tails on both sides, rising."""
         middle = np.interp(np.linspace(0.0, self.u[-1], count), self.u, self.mean)
         tails = np.linspace(0.0, REACH, 4 * int(REACH * INPUTS_PER_SD))[1:]
         below, above = self.mean[0] - self.sd[0] * tails[::-1], self.mean[-1] + self.sd[-1] * tails
         return np.concatenate([below, middle, above])
 
     def analog_bits(self) -> float:
-        """Capacity with inputs and read bins so fine that finer ones change less than the tolerance."""
+        """Capacity with any level written and read, on inputs and bins so fine that finer ones change nothing."""
         span = float(self.u[-1])
         count = min(MOST_INPUTS, 2 + int(INPUTS_PER_SD * span))
         u = self.u if self.finite else np.linspace(0.0, span, count)
         return blahut_arimoto(between(self.below(u)(self.read_levels(4 * count))))
 
     def inputs(self, levels: int) -> FloatArray:
-        """L inputs evenly in u, so that neighbours are equally many standard deviations apart.
+        """Choose L inputs evenly spaced in u, so that neighbours are equally many standard deviations apart.
 
-        Of finite levels: the lowest, the highest, and those between that leave the nearest two neighbours the most
-        standard deviations apart.
+        Of finite levels these are the lowest, the highest and those between them for which the smallest distance
+        between neighbours, in standard deviations, is largest.
         """
         if not self.finite:
             return np.linspace(0.0, self.u[-1], levels)
@@ -168,13 +174,12 @@ class Channel:
         return between_two
 
     def places(self) -> FloatArray:
-        """Where soft thresholds may stand."""
+        """Positions that soft thresholds may take."""
         return self.read_levels(min(MOST_PLACES, 2 + int(READS_PER_SD * float(self.u[-1]))))
 
 
 def simulated_below(seen: Response, targets: tuple[float, ...], cells: int, seed: int) -> Below:
-    """Distribution functions counted from simulated cells, `cells` a level: clamping, drift and finite levels as
-    they are, not their Gaussian."""
+    """Distribution functions of reads counted from simulated cells, `cells` a level, instead of Gaussian ones."""
     from devices.cells.cells import program  # closed forms need no compiled cells
 
     written = np.repeat(np.array(targets, dtype=np.float32), cells)
@@ -184,13 +189,13 @@ def simulated_below(seen: Response, targets: tuple[float, ...], cells: int, seed
 
 
 def soft_thresholds(below: Below, hard: FloatArray, places: FloatArray, count: int) -> FloatArray:
-    """The hard thresholds and the best further ones, `count` in all, rising.
+    """Thresholds of a soft read: the hard ones and those that add most information, `count` in all, rising.
 
-    Each further threshold is the one that adds most bits at equal use of the levels: splitting a bin changes no
-    other bin, so the best split is the best of each bin's best. As more of them only split bins, bits rise with
-    their number for any use of the levels (data processing). Adding one at a time is how soft sensing of flash
-    reads go, too (our choice; the best set for each count, by dynamic programming, as in Kurkoski & Yagi,
-    IEEE Trans. Inf. Theory 60:4544, 2014, is not nested).
+    One threshold is added at a time, the one that adds most bits when the levels are used equally often. It splits one
+    bin and leaves the others unchanged, so the best split is the best over the bins. Since further thresholds only
+    split bins, bits rise with their number however often each level is used (data processing). Reads of flash memory
+    are refined one threshold at a time, too. (The best set for each count, found by dynamic programming as in Kurkoski
+    & Yagi, IEEE Trans. Inf. Theory 60:4544, 2014, would not contain the smaller sets.)
     """
     edges = np.unique(np.concatenate([hard, places]))
     shares = np.hstack([np.zeros((len(hard) + 1, 1)), below(edges), np.ones((len(hard) + 1, 1))])

@@ -1,9 +1,10 @@
-"""The distribution of a read as it is: clamped, drifted and multiplied, not the Gaussian of the same two moments.
+"""The exact distribution of a read, with clamping, drift and multiplicative noise, in place of a Gaussian.
 
-Error-correcting codes live on the tails of this distribution, where the Gaussian may be off by a factor of ten. Given
-the drift of a cell and the noise of a read, the level right after programming and relaxation is a Gaussian, clamped or
-not, whose integral is closed; the other two are summed over standard normals z in equal steps, which for smooth
-functions is exact to far below what is wanted (trapezoidal rule; Trefethen & Weideman, SIAM Review 56:385, 2014).
+Error-correcting codes depend on the tails of this distribution, where a Gaussian of the same mean and variance may be
+wrong by a factor of ten. For a given drift exponent and read noise, the read is a Gaussian, clamped or not, whose
+distribution function is closed. The drift exponent and the read noise are integrated numerically, in equal steps of
+their standard normals z; for smooth functions that is exact to far below what is needed (trapezoidal rule; Trefethen &
+Weideman, SIAM Review 56:385, 2014).
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ WEIGHTS: FloatArray = np.exp(-0.5 * NODES**2) / np.exp(-0.5 * NODES**2).sum()
 
 
 def share_below(seen: Response, targets: FloatArray, edges: FloatArray) -> FloatArray:
-    """Share of reads at or below each edge, for cells written to each target: shape (targets, edges).
+    """Share of reads at or below each edge, for cells written to each target; shape (targets, edges).
 
     Args:
-        seen: a card at one time. Of a card with finite levels the targets are among these.
+        seen: mean and variance of the card at one time. The targets of a card with finite levels are among these.
         targets: levels written, in [0, 1].
-        edges: levels read. At exactly 0 a clamped card jumps, and where its read noise may exceed the level itself the
-            share there is only good to 0.02; between mean reads, where thresholds lie, nothing jumps.
+        edges: levels read. The distribution of a clamped card jumps at 0; where its read noise can exceed the level
+            itself, the share at 0 is only accurate to 0.02. Between mean reads, where thresholds lie, nothing jumps.
 
     >>> from devices import response
     >>> share_below(response("pcm-zarcone", 0.0), np.array([0.5]), np.array([0.5])).round(6)

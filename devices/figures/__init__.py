@@ -1,8 +1,8 @@
-"""Figures of device cards for papers: level response, noise atlas, drift and capacity.
+"""Figures of device cards, ready for print: level response, noise of all cards, drift over time, capacity.
 
-Every function draws one figure and writes it as PNG, SVG and PDF in one style (`devices.figures.style`). Points and
-fans come from simulated cells, lines called closed form from `devices.cells.moments`, so that a figure shows whether
-the two agree.
+Each function draws one figure and writes it as PNG, SVG and PDF in one style (`devices.figures.style`). Points and
+bands of quantiles come from simulated cells, lines called "closed form" from `devices.cells.moments`, so that a figure
+shows whether the two agree.
 
 >>> import tempfile
 >>> with tempfile.TemporaryDirectory() as folder:

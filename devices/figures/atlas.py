@@ -1,4 +1,4 @@
-"""The noise atlas: every card on one pair of axes."""
+"""The noise atlas: a figure of the noise of many cards on one pair of axes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def noise_atlas(
     time_s: float | None = None,
     name: str = "noise-atlas",
 ) -> list[Path]:
-    """The noise of cards on one pair of axes: sd of a read, as a share of the range read, against the level.
+    """Draw the noise of cards on one pair of axes: standard deviation of a read, in % of the range read, by level.
 
     Args:
         cards: None for all built-in ones; cards without noise are left out, the axis being logarithmic.
@@ -73,7 +73,7 @@ def noise_atlas(
 
 
 def _plain_ticks(axis: Axes) -> None:
-    """Percentages as numbers, at 1, 2 and 5 of each decade within the data."""
+    """Label a logarithmic axis of percentages at 1, 2 and 5 of each decade."""
     low, high = axis.get_ylim()
     ticks = [tick * 10.0**power for power in range(-4, 3) for tick in (1, 2, 5) if low <= tick * 10.0**power <= high]
     axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])

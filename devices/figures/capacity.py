@@ -1,4 +1,4 @@
-"""Figures of the bits that cells hold, against the number of levels, time and temperature."""
+"""Figures of capacity: bits a cell against the number of levels, and over time and temperature."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from devices.figures.times import YEAR_S, holds, same_reads, split_by_time, time
 __all__ = ["capacity_against_levels", "capacity_against_time"]
 
 LEVELS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
-SOFT = 4  # soft reads tell four times as many levels apart as were written
+SOFT = 4  # soft reads distinguish four times as many levels as were written
 LEAST_ERROR = 1e-6  # where the axis of symbol errors ends: the Gaussian tail is not to be believed below
 TIMES = 16
 
@@ -46,10 +46,10 @@ def capacity_against_levels(
     time_s: float | None = None,
     name: str = "capacity-levels",
 ) -> list[Path]:
-    """Bits a cell against the number of levels, hard and soft decisions and the analog bound; symbol errors beside.
+    """Draw bits a cell against the number of levels, with hard and soft decisions, and the symbol errors beside it.
 
     Args:
-        cards: the Gaussian channel of each (`devices.capacity_study`).
+        cards: one colour each; of each the Gaussian channel (`devices.capacity_study`) and its analog bound.
         folder: made if need be.
         time_s: seconds since the reference read; None for the earliest each card holds at. Cards that do not hold
             at this time are named below the figure instead of drawn.
@@ -95,7 +95,7 @@ def capacity_against_levels(
 
 
 def _levels(bits: Axes, errors: Axes, card: Card, time_s: float, look: Look) -> float:
-    """Draw one card against its number of levels; gives its analog bound."""
+    """Draw the lines of one card; returns its analog bound in bits."""
     written = [levels for levels in LEVELS if levels <= most_levels(card)]
     hard: list[CapacityPoint] = []
     soft: list[CapacityPoint] = []
@@ -112,7 +112,7 @@ def _levels(bits: Axes, errors: Axes, card: Card, time_s: float, look: Look) -> 
 
 
 def _meanings() -> list[Line2D]:
-    """What thick, thin and short lines stand for, whatever their colour."""
+    """Legend entries for the kinds of line, whatever their colour."""
     return [
         Line2D([], [], color="0.3", marker="o", label="hard decisions, L read"),
         Line2D([], [], color="0.3", linewidth=0.6, label=f"soft reads, {SOFT} L read"),
@@ -128,16 +128,16 @@ def capacity_against_time(
     temperatures_k: Sequence[float] | None = None,
     name: str = "capacity-time",
 ) -> list[Path]:
-    """Bits a cell over decades of time: the best number of hard-decision levels, and the analog bound.
+    """Draw bits a cell over decades of time, at the best number of hard-decision levels and at the analog bound.
 
     Args:
-        cards: each is drawn as long as it holds; those that hold at one time alone are a point.
+        cards: each is drawn for as long as it holds; a card that holds at one time only is a point.
         folder: made if need be.
-        temperatures_k: kelvin, a line each, for cards that say how temperature speeds them up; None: their own.
+        temperatures_k: in kelvin, a line each, for cards with an activation energy; None: the cards' own.
         name: of the files, without ending.
 
     Raises:
-        ValueError: unknown card, no noise and no convention, or a card that says nothing about temperature.
+        ValueError: unknown card, a card with neither noise nor `reliable_bits`, or one without an activation energy.
     """
     series = _series([as_card(card) for card in cards], temperatures_k)
     with paper():
@@ -186,7 +186,7 @@ def _series(
 
 
 def _over_time(card: Card, temperature_k: float | None) -> tuple[list[float], list[Capacity]]:
-    """Times since programming, above 0 for the logarithmic axis, and the capacities then."""
+    """Times since programming in seconds, above 0 for the logarithmic axis, and the capacity at each."""
     if temperature_k is None:
         times = times_of(card, TIMES)
         aged = times

@@ -1,4 +1,4 @@
-"""Drift fans: how reads of many cells spread and sink over decades of time."""
+"""Drift fans: figures of how the reads of many cells decay and spread over decades of time."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def drift_fan(
     seed: int = 0,
     name: str = "drift-fan",
 ) -> list[Path]:
-    """Reads of many cells over decades of time: quantiles of simulated cells, and the closed-form mean.
+    """Draw reads over decades of time: quantiles of many simulated cells, and the closed-form mean.
 
     Args:
-        cards: 1 to 6 cards, a panel each; cards that hold at one time alone are refused.
+        cards: 1 to 6 cards, a panel each, which hold at more than one time.
         folder: made if need be.
         levels: targets, a fan each; the nearest ones of a card with finite levels.
         cells: simulated a level; a 5 % quantile is then good to about 3 % of an sd at 4,000.
@@ -55,7 +55,7 @@ def drift_fan(
         name: of the files, without ending.
 
     Raises:
-        ValueError: unknown card, a level outside [0, 1], or a card that holds at one time alone.
+        ValueError: unknown card, a level outside [0, 1], or a card that holds at one time only.
     """
     with paper():
         figure, drawn = panels(cards, "drift fan", row_mm=62.0)
@@ -72,7 +72,7 @@ def drift_fan(
 
 
 def _fan(axis: Axes, card: Card, levels: Sequence[float], cells: int, seed: int) -> list[tuple[float, str, Look]]:
-    """Draw a card's fans; gives the last mean, the name and the look of each."""
+    """Draw the fans of one card; returns the last mean, the label and the look of each."""
     times = [time_s for time_s in times_of(card, FAN_TIMES) if time_s + card.t0_s > 0.0]  # the axis is logarithmic
     if len(times) < 2:
         raise ValueError(

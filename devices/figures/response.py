@@ -1,4 +1,4 @@
-"""The response of cards: mean read against the level written, and what its noise is made of."""
+"""Level response: figures of the mean read against the level written, and of the parts of its noise."""
 
 from __future__ import annotations
 
@@ -33,11 +33,14 @@ PARTS_SHOWN = (
 )
 X_LIMITS = (-0.02, 1.02)
 CELLS_A_BIN = 500
-READS = 16  # of the same cells, to tell read noise from what a cell keeps
+READS = 16  # reads of the same cells, which separate read noise from what a cell keeps
 
 
 class NoiseParts(NamedTuple):
-    """Mean and standard deviations of a read at some levels, shape (levels,) each, in levels."""
+    """Mean of a read and the parts of its standard deviation, in levels, shape (levels,) each.
+
+    The squares of `programming`, `drift` and `read` add up to that of `total`.
+    """
 
     mean: FloatArray
     total: FloatArray
@@ -49,19 +52,19 @@ class NoiseParts(NamedTuple):
 def noise_parts(
     card: Card | str, levels: Sequence[float] | FloatArray, time_s: float, *, cells: int = 20_000, seed: int = 0
 ) -> NoiseParts:
-    """What programming, differing drift and reading each add to the spread of a read, from simulated cells.
+    """Split the spread of a read into its parts: programming, drift that differs between cells, and read noise.
 
-    Cells are programmed and read 16 times at one time. The variance between reads of one cell, and the slow share of
-    1/f noise that all its reads have in common (stated by the card), is read noise. Of the variance between the
-    cells' own means, what follows the level reached at first is programming, and the rest drift or relaxation that
-    differs from cell to cell. A card that states only how reads of a cell correlate has no rest: what its reads have
-    in common is programming. The squares of the parts add up to that of the total.
+    Cells are simulated and read 16 times at one time. Read noise is the variance between reads of one cell, together
+    with the slow part of 1/f noise that all its reads share (as the card states). Of the variance between the means of
+    cells, the part that depends on the programmed level counts as programming, and the rest as drift or relaxation that
+    differs from cell to cell. On a card that states only the correlation of reads, all that reads of a cell share
+    counts as programming.
 
     Args:
         card: a card, or the name or path of one.
         levels: targets in [0, 1], shape (levels,).
         time_s: seconds since the reference read.
-        cells: simulated a level; a part is good to 1/√(2 cells), 0.5 % at 20,000. Drift within the errors of that is 0.
+        cells: simulated a level; a part is accurate to 1/√(2 cells), 0.5 % at 20,000. Smaller drift is given as 0.
         seed: of the cells.
 
     Raises:
@@ -95,7 +98,7 @@ def noise_parts(
 
 
 def _unexplained(y: FloatArray, x: FloatArray, bins: int) -> FloatArray:
-    """Variance of y, a row at a time, that does not follow x: a line in each of some bins of equally many cells."""
+    """Variance of y, row by row, that x does not explain: about a straight line in each of `bins` equal bins of x."""
     order = np.argsort(x, axis=1, kind="stable")
     pieces = [np.take_along_axis(array, order, axis=1) for array in (y, x)]
     rest: FloatArray = np.zeros(len(y))
@@ -116,7 +119,7 @@ def level_response(
     seed: int = 0,
     name: str = "level-response",
 ) -> list[Path]:
-    """Mean read against the level written with bands of 1 and 2 sd, and below it what the noise is made of.
+    """Draw the mean read against the level written with bands of 1 and 2 sd, and below it the parts of the noise.
 
     Args:
         cards: 1 to 6 cards, a pair of panels each.
@@ -150,7 +153,7 @@ def level_response(
 
 
 def _once(axes: Sequence[Axes]) -> dict[str, Any]:
-    """Label and handle of everything drawn, each once."""
+    """Labels and handles of everything drawn, each once."""
     found: dict[str, Any] = {}
     for axis in axes:
         handles, labels = axis.get_legend_handles_labels()
@@ -159,7 +162,7 @@ def _once(axes: Sequence[Axes]) -> dict[str, Any]:
 
 
 def _in_unit(axis: Axes, card: Card) -> None:
-    """A second scale of the read, in the unit that the card was measured in."""
+    """Add a second scale for the read, in the unit of the device."""
     level = card.level
     span = level.at_1 - level.at_0
 

@@ -1,7 +1,7 @@
-"""One style for figures in papers: widths in millimetres, type that is legible in print, colours for everybody.
+"""The style of all figures: widths of journal columns, type legible in print, colours safe for colour blindness.
 
-The same input gives the same bytes: the font is the one that matplotlib brings along, identifiers in SVG are salted
-with a constant, and no date is written.
+The same input gives the same bytes: the font comes with matplotlib, identifiers in SVG are salted with a constant, and
+no date is written.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SINGLE_MM = 89.0  # width of one column, and of two, in the journals of Nature a
 DOUBLE_MM = 183.0
 ENDINGS = ("png", "svg", "pdf")
 
-# Okabe and Ito's palette, told apart by the colour-blind (jfly.uni-koeln.de/color, 2008), without its yellow; then
+# Okabe and Ito's palette for colour-blind readers (jfly.uni-koeln.de/color, 2008), without its yellow; then
 # four of Tol's muted one (personal.sron.nl/~pault, 2021), for figures of many cards.
 BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK = (
     "#0072B2",
@@ -102,7 +102,7 @@ METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": 
 
 
 class Look(NamedTuple):
-    """How one card is told from the others of a figure."""
+    """Colour, dashes and marker that distinguish one card from the others in a figure."""
 
     colour: str
     dashes: Any
@@ -110,9 +110,9 @@ class Look(NamedTuple):
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
-    """A look for each card: variants of a card share colour and marker and differ in dashes.
+    """Choose a look for each card: variants of a card share colour and marker and differ in dashes.
 
-    More families than colours come round again with the next dashes.
+    Beyond eleven families the colours are used again, with other dashes.
 
     >>> a, b, c = looks(["pcm-zarcone:aligned", "pcm-zarcone:one-device", "ideal"]).values()
     >>> a.colour == b.colour != c.colour, a.dashes != b.dashes
@@ -130,7 +130,7 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
 
 
 def paper() -> AbstractContextManager[None]:
-    """The style, for the block of a `with`; the caller's own settings come back after it."""
+    """Context manager that applies the style and restores the caller's settings afterwards."""
     settings: dict[Any, Any] = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}
     settings.update(STYLE)
     context: AbstractContextManager[None] = mpl.rc_context(settings)
@@ -138,7 +138,7 @@ def paper() -> AbstractContextManager[None]:
 
 
 def new_figure(width_mm: float, height_mm: float) -> Figure:
-    """An empty figure of a printed size."""
+    """Make an empty figure of a size in print, in millimetres."""
     return Figure(figsize=(width_mm / 25.4, height_mm / 25.4), layout="constrained")
 
 
@@ -163,7 +163,9 @@ def save(figure: Figure, folder: Path | str, name: str) -> list[Path]:
 def panels(
     cards: Sequence[Card | str], what: str, *, row_mm: float, heights: Sequence[float] = (1.0,)
 ) -> tuple[Figure, list[tuple[Card, list[Axes]]]]:
-    """A figure with a column of axes for each card, lettered, three cards beside each other, one alone in one column.
+    """Make a figure with one lettered column of axes for each card, three cards in a row.
+
+    A single card takes the width of one journal column, without a letter.
 
     Args:
         cards: 1 to 6.
@@ -196,7 +198,7 @@ def panels(
 
 
 def letter(axis: Axes, character: str) -> None:
-    """The bold letter of a panel, at its upper left, outside."""
+    """Write the bold letter of a panel outside its upper left corner."""
     axis.annotate(
         character,
         (0.0, 1.0),
@@ -211,7 +213,7 @@ def letter(axis: Axes, character: str) -> None:
 
 
 def duration(seconds: float) -> str:
-    """A time in the largest unit that keeps it short.
+    """Format a time in its largest unit of s, h, days and years.
 
     >>> [duration(s) for s in (0.0, 20.0, 3600.0, 86400.0, 31536000.0)]
     ['0 s', '20 s', '1 h', '1 day', '1 year']
@@ -224,7 +226,7 @@ def duration(seconds: float) -> str:
 
 
 def apart(wanted: Sequence[float], gap: float) -> FloatArray:
-    """Positions as near the wanted ones as may be, in their order and at least `gap` apart: labels of lines.
+    """Move positions at least `gap` apart, in their order and as little as possible: for labels of lines.
 
     >>> apart([1.0, 1.1, 5.0], 1.0).tolist()
     [0.55, 1.55, 5.0]
@@ -243,10 +245,10 @@ def apart(wanted: Sequence[float], gap: float) -> FloatArray:
 
 
 def label_lines(axis: Axes, ends: Sequence[tuple[float, str, Look]], *, points: float = 7.5) -> None:
-    """Names beside the right edge, each as high as its line ends and none on another.
+    """Write labels beside the right edge, each at the height where its line ends, without overlaps.
 
     Args:
-        axis: with its limits and its size final.
+        axis: with its final limits and size.
         ends: (y in data, text, look) a line.
         points: height of a label.
     """
@@ -285,7 +287,7 @@ def label_lines(axis: Axes, ends: Sequence[tuple[float, str, Look]], *, points: 
 
 
 def below(label: str, left_out: Sequence[Card], time_s: float | None, *, width: int) -> str:
-    """The label of an axis, and under it the cards that do not hold at the figure's time, `width` characters a line."""
+    """The label of an axis, and below it the cards left out, since they do not hold at `time_s`, wrapped at `width`."""
     if not left_out or time_s is None:
         return label
     names = f"not known at {duration(time_s)}: {', '.join(card.name for card in left_out)}"

@@ -1,4 +1,4 @@
-"""The times at which a card may be drawn: every card says for itself where it holds."""
+"""The times at which a figure can draw a card: only those at which the card holds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ YEAR_S = 31_536_000.0  # as far as cards without a last time are drawn
 
 
 def holds(card: Card, time_s: float) -> bool:
-    """Whether the card holds at this time.
+    """Whether the card holds at a time, in seconds after the reference read.
 
     >>> from devices import load_card
     >>> holds(load_card("pcm-zarcone"), 0.0), holds(load_card("pcm-zarcone"), 86400.0)
@@ -29,7 +29,7 @@ def holds(card: Card, time_s: float) -> bool:
 
 
 def times_of(card: Card, count: int) -> list[float]:
-    """`count` times over the decades in which the card holds, rising, or its stated times where it has only these.
+    """Spread `count` times over the decades in which the card holds; or list its times where it holds only at these.
 
     >>> from devices import load_card
     >>> [round(t) for t in times_of(load_card("pcm-nandakumar"), 4)]
@@ -49,7 +49,7 @@ def times_of(card: Card, count: int) -> list[float]:
 
 
 def changes(card: Card) -> bool:
-    """Whether reads late in the card's time differ from early ones, in mean or spread.
+    """Whether the mean or spread of reads changes with time on this card.
 
     >>> from devices import load_card
     >>> changes(load_card("pcm-nandakumar")), changes(load_card("pcm-zarcone"))
@@ -60,16 +60,16 @@ def changes(card: Card) -> bool:
 
 
 def same_reads(card: Card, one_s: float, other_s: float) -> bool:
-    """Whether reads at both times have the same mean and spread at every level."""
+    """Whether reads at two times have the same mean and spread at every level."""
     one, other = response(card, one_s), response(card, other_s)
     return np.array_equal(one.mean_table, other.mean_table) and np.array_equal(one.variance_table, other.variance_table)
 
 
 def split_by_time(cards: Sequence[Card], time_s: float | None) -> tuple[list[tuple[Card, float]], list[Card]]:
-    """Cards with the time each is drawn at, and the cards that do not hold at it.
+    """Split cards into those to draw, each with its time, and those that do not hold at the figure's time.
 
     Raises:
-        ValueError: no card, or none that holds; the words are those of the first card.
+        ValueError: no card, or none that holds at the time (with the message of the first).
     """
     if not cards:
         raise ValueError("a figure of cards needs at least one card, not 0: name a card")

@@ -1,4 +1,4 @@
-"""A fit written as a card: TOML with every choice, and every error beside its number."""
+"""Writing a fit as a card: TOML text (card format 1) with all choices, and the error of each number beside it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,16 @@ DIGITS = 7  # of the level range: more than any measurement has, and knots never
 
 @dataclass(frozen=True)
 class CardLabels:
-    """The words on the card: title, quantity and unit of the read, of the drive, and the source of the data."""
+    """Texts of a fitted card: its title, the names and units of what was measured, and the source of the data.
+
+    Attributes:
+        title: one line about the device; "" makes one from the card's name.
+        quantity, unit: of the reads, "conductance" in "µS" for example.
+        drive_quantity, drive_unit: of what was applied, "write voltage" in "V" for example.
+        source: paper or lab book; "" names the file of the measurements.
+        doi: of the source, or "none".
+        licence: of the data.
+    """
 
     title: str = ""
     quantity: str = "conductance"
@@ -42,7 +51,7 @@ class CardLabels:
 def card_text(
     name: str, labels: CardLabels, options: FitOptions, writes: Writes, shape: Shape, report: FitReport
 ) -> str:
-    """The TOML text of the card."""
+    """Write the TOML text of a fitted card, in format 1."""
     span = abs(float(shape.at[-1] - shape.at[0]))
     decimals = max(DIGITS - math.floor(math.log10(span)), 0)
 
@@ -123,7 +132,7 @@ def _any(values: tuple[Estimate, ...]) -> bool:
 
 
 def _points(unit: str, at: list[str], values: tuple[Estimate, ...]) -> list[str]:
-    """A curve of kind points, the error of each value beside it."""
+    """The lines of a curve of kind "points", with the standard error of each value as a comment."""
     return [
         'kind = "points"',
         f"unit = {_quoted(unit)}",
@@ -135,7 +144,7 @@ def _points(unit: str, at: list[str], values: tuple[Estimate, ...]) -> list[str]
 
 
 def _choices(options: FitOptions, shape: Shape, report: FitReport) -> list[str]:
-    """What was fitted and how, as sentences for the card."""
+    """Sentences for the card about what was fitted and how."""
     response = (
         "the targets themselves, which the means equal within their errors"
         if shape.nominal
@@ -176,7 +185,7 @@ def _max_s(options: FitOptions, writes: Writes, shape: Shape) -> float:
 
 
 def _toml(value: float) -> str:
-    """A float as TOML writes it: never a whole number, never "-0.0"."""
+    """Write a float in TOML: always with a point or exponent, and 0.0 for -0.0."""
     return repr(value + 0.0)
 
 

@@ -1,4 +1,4 @@
-"""The mean response: its monotone range, its isotonic fit and the knots that a card is written at."""
+"""The mean response to target or voltage: its monotone range, isotonic regression, and a smooth curve through it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,13 @@ PIECES = 4  # straight lines for one interval of the smooth curve
 
 @dataclass(frozen=True)
 class MonotoneRange:
-    """Levels `start` to `stop - 1` rise (or fall, if not `rising`) within their errors; `cut`: others do not."""
+    """The range of measured levels over which the mean response is monotone.
+
+    Attributes:
+        start, stop: levels `start` to `stop - 1` are in the range.
+        rising: whether the mean rises over it, else it falls.
+        cut: whether levels are left out.
+    """
 
     start: int
     stop: int
@@ -41,10 +47,14 @@ class MonotoneRange:
 
 @dataclass(frozen=True)
 class Knots:
-    """The fitted curve at strictly rising drives or targets.
+    """Points that the fitted mean response passes through.
 
-    `means` rise or fall strictly; `of` says which measured levels each knot stands for; `chi_square` is that of the
-    measured means about the curve, with `dof` degrees of freedom (none where no levels were pooled).
+    Attributes:
+        drives: drives or targets, strictly rising, shape (k,).
+        means: mean read at each, strictly rising or falling, shape (k,).
+        of: for each knot, the numbers of the measured levels that it stands for.
+        chi_square: of the measured means about the curve.
+        dof: its degrees of freedom; 0 where no levels were pooled.
     """
 
     drives: FloatArray
@@ -55,7 +65,7 @@ class Knots:
 
 
 def monotone_range(means: FloatArray, errors: FloatArray) -> MonotoneRange:
-    """The run of neighbouring levels with the widest span of means and no significant reversal inside.
+    """Find the run of neighbouring levels with the widest span of means and no significant reversal.
 
     Args:
         means: mean read at rising drives, shape (n,).
@@ -84,7 +94,10 @@ def monotone_range(means: FloatArray, errors: FloatArray) -> MonotoneRange:
 
 
 def isotonic(drives: FloatArray, means: FloatArray, errors: FloatArray, *, rising: bool) -> Knots:
-    """Weighted isotonic regression; levels that it pools become one knot, at its inner edge at either end."""
+    """Weighted isotonic regression of the means; levels that it pools become one knot.
+
+    A knot of pooled levels stands at their mean drive; at either end of the range, at the innermost of them.
+    """
     floor = 1e-9 * max(float(np.ptp(means)), 1e-300)
     weights = 1.0 / np.maximum(errors, floor) ** 2
     fit = isotonic_regression(means, weights=weights, increasing=rising)
@@ -101,8 +114,10 @@ def isotonic(drives: FloatArray, means: FloatArray, errors: FloatArray, *, risin
 
 
 def smooth(knots: Knots, pieces: int = PIECES) -> tuple[FloatArray, FloatArray]:
-    """Drives and means of the monotone cubic through the knots (PCHIP: Fritsch & Butland, SIAM J. Sci. Stat.
-    Comput. 5:300, 1984), `pieces` straight lines an interval."""
+    """A monotone cubic curve through the knots, as drives and means of `pieces` straight lines an interval.
+
+    PCHIP: Fritsch & Butland, SIAM J. Sci. Stat. Comput. 5:300, 1984.
+    """
     between = np.arange(pieces) / pieces
     drives = np.append(
         (knots.drives[:-1, None] + np.diff(knots.drives)[:, None] * between).reshape(-1), knots.drives[-1]
@@ -113,9 +128,9 @@ def smooth(knots: Knots, pieces: int = PIECES) -> tuple[FloatArray, FloatArray]:
 
 
 def interpolation_error(knots: Knots, sds: FloatArray) -> float:
-    """Root mean square of each inner knot against the curve through the others, in its own sd.
+    """How far the curve moves at a knot when that knot is left out: root mean square over inner knots, in their sd.
 
-    Well below 1: the drives are dense enough. `sds` at the knots, shape (len(knots.drives),).
+    Well below 1, the drives lie dense enough. `sds` are the sds at the knots, shape (k,), in the unit of the means.
     """
     off = []
     for i in range(1, len(knots.drives) - 1):

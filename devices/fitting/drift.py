@@ -1,12 +1,12 @@
-"""Drift exponents and 1/f read noise, from reads of the same cells at several times.
+"""Estimating drift exponents and 1/f read noise from reads of the same cells at several times.
 
-The card's model of one written cell is read = p (t/t0)^-ν (1 + q s ε): an error in proportion to the mean. At time t
-all 1/f noise gives s² = ln((t + t_read) / (2 t_read)); of two reads Δ apart, what is slower than Δ is the same in both,
-so that repeated reads show s² = ln(Δ / (2 t_read)) only, as `devices.cards.read_noise` has it, too. So each cell's ln p
-and ν solve the quasi-likelihood equations of a mean with a log link and variance ∝ mean² (McCullagh & Nelder,
-Generalized Linear Models, 1989, ch. 9), which, unlike a line through logarithms, has no bias from E ln(1 + noise) and
-takes a read below 0. Pooled residuals of a level give q. The exponents' spread over cells is that of the fitted ones
-less what the read noise puts on them.
+The model of one written cell is read = p (t/t0)^-ν (1 + q s ε), with a standard normal ε: noise in proportion to the
+mean. At time t all 1/f noise together has s² = ln((t + t_read) / (2 t_read)). Two reads a time Δ apart share the noise
+slower than Δ, so that repeated reads differ by s² = ln(Δ / (2 t_read)) only, as in `devices.cards.read_noise`. Each
+cell's ln p and ν solve the quasi-likelihood equations of a mean with log link and variance ∝ mean² (McCullagh & Nelder,
+Generalized Linear Models, 1989, ch. 9). Unlike a line through logarithms, these have no bias from E ln(1 + noise) and
+allow reads below 0. The pooled residuals of a level give q. The spread of ν over cells is that of the fitted exponents
+minus the part that read noise causes.
 """
 
 from __future__ import annotations
@@ -33,25 +33,27 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-MOST_NOISE = 0.35  # relative sd of a read beyond which single cells tell no exponent (our choice)
+MOST_NOISE = 0.35  # relative sd of a read beyond which no exponent is fitted to single cells (our choice)
 NOISY = 0.15  # from here on q of single-cell fits is high by a percent or more, and that of pairs is taken
 STEPS = 60
 
 
 def noise_growth(time_s: FloatArray | float, t_read_s: float) -> FloatArray:
-    """s of one read at seconds since programming: all of the noise."""
+    """Growth s of all 1/f noise in one read, `time_s` seconds after programming: √ln((t + t_read) / (2 t_read))."""
     growth: FloatArray = np.sqrt(np.log((np.asarray(time_s) + t_read_s) / (2.0 * t_read_s)))
     return growth
 
 
 def fresh_growth(write: IntArray, time_s: FloatArray, t_read_s: float, apart_s: float) -> FloatArray:
-    """s of each read as the other reads of its write show it: what is new since the one before.
+    """Growth s of the 1/f noise by which each read differs from the other reads of its write.
+
+    It is the noise that is new since the read before.
 
     Args:
-        write: which write each read is of, shape (n,).
-        time_s: seconds since programming.
-        t_read_s: duration of a read.
-        apart_s: taken to lie between reads with the same time.
+        write: number of the write that each read belongs to, shape (n,).
+        time_s: seconds after programming, shape (n,).
+        t_read_s: duration of a read, in seconds.
+        apart_s: seconds assumed between reads that state the same time.
     """
     order = np.lexsort((time_s, write))
     since = np.full(len(order), np.inf)
@@ -69,10 +71,14 @@ def fresh_growth(write: IntArray, time_s: FloatArray, t_read_s: float, apart_s: 
 
 @dataclass(frozen=True)
 class LevelDrift:
-    """Drift and read noise of one level, with standard errors; `cells` is how many told them.
+    """Fitted drift and read noise of one level, with standard errors.
 
-    Exponents are NaN where single reads are too noisy for an exponent a cell, but q could still be told. `growing`:
-    reads rise with time, significantly.
+    Attributes:
+        cells: number of cells that were fitted.
+        exponent_mean, exponent_sd: of the normal whose absolute value is ν; NaN where reads are too noisy to fit single
+            cells, but q could still be estimated.
+        q: relative read noise at growth 1.
+        growing: reads rise with time instead of decaying, by more than 3 standard errors.
     """
 
     cells: int
@@ -87,7 +93,14 @@ class LevelDrift:
 
 @dataclass(frozen=True)
 class CellFits:
-    """One power law a cell: exponent, its variance for q = 1, weighted residual squares, reads; NaN where none."""
+    """Power laws fitted to single cells, shape (cells,) each; NaN where a cell could not be fitted.
+
+    Attributes:
+        exponent: ν of each cell.
+        unit_variance: variance of that estimate for q = 1.
+        squares: weighted sum of squared relative residuals.
+        reads: number of reads.
+    """
 
     exponent: FloatArray
     unit_variance: FloatArray
@@ -96,13 +109,13 @@ class CellFits:
 
 
 def fit_cells(cell: IntArray, log_time: FloatArray, growth: FloatArray, read: FloatArray, *, drifts: bool) -> CellFits:
-    """Fit every cell at once.
+    """Fit a power law of time to the reads of each cell, all cells at once.
 
     Args:
-        cell: which cell each read is of, from 0, shape (n,).
+        cell: number of the cell of each read, from 0, shape (n,).
         log_time: ln(t / t0) of each read.
-        growth: s of each read.
-        read: the reads above level 0, positive on average.
+        growth: s of each read, see `fresh_growth`.
+        read: reads measured from level 0, positive on average.
         drifts: whether to fit exponents; otherwise they are 0 and only the mean is fitted.
     """
     cells = int(cell.max()) + 1 if len(cell) else 0
@@ -138,7 +151,7 @@ def fit_cells(cell: IntArray, log_time: FloatArray, growth: FloatArray, read: Fl
 
 
 def drift_of(fits: CellFits, reference_growth: float, *, drifts: bool, least: int) -> LevelDrift | None:
-    """Exponents and q of the cells of one level; None if too few cells tell, or the noise drowns them."""
+    """Combine the fits of the cells of one level; None if too few could be fitted or reads are too noisy."""
     good = np.isfinite(fits.exponent)
     cells = int(good.sum())
     dof = float((fits.reads[good] - (2 if drifts else 1)).sum())
@@ -174,14 +187,14 @@ def drift_of(fits: CellFits, reference_growth: float, *, drifts: bool, least: in
 def noise_of_pairs(
     cell: IntArray, log_time: FloatArray, growth: FloatArray, read: FloatArray, exponent: float
 ) -> LevelDrift | None:
-    """q from differences of successive reads, however noisy: no cell needs a fit of its own.
+    """Estimate q from differences of successive reads, which works for any noise without fitting single cells.
 
-    With the mean drift undone, E (y₂ - y₁)² = p² q² (s₁² + s₂²) and E y₁ y₂ = p², so q² is the ratio of their sums. The
-    spread of exponents between two successive reads is left in; it is small where the noise is large.
+    With the mean drift removed, E (y₂ - y₁)² = p² q² (s₁² + s₂²) and E y₁ y₂ = p², so q² is the ratio of their sums.
+    The spread of exponents adds a little to the differences, which is small where the noise is large.
 
     Args:
         cell, log_time, growth, read: as for `fit_cells`.
-        exponent: the mean drift exponent to undo.
+        exponent: the mean drift exponent to remove.
     """
     order = np.lexsort((log_time, cell))
     y, c, s2 = (read * np.exp(exponent * log_time))[order], cell[order], growth[order] ** 2
@@ -190,8 +203,8 @@ def noise_of_pairs(
         return None
     above = np.bincount(c[1:][same], ((y[1:] - y[:-1]) ** 2)[same])
     below = np.bincount(c[1:][same], ((s2[1:] + s2[:-1]) * y[1:] * y[:-1])[same])
-    told = (above > 0.0) | (below != 0.0)
-    above, below = above[told], below[told]
+    usable = (above > 0.0) | (below != 0.0)
+    above, below = above[usable], below[usable]
     if below.sum() <= 0.0 or len(below) < 2:
         return None
     ratio = float(above.sum() / below.sum())
@@ -201,9 +214,9 @@ def noise_of_pairs(
 
 
 def folded_to_normal(mean: float, sd: float) -> tuple[float, float]:
-    """µ and σ of which |N(µ, σ)| has this mean and sd (Leone, Nelson & Nottingham, Technometrics 3:543, 1961).
+    """Find µ and σ for which |N(µ, σ)| has a given mean and sd (Leone, Nelson & Nottingham, Technometrics 3:543, 1961).
 
-    A mean too small for any (below √(2/π) of the root mean square) is the half-normal's: µ = 0.
+    A mean too small for any µ (below √(2/π) of the root mean square) gives the half-normal, µ = 0.
 
     >>> [round(v, 4) for v in folded_to_normal(0.0490, 0.008)]
     [0.049, 0.008]

@@ -1,4 +1,4 @@
-"""Drift and read noise of every level: cell by cell where the reads allow it, otherwise what still can be told."""
+"""Drift and read noise of all levels: from fits of single cells where reads allow it, else from pairs of reads."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["drifts_of", "nearest"]
 
-DRIFT_SPAN = 1.2  # the last read at least so many times later than the first, otherwise one time (our choice)
+DRIFT_SPAN = 1.2  # least ratio of the last to the first time of reads for a fit of drift (our choice)
 
 
 def drifts_of(
     writes: Writes, at_0: float | None, sign: int, options: FitOptions
 ) -> tuple[list[LevelDrift | None], list[str]]:
-    """Drift and read noise of each level, None where they cannot be told, with notes."""
+    """Fit drift and read noise of each level; None where neither can be estimated. Also notes for the report."""
     nothing: list[LevelDrift | None] = [None] * len(writes.written)
     if writes.time_s is None:
         repeated = writes.reads > len(writes.value)
@@ -78,6 +78,6 @@ def _drift_notes(writes: Writes, fitted: list[LevelDrift | None], *, drifts: boo
 
 
 def nearest(drifts: list[LevelDrift | None], level: int, field: str) -> float:
-    """A field of the drift at a level, or at the nearest level that has one; 0 where none has."""
+    """A field of the drift of a level, or of the nearest level where it is known; 0 where it is known for none."""
     own = [(abs(i - level), float(getattr(one, field))) for i, one in enumerate(drifts) if one is not None]
     return min(((far, value) for far, value in own if math.isfinite(value)), default=(0, 0.0))[1]

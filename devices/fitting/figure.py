@@ -1,4 +1,4 @@
-"""The figure of a fit: mean response with the data, sd with its error, residuals, and drift where there is one."""
+"""The figure of a fit: mean response with the data, sd with its error, residuals, and drift where there is any."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ __all__ = ["draw_fit"]
 
 FloatArray = NDArray[np.float64]
 
-MOST_POINTS = 4000  # reads drawn in the first panel; the first so many of each level
+MOST_POINTS = 4000  # writes drawn in the first panel, the first ones of each level
 TIMED_LEVELS = 4  # levels whose decay is drawn
 TIME_BINS = 24
 
 
 def draw_fit(fit: Fit, path: Path | str) -> Path:
-    """Draw the figure of a fit.
+    """Draw the figure of a fit, in three panels, or six where drift or read noise was fitted.
 
-    Panels: mean response, band of ± 1 sd and reads; sd against the mean with 95 % intervals; normal Q–Q plot of the
-    residuals; and with drift or read noise: mean reads over time beside what the card says, exponents, and q.
+    Panels: mean response with a band of ± 1 sd and the data; sd against the mean with 95 % intervals; normal Q–Q plot
+    of the residuals; mean reads over time beside the card's; drift exponents; read noise q.
 
     Args:
         fit: of `devices.fit_card`.
-        path: where to; ends in .png, .svg or .pdf.
+        path: file to write, ending in .png, .svg or .pdf.
 
     Raises:
         ValueError: another ending.
@@ -80,7 +80,7 @@ def _label(fit: Fit) -> str:
 
 
 def _mean(axis: Axes, fit: Fit, writes: Writes) -> None:
-    """Reads, the card's curve with its band, and the measured means."""
+    """The writes, the card's curve with its band, and the measured means."""
     order = np.argsort(writes.level, kind="stable")
     count = np.bincount(writes.level)
     place = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
@@ -140,8 +140,8 @@ def _sd(axis: Axes, fit: Fit) -> None:
         )
         _bars(axis, at, [x.cycle_sd for x in levels], GREEN, "^", "within one device")
         devices = [x.device_sd for x in levels if x.device_sd is not None]
-        told = np.array([x.device_sd is not None for x in levels])
-        axis.plot(at[told], [e.value for e in devices], "s", color=ORANGE, label="between devices")
+        fitted = np.array([x.device_sd is not None for x in levels])
+        axis.plot(at[fitted], [e.value for e in devices], "s", color=ORANGE, label="between devices")
     tops = [min(e.interval()[1], 2.5 * e.value) for e in (x.sd for x in levels)]
     axis.set_ylim(0.0, 1.5 * max(tops))
     axis.set_xlabel(_label(fit))
@@ -184,9 +184,9 @@ def _level_of(fit: Fit, level: LevelFit) -> float:
 def _decay(axis: Axes, fit: Fit, writes: Writes) -> None:
     """Mean read over time of a few levels, each with its standard error, beside the card's closed form."""
     assert writes.time_s is not None
-    told = [i for i, x in enumerate(fit.report.levels) if x.drift is not None and np.isfinite(x.drift.exponent_mean)]
-    told = told or [i for i, x in enumerate(fit.report.levels) if x.drift is not None]
-    picked = [told[i] for i in np.unique(np.linspace(0, len(told) - 1, min(TIMED_LEVELS, len(told))).astype(int))]
+    fitted = [i for i, x in enumerate(fit.report.levels) if x.drift is not None and np.isfinite(x.drift.exponent_mean)]
+    fitted = fitted or [i for i, x in enumerate(fit.report.levels) if x.drift is not None]
+    picked = [fitted[i] for i in np.unique(np.linspace(0, len(fitted) - 1, min(TIMED_LEVELS, len(fitted))).astype(int))]
     t0_s, last_s = fit.card.t0_s, fit.card.t0_s + fit.card.max_s
     grid = np.geomspace(t0_s, last_s, 60) if last_s > t0_s else np.array([t0_s])
     at_0, colours = fit.card.level.at_0, (BLUE, RED, GREEN, PURPLE)
@@ -231,11 +231,11 @@ def _exponents(axis: Axes, fit: Fit) -> None:
     mean, sd = (np.array([e.value for e in values])[rising] for values in fit.shape.drift[:2])
     axis.fill_between(at, mean - sd, mean + sd, color=PURPLE, alpha=0.25, linewidth=0, label="± 1 sd over cells")
     axis.plot(at, mean, color=PURPLE, linewidth=0.9)
-    told = [x for x in fit.report.levels if x.drift is not None and np.isfinite(x.drift.exponent_mean)]
+    fitted = [x for x in fit.report.levels if x.drift is not None and np.isfinite(x.drift.exponent_mean)]
     axis.errorbar(
-        [x.mean for x in told],
-        [x.drift.exponent_mean for x in told if x.drift],
-        [1.96 * x.drift.exponent_mean_error for x in told if x.drift],
+        [x.mean for x in fitted],
+        [x.drift.exponent_mean for x in fitted if x.drift],
+        [1.96 * x.drift.exponent_mean_error for x in fitted if x.drift],
         fmt="o",
         color=PURPLE,
         capsize=1.5,
@@ -251,11 +251,11 @@ def _exponents(axis: Axes, fit: Fit) -> None:
 
 def _read_noise(axis: Axes, fit: Fit) -> None:
     """q with its 95 % interval."""
-    told = [(x.mean, x.drift) for x in fit.report.levels if x.drift is not None]
+    fitted = [(x.mean, x.drift) for x in fit.report.levels if x.drift is not None]
     axis.errorbar(
-        [mean for mean, _ in told],
-        [drift.q for _, drift in told],
-        [1.96 * drift.q_error for _, drift in told],
+        [mean for mean, _ in fitted],
+        [drift.q for _, drift in fitted],
+        [1.96 * drift.q_error for _, drift in fitted],
         fmt="o",
         color=RED,
         capsize=1.5,

@@ -1,8 +1,9 @@
-"""A user's own device becomes a card: measurements in, TOML and a report of how well it fits out.
+"""Fitting a card to measurements: the whole way from a table of reads to a card and a report.
 
-Steps: reads are gathered into writes and writes into levels; the monotone range is found; drift exponents and read
-noise come from cells read several times; what remains of a level's variance is programming, cycle to cycle apart
-from device to device; the mean response is made monotone; the card is written and read again by `Card`.
+The steps: gather reads into writes and writes into levels; find the monotone range of the mean response; estimate drift
+exponents and read noise from cells that were read several times; take read noise out of each level's variance, which
+leaves programming noise, and split it into cycle to cycle and device to device; make the mean response monotone; write
+the card and load it again with `Card`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,15 @@ LEAST_WRITES = 30
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """The card, the report on it, the card's TOML text, and the measurements it was made from."""
+    """Result of a fit.
+
+    Attributes:
+        card: the fitted card.
+        report: numbers of each level with their errors, and how well the card fits.
+        text: the card as TOML, to be saved.
+        measurements: the data that was fitted.
+        shape: the curves of the card, in the unit of the level.
+    """
 
     card: Card
     report: FitReport
@@ -47,12 +56,12 @@ class Fit:
 def fit_card(
     measurements: Measurements, *, name: str, labels: CardLabels | None = None, options: FitOptions | None = None
 ) -> Fit:
-    """Fit a card to measurements.
+    """Fit a device card to measurements of one kind of device.
 
     Args:
-        measurements: of one kind of device; see `read_measurements`.
-        name: of the card, without a colon.
-        labels: quantity, units and source, as they stand on the card.
+        measurements: reads of cells; see `read_measurements`.
+        name: name of the card, without a colon.
+        labels: quantity, units and source for the card.
         options: how to fit.
 
     Raises:
@@ -105,7 +114,7 @@ def _assembled(
     given: tuple[str, CardLabels, FitOptions],
     notes: list[str],
 ) -> Fit:
-    """The card and the report of fitted levels."""
+    """Make the card and the report from the fitted levels."""
     name, labels, options = given
     drives = np.array([level.written for level in levels])
     knots = isotonic(
@@ -160,7 +169,7 @@ def _check_enough(writes: Writes, labels: CardLabels, options: FitOptions) -> No
 
 
 def _standard_error(writes: Writes, level: int) -> float:
-    """Of a level's mean: within devices where there are several, since they share their offsets over the levels."""
+    """Standard error of a level's mean, within devices, since the offset of a device is the same at all levels."""
     values, group = writes.value[writes.level == level], writes.group(level)
     count = np.bincount(group)
     if len(count) == len(values):
@@ -170,7 +179,7 @@ def _standard_error(writes: Writes, level: int) -> float:
 
 
 def _monotone_notes(writes: Writes, found: MonotoneRange, labels: CardLabels, options: FitOptions) -> list[str]:
-    """A note on what was cut; ValueError where too little is left or nothing may be cut."""
+    """A note on levels cut off; ValueError where too few are left or none may be cut."""
     unit = labels.unit if writes.is_target else labels.drive_unit
     first, last = writes.written[found.start], writes.written[found.stop - 1]
     line = f"the mean response is monotone from {first:g} to {last:g} {unit} only, {found.stop - found.start} levels"
@@ -184,7 +193,7 @@ def _monotone_notes(writes: Writes, found: MonotoneRange, labels: CardLabels, op
 
 
 def _zero(means: FloatArray, writes: Writes, options: FitOptions) -> tuple[float | None, int]:
-    """The physical value of level 0 (None: the mean at the lowest drive), and the sign of the way to level 1."""
+    """The physical value of level 0 (None: the mean at the lowest drive), and 1 or -1 for the direction to level 1."""
     several = writes.time_s is not None and writes.reads > len(writes.value)
     at_0 = options.at_0
     if at_0 is None and (options.clamp_at_0 or several):

@@ -1,15 +1,15 @@
-"""Measurements of a user's own device, from CSV or HDF5, checked line by line.
+"""Measurements of your own device, read from a CSV or HDF5 table and checked line by line.
 
-One row is one read. Columns may come in any order; a unit in brackets after a name is ignored, except for the
-time, which is in seconds.
+One row is one read. Columns may come in any order. A unit in brackets after a name is ignored, except for the time,
+which has to be in seconds.
 
-    target     what was asked for, in the unit of the read (write and verify), or
-    voltage    what was applied (also: drive)
-    read       what was read back (also: value, read value)
+    target     the value to be programmed (write and verify), in the unit of the read, or
+    voltage    the applied voltage or other drive (also: drive, write voltage)
+    read       the value read back (also: value, read value)
     time_s     seconds from programming to this read (also: time); optional, as are
-    device     which device or chip, a number or a text
-    cell       which cell of it
-    cycle      which write of that cell; rows that share all labels and the target are reads of one write
+    device     name or number of the device or chip
+    cell       name or number of the cell on it
+    cycle      number of the write of that cell; rows with the same labels and target are reads of one write
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ KNOWN = "target or voltage, read, time_s, device, cell, cycle"
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """Reads of one kind of device, one entry a read.
+    """Measured reads of one kind of device, one entry for each read.
 
     Attributes:
-        written: targets (in the unit of `read`) where `is_target`, otherwise drives, shape (n,).
-        read: what was read back, shape (n,).
-        is_target: whether `written` are targets.
+        written: targets, in the unit of `read`, or drives such as voltages, shape (n,).
+        read: values read back, shape (n,).
+        is_target: whether `written` holds targets.
         time_s: seconds from programming to each read, above 0, shape (n,), or None.
         device, cell, cycle: labels of any kind, shape (n,), or None; kept as whole numbers from 0.
-        source: where it comes from, for messages and for the card.
+        source: name of the data, for messages and for the card.
 
     Raises:
         ValueError: lengths that differ, no row, a number that is not finite, a time of 0 or less.
@@ -98,7 +98,7 @@ class Measurements:
             )
 
     def in_log10(self) -> Measurements:
-        """The same with log10 of the reads (and of the targets); for resistances over decades.
+        """Take log10 of the reads (and of targets), for resistances over decades.
 
         Raises:
             ValueError: a read or target of 0 or less.
@@ -124,13 +124,13 @@ def _finite(values: ArrayLike, place: str) -> FloatArray:
 
 
 def read_measurements(path: Path | str) -> Measurements:
-    """Measurements from a CSV file (comma, semicolon or tab; # starts a comment) or an HDF5 file.
+    """Read measurements from a CSV file (comma, semicolon or tab; # starts a comment line) or an HDF5 file.
 
-    An HDF5 file (.h5, .hdf5) has one dataset a column at its root, all of one length.
+    An HDF5 file (.h5, .hdf5) has one dataset for each column at its root, all of one length.
 
     Raises:
-        ValueError: a file that cannot be read, a column that is missing, unknown or double, a value that is
-            missing or no number; the line names file, row and column.
+        ValueError: a file that cannot be read, a missing, unknown or repeated column, a missing value or one that is
+            no number; the message names file, row and column.
     """
     file = Path(path)
     columns: dict[str, Any]
@@ -151,7 +151,7 @@ def read_measurements(path: Path | str) -> Measurements:
 
 
 def _roles(names: Sequence[str], file: Path) -> list[str]:
-    """What each column is, by its name; refuses what is unknown, double or missing."""
+    """The meaning of each column, by its name; ValueError for an unknown, repeated or missing one."""
     roles = []
     for name in names:
         plain, unit = re.fullmatch(r"(.*?)\s*(?:[(\[](.*)[)\]])?", name.strip(), re.DOTALL).groups()  # type: ignore[union-attr]

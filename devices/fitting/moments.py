@@ -1,4 +1,4 @@
-"""From the reads of one level to what a card states: mean and programming sd, without read noise and clamping."""
+"""Mean and programming noise of one level, from its reads, with read noise and the effect of clamping removed."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def level_fit(
     kurtosis: float,
     options: FitOptions,
 ) -> LevelFit:
-    """The fitted numbers of one level, with errors carried through to first order.
+    """Fit one level: its mean and standard deviations, with standard errors propagated to first order.
 
     Args:
         writes: all writes.
-        level: which level.
-        at_0: physical value of level 0, None for any (no read noise is taken out then).
+        level: number of the level.
+        at_0: physical value of level 0; None where it is not known (then no read noise is removed).
         sign: 1 where level 1 lies above it, -1 below.
-        drift: of this level, for the report.
-        held_q: q of the read noise and its error, from this level or the nearest; 0 where none is fitted.
+        drift: drift of this level, for the report.
+        held_q: q of the read noise and its error, from this level or the nearest; 0 where none was fitted.
         kurtosis: excess kurtosis of single writes.
-        options: whether levels are clamped at 0, and the times of a read.
+        options: whether levels are clamped at 0, the duration of a read and the time between reads.
     """
     own = writes.level == level
     height = (writes.value[own] - (at_0 or 0.0)) * sign
@@ -84,14 +84,14 @@ def level_fit(
 
 
 def _growth_of_mean(reads: float, t0_s: float, options: FitOptions) -> float:
-    """s of the mean of so many reads at t0: only what is new between them averages."""
+    """Growth s of the 1/f noise in the mean of several reads at t0: only noise that is new between them averages."""
     both = float(noise_growth(t0_s, options.t_read_s)) ** 2
     new = min(math.log(max(options.apart_s / (2.0 * options.t_read_s), 1.0)), both)
     return math.sqrt(both - new + new / reads)
 
 
 def _covariance(spread: Spread, height: FloatArray, q_error: float, *, clamp: bool) -> FloatArray:
-    """Of mean, variance and q; where clamping bends the distribution, by the moments of the level itself."""
+    """Covariance matrix of mean, variance and q; for a clamped level from the third and fourth moment of its writes."""
     covariance = np.diag([spread.mean_variance, spread.total_variance, q_error**2])
     if clamp and spread.mean < CLAMP_REACH * math.sqrt(spread.total):
         off = height - height.mean()
@@ -103,7 +103,7 @@ def _covariance(spread: Spread, height: FloatArray, q_error: float, *, clamp: bo
 def _carried(
     function: Callable[[FloatArray], FloatArray], at: FloatArray, covariance: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """A function's values and their standard errors, by central differences over a tenth of each error."""
+    """Values of a function and their propagated standard errors, by central differences of a tenth of each error."""
     values = function(at)
     columns = []
     for i in range(len(at)):

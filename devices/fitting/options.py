@@ -1,4 +1,4 @@
-"""Options of a fit: how measurements become a card."""
+"""Options for fitting a card to measurements."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How to fit.
+    """Options for fitting a card to measurements; the defaults suit most data.
 
     Attributes:
         curve: "smooth" for a monotone cubic through the isotonic means, "isotonic" for straight lines.
-        monotone_range: cut the card to the range where the response is monotone, with a note; False refuses instead.
+        monotone_range: cut the card to the range where the response is monotone, with a note; False raises an error.
         at_0: physical value of level 0. None: 0 where `clamp_at_0` or where cells were read at several times (a
             power law needs a true zero), otherwise the mean response at the lowest drive or target.
-        clamp_at_0: the device cannot go below level 0; the sd is then that of the normal before clamping.
+        clamp_at_0: the device cannot go below level 0; the sd is then that of the normal distribution before clamping.
         t0_s: seconds from programming to the reads, for data without a time column.
         t_read_s: duration of one read, for 1/f noise; 250 ns as published for phase-change memory.
-        apart_s: seconds between reads that have the same time; as for the built-in cards.
-        max_s: until when, after the reference read, the card holds. None: the last time measured.
-        least_writes: writes that a level needs.
-        seed: of the simulated p value.
+        apart_s: seconds between reads that state the same time; 1 s, as on the built-in cards.
+        max_s: last time at which the card holds, in seconds after the reference read; None: the last one measured.
+        least_writes: number of writes that each level needs.
+        seed: seed of the simulations that give the p value of normality.
     """
 
     curve: str = "smooth"

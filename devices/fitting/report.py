@@ -1,4 +1,4 @@
-"""What a fit found, level by level and as a whole, and how good it is."""
+"""The report of a fit: numbers of each level with their errors, and tests of how well the card fits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_SIMULATED = 20_000  # writes of a simulated sample; beyond, the distance go
 
 
 def plus_minus(value: float, error: float) -> str:
-    """A value and its error to two digits of the error.
+    """Format a value with its standard error, to two digits of the error.
 
     >>> plus_minus(5.0123, 0.0234), plus_minus(5012.3, 234.0)
     ('5.012 ± 0.023', '5012 ± 234')
@@ -33,11 +33,18 @@ def plus_minus(value: float, error: float) -> str:
 
 @dataclass(frozen=True)
 class LevelFit:
-    """One measured level: what was written, how often, and the fitted numbers with their standard errors.
+    """Fitted numbers of one measured level, with their standard errors.
 
-    `mean` and the sds are in the level's unit; `sd` is that of a write on any device, `cycle_sd` of writes on one,
-    `device_sd` of the devices' means (None where they cannot be told apart). Read noise is taken out of all three
-    where `drift` gives its q. `alike_p` is the p value of the F test that the devices have one mean.
+    Attributes:
+        written: target or drive.
+        writes, devices: number of writes, and of devices they are on.
+        mean, mean_error: mean read, in the unit of the level.
+        sd: standard deviation of a write on a device drawn at random, in the unit of the level. Read noise is removed
+            from this and the next two where `drift` gives its q.
+        cycle_sd: standard deviation of repeated writes on one device.
+        device_sd: standard deviation of the devices' means; None where it cannot be separated.
+        alike_p: p value of the F test that all devices have the same mean.
+        drift: fitted drift and read noise; None where neither was.
     """
 
     written: float
@@ -53,14 +60,21 @@ class LevelFit:
 
 
 def alike_p(levels: Sequence[LevelFit]) -> float | None:
-    """p value that all devices are alike, over all levels (Fisher's combination); None where not separable."""
-    told = [max(level.alike_p, 1e-300) for level in levels if level.device_sd is not None]
-    return float(stats.combine_pvalues(told).pvalue) if told else None
+    """p value that all devices are alike, combined over levels (Fisher); None where devices cannot be separated."""
+    separable = [max(level.alike_p, 1e-300) for level in levels if level.device_sd is not None]
+    return float(stats.combine_pvalues(separable).pvalue) if separable else None
 
 
 @dataclass(frozen=True)
 class Normality:
-    """Residuals of single writes, standardised by their level (and device), against the normal."""
+    """Residuals of single writes in units of their sd, and how far they are from a normal distribution.
+
+    Attributes:
+        residuals: standardised within their level and device, shape (n,).
+        ks_distance: Kolmogorov-Smirnov distance to the standard normal.
+        ks_p: its p value, by simulation.
+        skew, excess_kurtosis: both 0 for a normal distribution.
+    """
 
     residuals: NDArray[np.float64]
     ks_distance: float
@@ -70,16 +84,16 @@ class Normality:
 
 
 def normality(values: NDArray[np.float64], group: NDArray[np.int64], level: NDArray[np.int64], seed: int) -> Normality:
-    """How normal values are about the means of their groups, in units of the sd within groups of their level.
+    """Test whether values are normally distributed about the means of their groups.
 
-    The p value counts normal samples of the same groups, standardised the same way (Lilliefors, JASA 62:399, 1967),
-    since the textbook p of a KS test with estimated parameters is far too large.
+    The p value comes from simulated normal samples of the same groups, standardised in the same way (Lilliefors, JASA
+    62:399, 1967), since the tabulated p of a KS test is far too large when mean and sd were estimated from the data.
 
     Args:
         values: shape (n,).
-        group: the group of each, from 0: one device at one level.
-        level: the level of each, from 0.
-        seed: of the simulated samples.
+        group: number of the group of each value, from 0: one device at one level.
+        level: number of the level of each value, from 0.
+        seed: seed of the simulated samples.
     """
     residuals = _standardised(values, group, level)
     distance = float(stats.kstest(residuals, "norm").statistic) if len(residuals) else 0.0
@@ -120,16 +134,18 @@ def _standardised(
 
 @dataclass(frozen=True)
 class FitReport:
-    """The whole fit. `notes` say in one line each what was cut, held or left out.
+    """How well a card fits its measurements.
 
     Attributes:
-        levels: the levels used, by what was written.
-        usable: the drives or targets from and to which the response is monotone.
+        reads: number of reads used.
+        levels: the levels used, in rising order of target or drive.
+        usable: the lowest and highest drive or target of the monotone range.
         mean_chi_square: of the measured means about the card's mean curve, with `mean_dof` degrees of freedom;
             0 of 0 where the curve passes through every mean.
         interpolation_error: RMS distance of each inner level from the curve through the others, in its sd.
         device_share: share of the variance that lies between devices, over all levels; None if not separable.
-        normality: of the residuals.
+        normality: test of the residuals.
+        notes: what was cut, held constant or left out, a line each.
     """
 
     reads: int
@@ -144,11 +160,11 @@ class FitReport:
 
     @property
     def reduced_chi_square(self) -> float | None:
-        """χ² a degree of freedom of the mean curve; None where it passes through every mean."""
+        """χ² of the mean curve per degree of freedom; None where it passes through every mean."""
         return self.mean_chi_square / self.mean_dof if self.mean_dof else None
 
     def lines(self) -> list[str]:
-        """The report without its table, a line each, the notes last."""
+        """The report as lines of text, without the table of levels; notes come last."""
         writes = [level.writes for level in self.levels]
         z = self.normality
         n = max(len(z.residuals), 1)

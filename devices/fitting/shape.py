@@ -1,4 +1,4 @@
-"""The curves of a fitted card: knots from level 0 to level 1, with every curve of the card at them."""
+"""The curves of a fitted card: points from level 0 to level 1, and the value of every curve at them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ AS_ASKED = 0.01  # p value above which means that equal their targets are taken 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """The curves as the card has them, from level 0 to level 1.
+    """The curves of a fitted card, in the unit of the level.
 
     Attributes:
-        at: means at the knots, from level 0 to level 1, in the level's unit.
-        drives, means: the mean response, drives rising; as `at` where not smooth.
-        nominal: the means are the targets themselves, so that the card needs no drive.
-        sd, cycle_sd: of a write on any device and on one, at each knot.
-        drift: mean and sd of the exponents and q, at each knot; None where neither was fitted.
-        separated: devices differ, so that the two sds do.
+        at: mean reads at the knots, from level 0 to level 1, shape (k,).
+        drives, means: the mean response by rising drive, shape (m,); m = k where it is not smooth.
+        nominal: whether the means equal their targets, so that the card needs no [drive].
+        sd, cycle_sd: programming sd on any device, and on one device, at each knot.
+        drift: mean and sd of the exponents, and q, at each knot; None where neither was fitted.
+        separated: whether devices differ, so that the card has two variants.
         chi_square, dof: of the measured means about the curve.
         sd_at_knots: at the knots of the isotonic response, by rising drive.
     """
@@ -51,14 +51,14 @@ class Shape:
 
 
 def shape_of(knots: Knots, levels: list[LevelFit], at_0: float | None, *, is_target: bool, smoothed: bool) -> Shape:
-    """The curves of a card through the knots.
+    """Make the curves of a card from the knots of the mean response and the fitted levels.
 
     Args:
         knots: the isotonic mean response.
         levels: the fitted levels that `knots.of` counts.
         at_0: physical value of level 0; None takes the mean at the lowest drive.
         is_target: drives are targets, which the means may equal.
-        smoothed: whether the drive follows a monotone cubic.
+        smoothed: whether to put a monotone cubic through the knots.
     """
     chi_square, dof, notes = knots.chi_square, knots.dof, []
     sd_at_knots = np.array([_pooled([levels[i].sd for i in of]).value for of in knots.of])
@@ -104,7 +104,7 @@ def shape_of(knots: Knots, levels: list[LevelFit], at_0: float | None, *, is_tar
 
 
 def _held(at: FloatArray, means: FloatArray, values: list[Estimate]) -> tuple[Estimate, ...]:
-    """Values known at `means` (those not NaN) at the knots of the card, held beyond the ends; 0 if none is known."""
+    """Interpolate values known at `means` to the knots, constant beyond the ends; NaN is skipped, 0 if all are."""
     order = [i for i in np.argsort(means) if math.isfinite(values[i].value)]
     if not order:
         return tuple(Estimate(0.0, 0.0) for _ in at)
@@ -114,9 +114,9 @@ def _held(at: FloatArray, means: FloatArray, values: list[Estimate]) -> tuple[Es
 
 
 def _drift_value(levels: list[LevelFit], name: str) -> Estimate:
-    """A number of the drift of levels that became one knot; NaN where none of them tells."""
-    told = [(getattr(x.drift, name), getattr(x.drift, f"{name}_error")) for x in levels if x.drift is not None]
-    known = np.array([pair for pair in told if math.isfinite(pair[0])])
+    """A number of the drift of levels pooled into one knot; NaN where it is known for none."""
+    values = [(getattr(x.drift, name), getattr(x.drift, f"{name}_error")) for x in levels if x.drift is not None]
+    known = np.array([pair for pair in values if math.isfinite(pair[0])])
     if not len(known):
         return Estimate(math.nan, math.nan)
     return Estimate(float(known[:, 0].mean()), float(np.sqrt((known[:, 1] ** 2).sum()) / len(known)))
@@ -131,7 +131,7 @@ def _as_asked(levels: list[LevelFit]) -> tuple[float, int] | None:
 
 
 def _pooled(estimates: list[Estimate]) -> Estimate:
-    """One sd of levels that became one knot."""
+    """The sd of levels pooled into one knot: that of their mean variance."""
     variance = float(np.mean([e.value**2 for e in estimates]))
     error = math.sqrt(sum((2.0 * e.value * e.error) ** 2 for e in estimates)) / len(estimates)
     if len(estimates) == 1:
@@ -142,7 +142,7 @@ def _pooled(estimates: list[Estimate]) -> Estimate:
 def _anchored(
     knots: Knots, levels: list[LevelFit], at_0: float | None, *, smoothed: bool
 ) -> tuple[FloatArray, FloatArray, FloatArray, list[str]]:
-    """Knot means from level 0 to 1, the drive and its means, so that level 0 is exactly `at_0`; and notes."""
+    """Knot means from level 0 to 1, drives and their means, with level 0 at exactly `at_0`; and notes."""
     at, notes = knots.means.copy(), []
     drives = knots.drives.copy()
     if at_0 is not None:

@@ -1,4 +1,4 @@
-"""Spread of one level: cycle to cycle apart from device to device, with the error of each.
+"""Estimating the spread of one level: cycle to cycle and device to device separately, with standard errors.
 
 One-way random effects: read = mean + device + cycle, both normal. The variances are those of restricted maximum
 likelihood (Patterson & Thompson, Biometrika 58:545, 1971), profiled to the one ratio θ = between / within. Errors
@@ -27,18 +27,18 @@ CLAMP_REACH = 4.0  # sd above the floor from which clamping moves an sd by less 
 
 @dataclass(frozen=True)
 class Estimate:
-    """An sd with its standard error."""
+    """An estimated standard deviation `value` with its standard error `error`, in the same unit."""
 
     value: float
     error: float
 
     @property
     def dof(self) -> float:
-        """Degrees of freedom of the chi-square whose relative error this is."""
+        """Degrees of freedom of a sample with the same relative error, (value / error)² / 2."""
         return 0.5 * (self.value / self.error) ** 2 if self.error > 0.0 else math.inf
 
     def interval(self, share: float = 0.95) -> tuple[float, float]:
-        """The two-sided chi-square interval.
+        """Two-sided chi-square confidence interval.
 
         >>> low, high = Estimate(1.0, 1.0 / math.sqrt(2.0 * 119)).interval()  # 120 writes
         >>> round(low, 3), round(high, 3)
@@ -52,7 +52,7 @@ class Estimate:
 
     @classmethod
     def of_variance(cls, variance: float, variance_of_it: float) -> Estimate:
-        """The sd of a variance with its error; a variance of 0 or less is sd 0, its error that of √."""
+        """Make an sd from a variance and the variance of that estimate; a variance of 0 or less gives sd 0."""
         error = math.sqrt(max(variance_of_it, 0.0))
         if variance <= 0.0:
             return cls(0.0, math.sqrt(error))
@@ -62,9 +62,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and variances of one level, and the variances of these estimates; `between` None where not separable.
+    """Mean and variance components of one level, with the variances of these estimates.
 
-    `alike_p` is the p value of the F test that all devices have one mean, 1 where not separable.
+    Attributes:
+        count, devices: number of writes and of devices.
+        mean, mean_variance: mean of a write, and the variance of this estimate.
+        within, within_variance: variance of repeated writes on one device, and the variance of this estimate.
+        between, between_variance: variance of the devices' means likewise; None and 0 where it cannot be separated.
+        covariance: of the estimates of `within` and `between`.
+        alike_p: p value of the F test that all devices have the same mean; 1 where they cannot be separated.
     """
 
     count: int
@@ -80,7 +86,7 @@ class Spread:
 
     @property
     def total(self) -> float:
-        """Variance of a write on any device."""
+        """Variance of a write on a device drawn at random."""
         return self.within + (self.between or 0.0)
 
     @property
@@ -90,11 +96,11 @@ class Spread:
 
 
 def spread_of(values: FloatArray, device: NDArray[np.int64] | None, kurtosis: float) -> Spread:
-    """The spread of one level's writes.
+    """Estimate mean and variance components of the writes of one level.
 
     Args:
-        values: one a write, shape (n,).
-        device: the device of each, or None; devices separate where two or more have a write more than once.
+        values: one for each write, shape (n,).
+        device: device of each, or None; devices can be separated if there are two, and a write more than devices.
         kurtosis: excess kurtosis of single writes about their device's mean.
     """
     n = len(values)
@@ -176,7 +182,7 @@ def _reml_ratio(count: FloatArray, mean: FloatArray, inside: float) -> float:
 
 
 def read_noise_removed(mean: float, variance: float, relative: float) -> float:
-    """Variance of the written level, given that of reads with a noise of relative sd `relative`.
+    """Remove multiplicative read noise of relative sd `relative` from the variance of reads.
 
     Read noise multiplies: E[read²] = E[level²] (1 + relative²).
     """
@@ -192,7 +198,7 @@ def _clamped(mean: float, sd: float) -> tuple[float, float]:
 
 
 def unclamped(mean: float, variance: float) -> tuple[float, float]:
-    """Mean and variance of the normal that, clamped at 0, has these moments; both unchanged far above 0.
+    """Undo clamping: mean and variance of the normal that has the given ones after clamping at 0.
 
     >>> [round(v, 6) for v in unclamped(*_clamped(0.3, 1.0))]
     [0.3, 1.0]

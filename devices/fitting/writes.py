@@ -1,4 +1,4 @@
-"""Reads gathered into writes: one write is one target or drive on one cell of one device in one cycle."""
+"""Gathering reads into writes: a write is one target or drive programmed to one cell of one device in one cycle."""
 
 from __future__ import annotations
 
@@ -19,14 +19,20 @@ SAME_TIME = 1.05  # reads up to 5 % later than the first one count as that one (
 
 @dataclass(frozen=True, eq=False)
 class Writes:
-    """Writes and their reads, levels numbered by rising `written`.
+    """Writes, numbered from 0, and their reads; levels are numbered by rising target or drive.
 
     Attributes:
-        written: targets or drives, strictly rising, shape (levels,).
-        level, device, value, repeats: of each write: its level, its device (None if unknown), the mean of its reads
-            at `t0_s`, and how many these are.
-        repeat_variance: by level, variance of such reads about the mean of their write; 0 where none is repeated.
-        read, time_s, write_of_read, level_of_read: of each read.
+        source: name of the data.
+        is_target: whether `written` holds targets, else drives.
+        written: target or drive of each level, strictly rising, shape (levels,).
+        t0_s: time of the first reads, in seconds after programming; 0 where no times are known.
+        level, device: level and device of each write, shape (writes,); device is None if unknown.
+        value: mean of the reads of each write at `t0_s`, in the unit of the level.
+        repeats: number of those reads.
+        repeat_variance: variance of those reads about their mean, shape (levels,); 0 where none is repeated.
+        read, time_s: value and time of each read, shape (reads,); time_s is None if unknown.
+        write_of_read, level_of_read: write and level of each read.
+        notes: what was left out, a line each.
     """
 
     source: str
@@ -50,7 +56,7 @@ class Writes:
         return len(self.read)
 
     def group(self, level: int) -> IntArray:
-        """The device of each write of a level, numbered from 0 without gaps; all 0 where unknown."""
+        """Device of each write of a level, numbered from 0 without gaps; all 0 where unknown."""
         own = self.level == level
         if self.device is None:
             return np.zeros(int(own.sum()), dtype=np.int64)
@@ -79,13 +85,13 @@ class Writes:
 
 
 def gather(measurements: Measurements) -> Writes:
-    """The writes of measurements.
+    """Gather the reads of measurements into writes.
 
     Reads belong to one write when they share target or drive, device, cell and cycle; where there is neither a cycle
     nor a time, every read is a write of its own.
 
     Raises:
-        ValueError: reads at several times without any label that says which are of one write.
+        ValueError: reads at several times without a label that says which of them belong to one write.
     """
     m = measurements
     span = float(np.ptp(m.written)) or 1.0
@@ -105,7 +111,7 @@ def gather(measurements: Measurements) -> Writes:
 
 
 def _reference(m: Measurements, written: FloatArray, level: IntArray, write: IntArray) -> Writes:
-    """Writes with the mean of their reads at the first time; writes without such a read are left out."""
+    """Make the writes, each with the mean of its reads at the first time; writes without such a read are left out."""
     t0_s = 0.0 if m.time_s is None else float(m.time_s.min())
     at_first = np.ones(len(m.read), dtype=bool) if m.time_s is None else m.time_s <= SAME_TIME * t0_s
     count = np.bincount(write, at_first).astype(np.float64)
