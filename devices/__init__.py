@@ -1,4 +1,4 @@
-"""devices: memory cells that forget a little. Cards describe them; levels are programmed, aged and read back.
+"""devices: models of analog memory cells. Cards describe a cell; levels are programmed, age and are read back.
 
 >>> import devices
 >>> cells = devices.program("pcm-zarcone", [0.2, 0.8], seed=0)

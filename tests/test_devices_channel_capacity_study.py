@@ -192,7 +192,7 @@ def test_what_cannot_be_studied_is_refused_in_one_line() -> None:
         ("rram-multilevel:4-levels", {"levels_written": [8]}, r"2 to 4, not 8: take for example 4$"),
         ("pcm-zarcone", {"times_s": [61.0]}, r"holds from time_s = 0 to 60 s"),
         ("pcm-zarcone", {"temperatures_k": [300.0]}, r"^card 'pcm-zarcone:one-device' says no activation energy"),
-        ("pcm-zarcone", {"cells_a_level": 0}, r"^cells_a_level must be 1 or more, not 0"),
+        ("pcm-zarcone", {"cells_a_level": 0}, r"^cells_a_level must be a whole number from 1 on, not 0"),
         (quiet, {}, r"^card 'ideal' has no noise"),
     ):
         with pytest.raises(ValueError, match=message) as refused:
