@@ -81,6 +81,7 @@ weight_decay = 0.0
 # that of another method, so that trials are shared.
 STUDY = {
     "name": '"stripes"',
+    "kind": '"storage"',
     "network": '"net.toml"',
     "images": '"images"',
     "calibration": "64",

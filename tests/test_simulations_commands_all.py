@@ -146,10 +146,10 @@ def test_choose_store_and_readback_lead_from_a_network_to_its_accuracy(
     assert told in " ".join(plain(printed).split())
 
 
-def test_run_prints_the_table_the_goals_and_where_things_lie(tiny_run: Path) -> None:
+def test_run_prints_the_table_the_findings_and_where_things_lie(tiny_run: Path) -> None:
     printed = (tiny_run / "printed.txt").read_text()
     summary = json.loads((tiny_run / "summary.json").read_text())
-    for card in (summary, *summary["further_cards"]):
+    for card in summary["cards"]:
         for result in card["results"]:
             accuracy = f"{100 * result['accuracy_mean']:.2f} ± {100 * result['accuracy_sd']:.2f}"
             line = [result["method"], f"{result['cells_per_weight']:.3f}", accuracy, f"{result['loss_mean']:.4f}"]
@@ -271,7 +271,7 @@ def one_line(code: int, _printed: str, said: str) -> str:
 BAD = {
     "a missing study": ("run none.toml", "none.toml: no such study"),
     "a study that is a folder": ("run {folder}", "{folder}"),
-    "a description in place of a study": ("run {net}", "lacks network"),
+    "a description in place of a study": ("run {net}", "lacks kind"),
     "a missing description": ("store none.toml {plan} --out x.h5", "none.toml: no such description"),
     "a missing plan": ("store {net} none.json --out x.h5", "none.json: no such plan"),
     "a plan of another network": ("store {shipped} {plan} --out x.h5", "made for network stripes"),
@@ -372,7 +372,7 @@ def test_an_interrupted_command_says_that_it_resumes(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("simulations.runs.engine.run_study", interrupt)
+    monkeypatch.setattr("simulations.kinds.run_study", interrupt)
     code, _, said = physcomp_command("run", tiny_folder / "study.toml", "--quiet")
     assert code == 130
     assert "resumes" in said

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 import physcomp
 from physcomp.training.alternation import Schedule
 from simulations.cli import app
-from simulations.runs.engine import TRAINED
+from simulations.comparison.plans import TRAINED
 
 BUDGET = 1.4
 

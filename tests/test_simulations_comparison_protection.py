@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from simulations.cli import app
-from simulations.runs.engine import JOINT
-from simulations.runs.study import load_study
+from simulations.comparison.plans import JOINT, StoredStudy
+from simulations.kinds import load_study
 
 Write = Callable[..., Path]
 STRATEGIES = {
@@ -50,8 +50,7 @@ def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def cards(finished: Path) -> list[dict[str, Any]]:
-    summary = json.loads((finished / "summary.json").read_text())
-    return [summary, *summary["further_cards"]]
+    return list(json.loads((finished / "summary.json").read_text())["cards"])
 
 
 def test_the_table_has_an_entry_for_each_strategy_and_choice_in_each_column(cards: list[dict[str, Any]]) -> None:
@@ -106,12 +105,12 @@ def test_the_table_is_printed_and_written_with_the_cells_really_taken(
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"strategies": None}, "needs strategies"),
+        ({"strategies": None}, "the study lacks strategies"),
         ({"strategies": '{none = ["analog(1)"]}'}, "'none' needs a code for each of 2 budgets, got 1"),
         ({"strategies": '{none = ["analog(1)", "analogue(3)"]}'}, "code 'analogue"),
-        ({"strategies": "{none = [1, 2]}"}, "names of codes in quotes"),
-        ({"strategies": '["analog(1)"]'}, "a field has the wrong form"),
-        ({"kind": '"storage"'}, "strategies belong to a study of kind 'protection', this is 'storage'"),
+        ({"strategies": "{none = [1, 2]}"}, r"strategies.none\[0\] should be a valid string, got 1"),
+        ({"strategies": '["analog(1)"]'}, "strategies should be a valid dictionary"),
+        ({"kind": '"storage"'}, "unknown field strategies; remove it"),
         ({"parts": '{mine = "strategy:levels"}'}, "is no part of it"),
     ],
 )
@@ -125,6 +124,7 @@ def test_a_flawed_protection_study_is_refused_in_one_line(
 
 def test_codes_stand_under_their_own_names_however_their_options_are_ordered(write_study: Write) -> None:
     study = load_study(write_study(uniform='["analog(2,clip,plain)"]'))
+    assert isinstance(study, StoredStudy)
     assert study.uniform == study.compared == ("analog(2,plain,clip)",)
-    with pytest.raises(ValueError, match="uniform holds the same twice"):
+    with pytest.raises(ValueError, match="uniform: holds the same twice"):
         load_study(write_study(uniform='["analog(2,clip,plain)", "analog(2,plain,clip)"]'))

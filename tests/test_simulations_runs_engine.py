@@ -9,16 +9,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import polars as pl
 import pytest
 
 import physcomp
-from simulations.comparison.summary import summarize
-from simulations.runs.engine import run_study, save_joint
-from simulations.runs.ledger import Ledger, Row
-from simulations.runs.progress import Progress
+from simulations.comparison.stored import ChipTrial
+from simulations.kinds import load_study, run_study
+from simulations.runs.engine import report
+from simulations.runs.ledger import Ledger
 from simulations.runs.readback import read_back
-from simulations.runs.study import find_parts, load_study
 
 Write = Callable[..., Path]
 ROOT = Path(__file__).parent.parent
@@ -27,8 +29,18 @@ SECOND = "pcm-nandakumar-3600s"  # the second card of the tiny study, in names o
 
 def resume(study: Path, folder: Path, **options: bool) -> bytes:
     """Run what is left of a study; the ledger's bytes afterwards."""
-    run_study(load_study(study), folder, Progress(), **options)
+    run_study(load_study(study), folder, **options)
     return (folder / "trials.csv").read_bytes()
+
+
+def trials_of(folder: Path) -> list[Any]:
+    """The trials of a ledger, what they are and what was found side by side."""
+    trials = Ledger(folder / "trials.csv", ChipTrial).entries
+    return [SimpleNamespace(**trial.key._asdict(), **trial.metrics) for trial in trials]
+
+
+def cards_of(folder: Path) -> list[dict[str, Any]]:
+    return list(json.loads((folder / "summary.json").read_text())["cards"])
 
 
 @pytest.fixture
@@ -63,10 +75,11 @@ def test_the_figure_is_a_png_and_an_svg_that_names_each_card(tiny_run: Path) -> 
 
 def test_the_summary_says_of_each_result_what_it_takes_and_what_is_left(tiny_run: Path) -> None:
     summary = json.loads((tiny_run / "summary.json").read_text())
-    assert {"clean_accuracy", "test_images", "trials", "card", "read_time_s", "network", "results"} <= set(summary)
+    assert {"clean_accuracy", "test_images", "trials", "network", "cards"} <= set(summary)
     assert {"name", "weights", "sha256"} <= set(summary["network"])
     assert summary["network"]["weights"] == 324  # 4·1·3·3 + 6·4·3·3, and 3·6·2·2 after two poolings
-    for card in (summary, *summary["further_cards"]):
+    for card in summary["cards"]:
+        assert {"card", "read_time_s", "results"} <= set(card)
         assert len(card["results"]) == 2 * 4 + 4  # four methods at each budget, four uniform codes
         for result in card["results"]:
             assert {
@@ -86,8 +99,7 @@ def test_the_summary_says_of_each_result_what_it_takes_and_what_is_left(tiny_run
 
 
 def test_every_chosen_plan_keeps_its_budget_and_its_bound(tiny_run: Path) -> None:
-    summary = json.loads((tiny_run / "summary.json").read_text())
-    for card in (summary, *summary["further_cards"]):
+    for card in cards_of(tiny_run):
         chosen = [r for r in card["results"] if r["budget_cells_per_weight"] is not None]
         assert len(chosen) == 8
         for result in chosen:
@@ -97,17 +109,15 @@ def test_every_chosen_plan_keeps_its_budget_and_its_bound(tiny_run: Path) -> Non
 
 
 def test_the_joint_choice_lost_least_of_all_on_the_held_out_images(tiny_run: Path) -> None:
-    summary = json.loads((tiny_run / "summary.json").read_text())
-    for card in (summary, *summary["further_cards"]):
+    for card in cards_of(tiny_run):
         for budget in (1.5, 3.0):
             losses = {r["method"]: r["heldout_loss"] for r in card["results"] if r["budget_cells_per_weight"] == budget}
             assert losses["joint"] == min(losses.values())
 
 
 def test_the_summary_averages_the_trials_of_the_ledger(tiny_run: Path) -> None:
-    summary = json.loads((tiny_run / "summary.json").read_text())
-    rows = Ledger(tiny_run / "trials.csv", Row).rows
-    for card in (summary, *summary["further_cards"]):
+    rows = trials_of(tiny_run)
+    for card in cards_of(tiny_run):
         for result in card["results"]:
             mine = [
                 r.loss
@@ -122,7 +132,7 @@ def test_the_summary_averages_the_trials_of_the_ledger(tiny_run: Path) -> None:
 def test_a_chip_of_the_run_reads_back_to_the_first_trial_of_the_ledger(tiny_run: Path, tiny_folder: Path) -> None:
     network = physcomp.load_network(tiny_folder / "net.toml")
     test = physcomp.load_images(tiny_folder / "images", "t10k")[:200]
-    rows = Ledger(tiny_run / "trials.csv", Row).rows
+    rows = trials_of(tiny_run)
     for prefix, card in (("", "pcm-zarcone:one-device"), (f"{SECOND}-", "pcm-nandakumar")):
         for budget in (1.5, 3.0):
             chip = physcomp.load_chip(tiny_run / f"chip-{prefix}{budget:g}.h5")
@@ -146,7 +156,7 @@ def test_a_finished_run_is_read_and_not_measured_again(
 
 def test_some_methods_of_the_tiny_study_share_trials_of_a_noisy_plan(tiny_run: Path) -> None:
     """Without such a plan the next test would not see whether they resume in order."""
-    rows = Ledger(tiny_run / "trials.csv", Row).rows
+    rows = trials_of(tiny_run)
     assert any(a.plan == b.plan and a.trial == b.trial > 0 for a in rows for b in rows if a.method != b.method)
 
 
@@ -203,7 +213,7 @@ def test_neither_the_folder_nor_the_number_of_threads_changes_the_ledger(
 def test_another_seed_is_another_ledger(tiny_run: Path, write_study: Write, tmp_path: Path) -> None:
     resume(write_study(seed="6"), tmp_path / "other")
     mine, theirs = (
-        {row.loss for row in Ledger(folder / "trials.csv", Row).rows if row.method == "uniform analog(1)"}
+        {row.loss for row in trials_of(folder) if row.method == "uniform analog(1)"}
         for folder in (tiny_run, tmp_path / "other")
     )
     # Seeds 5, 6, 7 against 6, 7, 8 of the chips: on each of two cards two of three are shared, if the plans are.
@@ -245,7 +255,7 @@ def test_the_normalisation_of_a_network_is_part_of_its_identity(
 def test_fresh_starts_anew_and_forgets_the_other_study(started: Path, write_study: Write) -> None:
     study = write_study(budgets="[2.0]", cards='[{card = "ideal"}]', uniform="[]")
     resume(study, started, fresh=True)
-    rows = Ledger(started / "trials.csv", Row).rows
+    rows = trials_of(started)
     assert {row.card for row in rows} == {"ideal"}
     assert {row.budget for row in rows} == {2.0}
     assert not list(started.glob("plan-*.json"))
@@ -258,8 +268,8 @@ def test_a_card_of_ones_own_runs_like_a_built_in_one(write_study: Write, tiny_ru
     text = (ROOT / "devices" / "cards" / "built_in" / "pcm-nandakumar.toml").read_text()
     (tmp_path / "mine.toml").write_text(text.replace('name = "pcm-nandakumar"', 'name = "mine"'))
     resume(write_study(cards=f'[{{card = "{tmp_path / "mine.toml"}", read_time_s = 3600}}]'), tmp_path / "run")
-    built_in = [r for r in Ledger(tiny_run / "trials.csv", Row).rows if r.card == "pcm-nandakumar"]
-    mine = Ledger(tmp_path / "run" / "trials.csv", Row).rows
+    built_in = [r for r in trials_of(tiny_run) if r.card == "pcm-nandakumar"]
+    mine = trials_of(tmp_path / "run")
     assert {row.card for row in mine} == {"mine"}
     assert {(r.method, r.budget, r.trial): r.loss for r in mine} == {
         (r.method, r.budget, r.trial): r.loss for r in built_in
@@ -268,18 +278,19 @@ def test_a_card_of_ones_own_runs_like_a_built_in_one(write_study: Write, tiny_ru
 
 def test_two_times_of_one_card_are_kept_apart(write_study: Write, tmp_path: Path) -> None:
     cards = '[{card = "pcm-nandakumar", read_time_s = 60}, {card = "pcm-nandakumar", read_time_s = 3600}]'
-    run = run_study(load_study(write_study(cards=cards, budgets="[2.0]")), tmp_path / "run", Progress())
-    for card, time_s in zip(run.cards, (60, 3600), strict=True):
-        assert {row.read_time_s for row in card.rows} == {time_s}
-        assert {plan.read_time_s for plan in card.plans} == {time_s}
+    run = run_study(load_study(write_study(cards=cards, budgets="[2.0]")), tmp_path / "run")
+    for of, time_s in zip(run.kind.planned, (60, 3600), strict=True):
+        assert {plan.read_time_s for plan in of.plans} == {time_s}
+        shas = [plan.sha256[:12] for plan in of.plans]
+        assert set(run.trials.filter(pl.col("plan").is_in(shas))["read_time_s"]) == {time_s}
 
 
 def test_two_variants_of_a_card_file_are_kept_apart(write_study: Write, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text((ROOT / "devices" / "cards" / "built_in" / "pcm-zarcone.toml").read_text())
     names = [f"{tmp_path / 'mine.toml'}:{variant}" for variant in ("one-device", "aligned")]
     cards = ", ".join(f'{{card = "{name}"}}' for name in names)
-    run = run_study(load_study(write_study(cards=f"[{cards}]", budgets="[2.0]")), tmp_path / "run", Progress())
-    assert [{plan.card for plan in card.plans} for card in run.cards] == [
+    run = run_study(load_study(write_study(cards=f"[{cards}]", budgets="[2.0]")), tmp_path / "run")
+    assert [{plan.card for plan in of.plans} for of in run.kind.planned] == [
         {"pcm-zarcone:one-device"},
         {"pcm-zarcone:aligned"},
     ]
@@ -296,28 +307,53 @@ def test_a_card_of_several_times_has_one_plan_for_all_and_results_at_each(write_
         '{card = "pcm-nandakumar", read_time_s = 60}]'
     )
     study = load_study(write_study(cards=cards, budgets="[1.5]", uniform='["analog(1)", "digital(4)"]'))
-    run = run_study(study, tmp_path / "run", Progress())
+    run = run_study(study, tmp_path / "run")
     whole = (tmp_path / "run" / "trials.csv").read_bytes()
-    early, late, alone = run.cards
-    assert early.plans == late.plans != alone.plans
-    assert {(plan.read_times_s, plan.over) for plan in late.plans} == {((60.0, 2592000.0), "worst")}
+    both, alone = run.kind.planned
+    assert both.plans != alone.plans
+    assert {(plan.read_times_s, plan.over) for plan in both.plans} == {((60.0, 2592000.0), "worst")}
     assert {plan.read_times_s for plan in alone.plans} == {()}
-    assert [card.read_time_s for card in run.cards] == [60, 2592000, 60]
-    (plan,) = [plan for plan in late.plans if plan.method == "uniform analog(1)"]
-    network, _, _, test = find_parts(study)
+    (plan,) = [plan for plan in both.plans if plan.method == "uniform analog(1)"]
+    test = physcomp.load_images(study.images, "t10k")[: study.test_images]
+    network = physcomp.load_network(study.network)
     trials = read_back(plan, test.pixels, test.labels, network=network, trials=3, seed=5, times_s=[60, 2592000])
-    for card in (early, late):
-        mine = [(t.seed, t.loss) for t in trials if t.time_s == card.read_time_s]
-        assert [(row.seed, row.loss) for row in card.rows_of(plan)] == mine
+    for time_s in (60, 2592000):
+        mine = run.trials.filter(pl.col("plan") == plan.sha256[:12], pl.col("read_time_s") == time_s)
+        assert list(mine.select("seed", "loss").iter_rows()) == [(t.seed, t.loss) for t in trials if t.time_s == time_s]
     lines = whole.splitlines(keepends=True)
     (tmp_path / "run" / "trials.csv").write_bytes(b"".join(lines[:8]))
-    run_study(study, tmp_path / "run", Progress())
+    report(run_study(study, tmp_path / "run"))
     assert (tmp_path / "run" / "trials.csv").read_bytes() == whole
-    cards_ = summarize(run)
-    assert [card["read_time_s"] for card in (cards_, *cards_["further_cards"])] == [60, 2592000, 60]
-    assert [card["over"] for card in (cards_, *cards_["further_cards"])] == ["worst", "worst", "mean"]
-    save_joint(run, tmp_path / "run")
+    assert [(card["read_time_s"], card["over"]) for card in cards_of(tmp_path / "run")] == [
+        (60, "worst"), (2592000, "worst"), (60, "mean"),
+    ]  # fmt: skip
     assert {path.name for path in (tmp_path / "run").glob("plan-*.json")} == {
         "plan-1.5.json",
         "plan-pcm-nandakumar-60s-1.5.json",
     }
+
+
+def test_a_metric_beside_accuracy_and_loss_is_measured_tabled_and_summarised(
+    write_study: Write, tiny_run: Path, tmp_path: Path
+) -> None:
+    study = write_study(metrics='["agreement"]', cards='[{card = "pcm-zarcone"}]')
+    shown = report(run_study(load_study(study), tmp_path / "run")).sections[0]
+    assert shown.columns[-1] == "agreement ± sd"
+    assert len({len(row) for row in (shown.columns, *shown.rows)}) == 1
+    assert {0 < row.agreement <= 1 for row in trials_of(tmp_path / "run")} == {True}
+    (card,) = cards_of(tmp_path / "run")
+    floats = next(result for result in card["results"] if result["method"] == "uniform float32")
+    assert floats["agreement_mean"] > 0.99  # 16-bit biases
+    before = [(row.method, row.trial, row.loss) for row in trials_of(tiny_run) if row.card.startswith("pcm-zarcone")]
+    assert [(row.method, row.trial, row.loss) for row in trials_of(tmp_path / "run")] == before
+
+
+@pytest.mark.parametrize("old", ["experiment.json", "plans.csv", "runs.csv", "study.toml"])
+def test_a_run_of_another_version_is_refused_with_what_to_do(tiny_folder: Path, tmp_path: Path, old: str) -> None:
+    (tmp_path / old).write_text("# network stripes sha256 0\n")
+    with pytest.raises(ValueError, match="holds a run of another version of physcomp") as caught:
+        resume(tiny_folder / "study.toml", tmp_path)
+    assert "--fresh" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == [old]
+    assert resume(tiny_folder / "study.toml", tmp_path, fresh=True)

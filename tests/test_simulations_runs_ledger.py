@@ -1,29 +1,32 @@
 """The ledger: what is appended is there again, and what a killed or foreign hand left is dropped or refused."""
 
-from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulations.runs.ledger import Ledger, Row
+from simulations.runs.ledger import Entry, Ledger
 
-COLUMNS = tuple(field.name for field in fields(Row))
 
-ROW = Row(
-    card="pcm-zarcone:one-device",
-    read_time_s=0.0,
-    method="joint, no couplings",  # its comma has to survive the CSV
-    budget=0.5,
-    cells_per_weight=0.4998076923076923,
-    plan="31a4642d4afd",
-    trial=0,
-    seed=5,
-    loss=0.12174010463183095,
-    accuracy=0.97,
-)
-ROWS = [ROW, replace(ROW, budget=None, method="uniform float32"), replace(ROW, trial=1, read_time_s=86400.0)]
+class Key(NamedTuple):
+    card: str
+    read_time_s: float
+    method: str
+    budget: float | None
+    trial: int
+
+
+COLUMNS = (*Key._fields, "metrics")
+KEY = Key("pcm-zarcone:one-device", 0.0, "joint, no couplings", 0.5, 0)  # its comma has to survive the CSV
+FOUND = {"loss": 0.12174010463183095, "accuracy": 0.97}
+TRIALS = [
+    Entry(KEY, FOUND),
+    Entry(KEY._replace(budget=None, method="uniform float32"), {"loss": 0.25, "accuracy": 0.5}),
+    Entry(KEY._replace(trial=1, read_time_s=86400.0), FOUND),
+]
 
 
 @pytest.fixture
@@ -32,44 +35,44 @@ def path(tmp_path: Path) -> Path:
 
 
 def filled(path: Path) -> bytes:
-    ledger = Ledger(path, Row)
-    for row in ROWS:
-        ledger.append(row)
+    ledger = Ledger(path, Key)
+    for trial in TRIALS:
+        ledger.append(trial)
     return path.read_bytes()
 
 
 def test_a_new_ledger_is_a_header_and_no_rows(path: Path) -> None:
-    assert Ledger(path, Row).rows == []
+    assert Ledger(path, Key).entries == []
     assert path.read_text() == ",".join(COLUMNS) + "\n"
 
 
 def test_appended_rows_are_there_when_the_ledger_is_opened_again(path: Path) -> None:
     content = filled(path)
-    assert Ledger(path, Row).rows == ROWS
+    assert Ledger(path, Key).entries == TRIALS
     assert path.read_bytes() == content
 
 
 def test_rows_are_in_the_file_as_soon_as_append_returns(path: Path) -> None:
-    ledger = Ledger(path, Row)
-    for count, row in enumerate(ROWS, start=1):
-        ledger.append(row)
-        assert Ledger(path, Row).rows == ROWS[:count] == ledger.rows
+    ledger = Ledger(path, Key)
+    for count, trial in enumerate(TRIALS, start=1):
+        ledger.append(trial)
+        assert Ledger(path, Key).entries == TRIALS[:count] == ledger.entries
 
 
 @settings(max_examples=50, deadline=None)
 @given(
     loss=st.floats(0, 1e6, allow_nan=False),
-    cells=st.floats(1e-9, 1e9),
+    time_s=st.floats(0, 1e9),
     budget=st.none() | st.floats(1e-6, 1e3),
     method=st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1),
 )
 def test_every_number_and_name_comes_back_exactly(
-    tmp_path_factory: pytest.TempPathFactory, loss: float, cells: float, budget: float | None, method: str
+    tmp_path_factory: pytest.TempPathFactory, loss: float, time_s: float, budget: float | None, method: str
 ) -> None:
     path = tmp_path_factory.mktemp("ledger") / "trials.csv"
-    row = replace(ROW, loss=loss, cells_per_weight=cells, budget=budget, method=method)
-    Ledger(path, Row).append(row)
-    assert Ledger(path, Row).rows == [row]
+    trial = Entry(KEY._replace(read_time_s=time_s, budget=budget, method=method), {method: loss, "course": [[loss, 1]]})
+    Ledger(path, Key).append(trial)
+    assert Ledger(path, Key).entries == [trial]
 
 
 def test_a_half_written_last_line_is_dropped_wherever_it_was_cut(path: Path) -> None:
@@ -77,10 +80,10 @@ def test_a_half_written_last_line_is_dropped_wherever_it_was_cut(path: Path) -> 
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
         kept = max(0, whole[:cut].count(b"\n") - 1)
-        ledger = Ledger(path, Row)
-        assert ledger.rows == ROWS[:kept]
-        for row in ROWS[kept:]:
-            ledger.append(row)
+        ledger = Ledger(path, Key)
+        assert ledger.entries == TRIALS[:kept]
+        for trial in TRIALS[kept:]:
+            ledger.append(trial)
         assert path.read_bytes() == whole
 
 
@@ -90,19 +93,22 @@ def damaged(path: Path, old: bytes, new: bytes) -> str:
     assert content.count(old) == 1
     path.write_bytes(content.replace(old, new))
     with pytest.raises(ValueError, match="damaged") as caught:
-        Ledger(path, Row)
+        Ledger(path, Key)
     return str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (b"uniform float32,,0.4998076923076923", b"uniform float32,,0.49x"),
-        (b"uniform float32,,0.4998076923076923,31a4642d4afd,0,5", b"uniform float32"),
-        (b"0.97\npcm-zarcone:one-device,0.0,uniform", b"0.97\npcm-zarcone:one-device,soon,uniform"),
+        (b"float32,,0,", b"float32,,0x,"),
+        (b"float32,,0,", b"float32,0,"),
+        (b"0.0,uniform float32", b"soon,uniform float32"),
+        (b"float32,,0,", b"float32,,,0,"),
+        (b'float32,,0,"{""loss"": 0.25, ""accuracy"": 0.5}"', b"float32,,0,0.25"),
+        (b'float32,,0,"{""loss"": 0.25, ""accuracy"": 0.5}"', b"float32,,0"),
+        (b'""loss"": 0.25, ', b'""loss"": 0.25 '),
         (b"uniform float32,,", b"\0\0\0\0"),
         (b"uniform float32,,", b'"uniform float32,,'),
-        (b"uniform float32,,", b"uniform float32,,,"),
     ],
 )
 def test_a_damaged_line_in_the_middle_is_refused_in_one_line_that_names_the_file(
@@ -118,13 +124,13 @@ def test_a_line_with_more_values_than_columns_is_refused(path: Path) -> None:
     content = filled(path).splitlines(keepends=True)
     path.write_bytes(content[0] + content[1].rstrip(b"\n") + b"," + content[2] + content[3])
     with pytest.raises(ValueError, match="damaged"):
-        Ledger(path, Row)
+        Ledger(path, Key)
 
 
 def test_bytes_that_are_no_text_are_refused_with_the_name_of_the_file(path: Path) -> None:
     path.write_bytes(filled(path).replace(b"uniform", b"\xff\xfe\xfd"))
     with pytest.raises(ValueError, match=str(path)) as caught:
-        Ledger(path, Row)
+        Ledger(path, Key)
     assert "\n" not in str(caught.value)
 
 
@@ -132,13 +138,26 @@ def test_bytes_that_are_no_text_are_refused_with_the_name_of_the_file(path: Path
 def test_another_kind_of_csv_is_refused_and_left_as_it_is(path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(ValueError, match="not a ledger") as caught:
-        Ledger(path, Row)
+        Ledger(path, Key)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert path.read_text() == content
 
 
-def test_the_key_tells_apart_what_is_measured_separately() -> None:
-    assert replace(ROW, loss=1.0, accuracy=0.1, seed=9).key == ROW.key
-    for change in ({"card": "ideal"}, {"read_time_s": 1.0}, {"method": "joint"}, {"plan": "0" * 12}, {"trial": 1}):
-        assert replace(ROW, **change).key != ROW.key
+def test_the_frame_has_a_typed_row_for_each_trial_that_is_wanted(path: Path) -> None:
+    filled(path)
+    ledger = Ledger(path, Key)
+    frame = ledger.frame({trial.key for trial in TRIALS[:2]})
+    assert dict(frame.schema) == {
+        "card": pl.String, "read_time_s": pl.Float64, "method": pl.String, "budget": pl.Float64, "trial": pl.Int64,
+        "loss": pl.Float64, "accuracy": pl.Float64,
+    }  # fmt: skip
+    assert frame.rows() == [(*trial.key, *trial.metrics.values()) for trial in TRIALS[:2]]
+
+
+def test_a_metric_that_older_trials_lack_changes_no_format(path: Path) -> None:
+    filled(path)
+    more: dict[str, Any] = {**FOUND, "agreement": 0.75}
+    Ledger(path, Key).append(Entry(KEY._replace(trial=2), more))
+    ledger = Ledger(path, Key)
+    assert ledger.frame({trial.key for trial in ledger.entries})["agreement"].to_list() == [None, None, None, 0.75]

@@ -10,6 +10,8 @@ from torch.nn import functional
 from physcomp.networks.images import Images
 from physcomp.networks.network import Network
 
+BATCH = 100  # images at a time, and terms of a partial sum of losses
+
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
@@ -24,51 +26,76 @@ class Score:
 
 
 @torch.inference_mode()
-def evaluate(module: nn.Module, images: Images, batch: int = 100) -> Score:
-    """Loss and accuracy of a module, in evaluation mode, on images; summed in float64.
+def outputs_of(module: nn.Module, images: Images, batch: int = BATCH) -> torch.Tensor:
+    """The outputs (logits) of a module, in evaluation mode, on images: float32 (N, classes).
 
     Raises:
-        ValueError: a logit is NaN.
+        ValueError: the images do not fit the network, or a label is none of its classes.
     """
-    loss, correct = 0.0, 0
+    parts = []
     for start in range(0, len(images), batch):
         part = images[start : start + batch]
         try:
             # Channels last is what the processor's convolutions are fastest on.
-            logits = module(part.pixels.to(memory_format=torch.channels_last))
+            parts.append(module(part.pixels.to(memory_format=torch.channels_last)))
         except RuntimeError as error:
             shape = tuple(part.pixels.shape[1:])
             raise ValueError(
                 f"network: cannot take images of shape {shape} ({_one_line(error)}); use its own"
             ) from None
-        if int(part.labels.max()) >= logits.shape[1] or int(part.labels.min()) < 0:
+        if int(part.labels.max()) >= parts[-1].shape[1] or int(part.labels.min()) < 0:
             raise ValueError(
-                f"images: label {int(part.labels.max())} is none of the network's {logits.shape[1]} classes; "
+                f"images: label {int(part.labels.max())} is none of the network's {parts[-1].shape[1]} classes; "
                 "use its own images"
             )
-        loss += float(functional.cross_entropy(logits, part.labels, reduction="none").double().sum())
-        correct += int((logits.argmax(1) == part.labels).sum())
+    return torch.cat(parts)
+
+
+def score(outputs: torch.Tensor, labels: torch.Tensor) -> Score:
+    """Loss and accuracy of outputs (N, classes) against labels (N,); summed in float64.
+
+    Raises:
+        ValueError: an output is NaN.
+    """
+    loss = 0.0
+    for start in range(0, len(labels), BATCH):
+        part = slice(start, start + BATCH)
+        loss += float(functional.cross_entropy(outputs[part], labels[part], reduction="none").double().sum())
     if loss != loss:
         raise ValueError("network: it answers NaN; check the weights and that pixels are in [0, 1]")
-    return Score(loss / len(images), correct / len(images))
+    return Score(loss / len(labels), int((outputs.argmax(1) == labels).sum()) / len(labels))
 
 
-def evaluate_state(network: Network, state: dict[str, torch.Tensor], images: Images) -> Score:
-    """Loss and accuracy of a network with other parameters; the network itself is left alone.
+def evaluate(module: nn.Module, images: Images, batch: int = BATCH) -> Score:
+    """Loss and accuracy of a module, in evaluation mode, on images.
+
+    Raises:
+        ValueError: as `outputs_of` and `score` say.
+    """
+    return score(outputs_of(module, images, batch), images.labels)
+
+
+def outputs_of_state(network: Network, state: dict[str, torch.Tensor], images: Images) -> torch.Tensor:
+    """The outputs of a network with other parameters, (N, classes); the network itself is left alone.
 
     Args:
         network: the architecture, and whatever `state` does not name.
         state: parameters and buffers by name, such as `physcomp.Chip.read_back` gives.
-        images: what to score on.
+        images: what to ask it.
 
     Raises:
-        ValueError: the state does not fit the network, or a logit is NaN.
+        ValueError: the state does not fit the network, or the images do not.
     """
     module = copy.deepcopy(network.module)
     try:
         unexpected = module.load_state_dict(state, strict=False).unexpected_keys
     except RuntimeError as error:
-        raise ValueError(f"read-back: does not fit network {network.name} ({' '.join(str(error).split())})") from None
+        raise ValueError(f"read-back: does not fit network {network.name} ({_one_line(error)})") from None
     if unexpected:
         raise ValueError(f"read-back: network {network.name} has no {', '.join(unexpected)}; is it another network's?")
-    return evaluate(module, images)
+    return outputs_of(module, images)
+
+
+def evaluate_state(network: Network, state: dict[str, torch.Tensor], images: Images) -> Score:
+    """Loss and accuracy of a network with other parameters, as `outputs_of_state` takes them."""
+    return score(outputs_of_state(network, state, images), images.labels)

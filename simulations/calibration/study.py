@@ -1,42 +1,91 @@
-"""How good is the loss model? Predicted against measured loss rise, for random plans and for chosen ones.
+"""Studies of kind `calibration`: how good is the loss model? Predicted against measured loss rise.
 
 A solver minimises the model's loss, not the network's. So the study asks three things: how predictions of random plans
 rank and scale against measurements, with couplings and without; which shrinkage of the couplings and how many
 calibration images it takes; and whether solving the same problem better makes the network better. Every plan is
 stored on one chip, read back, and measured on the test images.
-
-In the folder of a run: `plans.csv`, one line a plan, appended as it ends; `summary.json`; `calibration.png`, `.svg`.
 """
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-import torch
+import polars as pl
 from numpy.typing import NDArray
+from pydantic import model_validator
 from scipy.stats import spearmanr
 
+import devices
 import physcomp
 import qubo
-from devices.files import replacing
 from physcomp.choice.planning import plan_of
-from physcomp.storage.measure import measure
-from physcomp.threads import in_threads
-from simulations.runs.ledger import Ledger
+from physcomp.codes.menu import DEFAULT
+from simulations.calibration.figure import predicted_vs_measured
+from simulations.runs.kind import Kind, Section, Tables
+from simulations.runs.metrics import Scorer
 from simulations.runs.progress import Progress
-from simulations.runs.study import Study, claim, find_parts
+from simulations.runs.study import (
+    AtLeastOne,
+    Budgets,
+    CardName,
+    Count,
+    FilePath,
+    Menu,
+    Number,
+    Share,
+    SolverName,
+    Study,
+    take_images,
+)
 
 REDRAWN = (0.03, 0.1, 0.3, 1.0)  # shares of the groups that a random plan draws anew; our choice
 RANDOM, CHOSEN = "random", "chosen"
 
 
-@dataclass(frozen=True)
-class Row:
-    """One plan: how it came about, what was predicted of it, and what was measured.
+class CalibrationStudy(Study):
+    """What a study of kind `calibration` says.
+
+    Args:
+        network: description file of the network.
+        images: folder with the parts `calibration` and `t10k`.
+        card: name or file of the card.
+        read_time_s: seconds from programming to reading.
+        budgets: cells per weight.
+        calibration: number of calibration images of the whole model, which predicts.
+        test_images: number of test images on which plans are measured.
+        trials: random plans of each budget.
+        menu: the codes that are offered.
+        image_counts: calibration images of the models that choose.
+        shrinkages: factors on the couplings in these.
+        solvers: of the same problems, of `qubo.solve`.
+    """
+
+    kind: Literal["calibration"] = "calibration"
+    network: FilePath
+    images: FilePath
+    card: CardName
+    read_time_s: Number = 0.0
+    budgets: Budgets
+    calibration: Count = 2000
+    test_images: Count = 4000
+    trials: Count = 5
+    menu: Menu = DEFAULT
+    image_counts: Annotated[tuple[Count, ...], AtLeastOne] = (100, 500, 2000)
+    shrinkages: Annotated[tuple[Share, ...], AtLeastOne] = physcomp.Search.shrinkages
+    solvers: Annotated[tuple[SolverName, ...], AtLeastOne] = ("random", "lagrangian", "annealer")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "CalibrationStudy":
+        devices.load_card(self.card).check_time(self.read_time_s)
+        if max(self.image_counts) > self.calibration:
+            raise ValueError(f"image_counts go up to calibration, {self.calibration}, got {max(self.image_counts)}")
+        return self
+
+
+class PlanTrial(NamedTuple):
+    """One plan on one chip.
 
     Args:
         plan: `random` or `chosen`.
@@ -45,11 +94,6 @@ class Row:
         images: calibration images of the model that chose it; of the whole model for random plans.
         shrinkage: factor on the couplings in that model.
         solver: that chose it; `none` for random plans.
-        energy: that model's loss rise, nats.
-        lower_bound: no choice has less energy; None for random plans.
-        plain: loss rise by the model of all images without couplings, nats.
-        coupled: the same with couplings in full.
-        measured: measured loss rise, nats.
     """
 
     plan: str
@@ -58,106 +102,97 @@ class Row:
     images: int
     shrinkage: float
     solver: str
-    energy: float
-    lower_bound: float | None
-    plain: float
-    coupled: float
-    measured: float
-
-    @property
-    def key(self) -> tuple[str, int, float, int, float, str]:
-        """What makes a line the same line."""
-        return self.plan, self.number, self.budget, self.images, self.shrinkage, self.solver
 
 
-Key = tuple[str, int, float, int, float, str]
+class Calibration(Kind[CalibrationStudy, PlanTrial]):
+    """Plans that were predicted and measured. Metrics, in nats:
 
-
-def run_calibration(study: Study, folder: Path, progress: Progress, *, fresh: bool = False) -> dict[str, Any]:
-    """Run a calibration study, or what is left of it.
-
-    Args:
-        study: of kind `calibration`; its first card is used.
-        folder: where the results go.
-        progress: told what is being done.
-        fresh: forget results of an earlier run there.
-
-    Returns:
-        The summary, as saved.
-
-    Raises:
-        ValueError: the folder holds the results of another study, or the study cannot be run.
+    energy       loss rise by the model that chose the plan
+    lower_bound  no choice has less energy; None for random plans
+    plain        loss rise by the model of all images without couplings
+    coupled      the same with couplings in full
+    measured     measured loss rise
     """
-    torch.set_num_threads(1)
-    network, calibration, _, test = find_parts(study)
-    claim(folder, study, network, fresh, results=("plans.csv", "summary.json"))
-    ledger = Ledger(folder / "plans.csv", Row)
-    done = {row.key for row in ledger.rows}
-    left = [key for key in _keys(study) if key not in done]
-    if left:
-        target = study.cards[0]
-        models = {}
-        counts = sorted({study.calibration, *(key[3] for key in left)})
-        with progress.bar("building loss models from more and more images") as bar:
+
+    model = CalibrationStudy
+    key = PlanTrial
+    doing = "choosing, storing and reading back plans"
+
+    def __init__(self, study: CalibrationStudy, folder: Path, progress: Progress) -> None:
+        super().__init__(study, folder, progress)
+        self.network = physcomp.load_network(study.network)
+        self.images = take_images(study.images, "calibration", study.calibration)
+        self.test = take_images(study.images, "t10k", study.test_images)
+
+    def fingerprints(self) -> dict[str, str]:
+        """The study's and the network's."""
+        return {**super().fingerprints(), "network": f"{self.network.name} {self.network.sha256}"}
+
+    def tasks(self) -> Iterator[list[PlanTrial]]:
+        """Every plan: random ones, then chosen ones for each count of images, shrinkage and solver."""
+        study = self.study
+        for budget in study.budgets:
+            for number in range(study.trials):
+                yield [PlanTrial(RANDOM, number, budget, study.calibration, 0.0, "none")]
+        for budget in study.budgets:
+            for images in study.image_counts:
+                for shrinkage in study.shrinkages:
+                    for solver in study.solvers:
+                        yield [PlanTrial(CHOSEN, 0, budget, images, shrinkage, solver)]
+
+    def begin(self, left: Sequence[Sequence[PlanTrial]]) -> None:
+        """Build the loss models that are needed, and measure the clean network."""
+        study, self.models = self.study, dict[int, physcomp.LossModel]()
+        counts = sorted({study.calibration, *(key.images for keys in left for key in keys)})
+        with self.progress.bar("building loss models from more and more images") as bar:
             for number, count in enumerate(counts, start=1):
-                models[count] = physcomp.build_model(
-                    network,
-                    calibration[:count],
-                    card=target.card,
-                    read_time_s=target.read_time_s,
+                self.models[count] = physcomp.build_model(
+                    self.network,
+                    self.images[:count],
+                    card=study.card,
+                    read_time_s=study.read_time_s,
                     menu=study.menu,
                     seed=study.seed,
                 )
                 bar(number / len(counts))
-        clean = physcomp.evaluate(network.module, test).loss
-        with progress.bar(f"choosing, storing and reading back {len(left)} plans") as bar:
-            rows = in_threads(lambda key: _row(study, models, key, test, clean), left)
-            for count, row in enumerate(rows, start=1):
-                ledger.append(row)
-                bar(count / len(left))
-    summary = summarize(study, network, ledger.rows)
-    with replacing(folder / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=1) + "\n")
-    return summary
+        self.scorer = Scorer.of(self.network, self.test)
+
+    def measure(self, keys: Sequence[PlanTrial]) -> list[dict[str, Any]]:
+        """Choose a plan, predict it by the whole model, and measure it on one chip."""
+        ((kind, number, budget, images, shrinkage, solver),) = keys
+        model, seed = self.models[images], self.study.seed
+        selection = model.selection(budget, shrinkage=shrinkage)
+        bound = None
+        if kind == RANDOM:
+            choice = random_choice(selection, number, seed)
+            energy = selection.energy(choice)
+        else:
+            solution = qubo.solve(selection, solver, seed=seed, certificate=qubo.lower_bound(selection, effort=0))
+            choice, energy, bound = solution.choice, solution.energy, solution.lower_bound
+        plan = plan_of(model, choice, method=kind, shrinkage=shrinkage)
+        state = physcomp.store(self.network, plan, card=model.medium.card, seed=seed).read_back()
+        whole = self.models[max(self.models)]
+        return [
+            {
+                "energy": energy,
+                "lower_bound": bound,
+                "plain": whole.predict(choice, 0.0),
+                "coupled": whole.predict(choice, 1.0),
+                "measured": self.scorer.of_state(self.network, state)["loss"] - self.scorer.clean_score.loss,
+            }
+        ]
+
+    def tables(self, trials: pl.DataFrame) -> Tables:
+        """What the plans show, in sentences."""
+        summary = summarize(self.study, self.network, trials)
+        return Tables(summary, [Section(lines=findings(summary))])
+
+    def figures(self, trials: pl.DataFrame, summary: dict[str, Any]) -> Iterable[Path]:
+        """Predictions against measurements, and what shrinkage, images and better solutions are worth."""
+        return predicted_vs_measured(trials, summary, self.folder)
 
 
-def _keys(study: Study) -> Iterator[Key]:
-    """Every plan of the study: random ones, then chosen ones for each count of images, shrinkage and solver."""
-    for budget in study.budgets:
-        for number in range(study.trials):
-            yield RANDOM, number, budget, study.calibration, 0.0, "none"
-    for budget in study.budgets:
-        for images in study.image_counts:
-            for shrinkage in study.shrinkages:
-                for solver in study.solvers:
-                    yield CHOSEN, 0, budget, images, shrinkage, solver
-
-
-def _row(study: Study, models: dict[int, physcomp.LossModel], key: Key, test: physcomp.Images, clean: float) -> Row:
-    kind, number, budget, images, shrinkage, solver = key
-    model = models[images]
-    selection = model.selection(budget, shrinkage=shrinkage)
-    bound = None
-    if kind == RANDOM:
-        choice = _random_choice(selection, number, study.seed)
-        energy = selection.energy(choice)
-    else:
-        solution = qubo.solve(selection, solver, seed=study.seed, certificate=qubo.lower_bound(selection, effort=0))
-        choice, energy, bound = solution.choice, solution.energy, solution.lower_bound
-    plan = plan_of(model, choice, method=kind, shrinkage=shrinkage)
-    ((score,),) = measure(model.network, plan, test, card=model.medium.card, seeds=[study.seed])
-    whole = models[max(models)]
-    return Row(
-        *key,
-        energy=energy,
-        lower_bound=bound,
-        plain=whole.predict(choice, 0.0),
-        coupled=whole.predict(choice, 1.0),
-        measured=score.loss - clean,
-    )
-
-
-def _random_choice(selection: qubo.Selection, number: int, seed: int) -> NDArray[np.int64]:
+def random_choice(selection: qubo.Selection, number: int, seed: int) -> NDArray[np.int64]:
     """A random plan within the budget: the uncoupled optimum with a share of the groups drawn anew, at most as dear.
 
     Plans drawn from all alike would be ruins; these go from near the optimum to far from it.
@@ -173,92 +208,93 @@ def _random_choice(selection: qubo.Selection, number: int, seed: int) -> NDArray
     return choice
 
 
-def summarize(study: Study, network: physcomp.Network, rows: list[Row]) -> dict[str, Any]:
+def summarize(study: CalibrationStudy, network: physcomp.Network, trials: pl.DataFrame) -> dict[str, Any]:
     """What the plans show: calibration of random plans, and the measured loss of chosen ones."""
-    random = [row for row in rows if row.plan == RANDOM]
-    chosen = [row for row in rows if row.plan == CHOSEN]
+    random = trials.filter(pl.col("plan") == RANDOM)
+    chosen = trials.filter(pl.col("plan") == CHOSEN)
     return {
         "study": study.name,
         "study_sha256": study.sha256,
         "seed": study.seed,
         "network": {"name": network.name, "sha256": network.sha256},
-        "card": study.cards[0].card,
-        "read_time_s": study.cards[0].read_time_s,
+        "card": study.card,
+        "read_time_s": study.read_time_s,
         "test_images": study.test_images,
         "random_plans": {
             "plans": len(random),
-            "without_couplings": _calibration([row.plain for row in random], random),
-            "with_couplings": _calibration([row.coupled for row in random], random),
+            **_predictions(random),
             "by_budget": {
-                f"{budget:g}": {
-                    "without_couplings": _calibration([r.plain for r in random if r.budget == budget], of),
-                    "with_couplings": _calibration([r.coupled for r in random if r.budget == budget], of),
-                }
+                f"{budget:g}": _predictions(of)
                 for budget in study.budgets
-                if (of := [row for row in random if row.budget == budget])
+                if not (of := random.filter(pl.col("budget") == budget)).is_empty()
             },
         },
-        "chosen_plans": [
-            {
-                "budget_cells_per_weight": row.budget,
-                "images": row.images,
-                "shrinkage": row.shrinkage,
-                "solver": row.solver,
-                "energy": row.energy,
-                "lower_bound": row.lower_bound,
-                "measured_loss_increase": row.measured,
-            }
-            for row in chosen
-        ],
-        "better_solved": _better_solved(study, chosen),
-        "better_solved_by": _by_solvers(study, chosen),
+        "chosen_plans": chosen.select(
+            "images",
+            "shrinkage",
+            "solver",
+            "energy",
+            "lower_bound",
+            budget_cells_per_weight="budget",
+            measured_loss_increase="measured",
+        ).to_dicts(),
+        "better_solved": better_solved(study, chosen),
+        "better_solved_by": better_solved_by(study, chosen),
     }
 
 
-def _calibration(predicted: list[float], rows: list[Row]) -> dict[str, Any]:
+def _predictions(random: pl.DataFrame) -> dict[str, Any]:
+    return {
+        "without_couplings": calibration(random["plain"], random["measured"]),
+        "with_couplings": calibration(random["coupled"], random["measured"]),
+    }
+
+
+def calibration(predicted: pl.Series, measured: pl.Series) -> dict[str, Any]:
     """Rank correlation, and median and quartiles of measured over predicted, where both are above 1e-4 nats."""
-    measured = np.array([row.measured for row in rows])
-    ahead = np.array(predicted)
-    rank = float(spearmanr(ahead, measured).statistic) if len(rows) > 2 else None
-    seen = (ahead > 1e-4) & (measured > 1e-4)
-    quartiles = np.quantile(measured[seen] / ahead[seen], (0.25, 0.5, 0.75)).tolist() if seen.any() else None
-    return {"plans": len(rows), "rank_correlation": rank, "measured_over_predicted_quartiles": quartiles}
+    ahead, found = predicted.to_numpy(), measured.to_numpy()
+    rank = float(spearmanr(ahead, found).statistic) if len(ahead) > 2 else None
+    seen = (ahead > 1e-4) & (found > 1e-4)
+    quartiles = np.quantile(found[seen] / ahead[seen], (0.25, 0.5, 0.75)).tolist() if seen.any() else None
+    return {"plans": len(ahead), "rank_correlation": rank, "measured_over_predicted_quartiles": quartiles}
 
 
-def _better_solved(study: Study, chosen: list[Row]) -> list[dict[str, Any]]:
+def pairs(chosen: pl.DataFrame) -> pl.DataFrame:
+    """Two solutions each of one problem whose energies are a thousandth or more apart: `agree` where the one of less
+    energy has less measured loss too, solvers as `solver` and `solver_other`."""
+    problem = ["budget", "images", "shrinkage"]
+    rows = chosen.with_row_index("row").select("row", *problem, "solver", "energy", "measured")
+    both = rows.join(rows, on=problem, suffix="_other").filter(
+        pl.col("row") < pl.col("row_other"),
+        (pl.col("energy") - pl.col("energy_other")).abs() > 1e-3 * pl.col("energy").abs(),
+    )
+    less, less_loss = (pl.col(name) < pl.col(f"{name}_other") for name in ("energy", "measured"))
+    return both.with_columns(agree=less == less_loss)
+
+
+def better_solved(study: CalibrationStudy, chosen: pl.DataFrame) -> list[dict[str, Any]]:
     """For each count of images and shrinkage: how often the solver of less energy gave the network of less loss."""
-    pairs = _pairs(chosen)
+    found = pairs(chosen)
     return [
         {"images": images, "shrinkage": shrinkage}
-        | _agreeing([pair for pair in pairs if (pair[0].images, pair[0].shrinkage) == (images, shrinkage)])
+        | _agreeing(found.filter(pl.col("images") == images, pl.col("shrinkage") == shrinkage))
         for images in study.image_counts
         for shrinkage in study.shrinkages
     ]
 
 
-def _by_solvers(study: Study, chosen: list[Row]) -> list[dict[str, Any]]:
+def better_solved_by(study: CalibrationStudy, chosen: pl.DataFrame) -> list[dict[str, Any]]:
     """The same for each two solvers, over all counts of images and shrinkages."""
-    pairs = _pairs(chosen)
+    found = pairs(chosen)
     return [
         {"solvers": [one, other]}
-        | _agreeing([pair for pair in pairs if {pair[0].solver, pair[1].solver} == {one, other}])
+        | _agreeing(found.filter(pl.col("solver").is_in([one, other]), pl.col("solver_other").is_in([one, other])))
         for one, other in combinations(study.solvers, 2)
     ]
 
 
-def _pairs(chosen: list[Row]) -> list[tuple[Row, Row]]:
-    """Two solutions each of one problem whose energies are a thousandth or more apart."""
-    return [
-        (one, other)
-        for one, other in combinations(chosen, 2)
-        if (one.budget, one.images, one.shrinkage) == (other.budget, other.images, other.shrinkage)
-        and abs(one.energy - other.energy) > 1e-3 * abs(one.energy)
-    ]
-
-
-def _agreeing(pairs: list[tuple[Row, Row]]) -> dict[str, int]:
-    better = [(one.energy < other.energy) == (one.measured < other.measured) for one, other in pairs]
-    return {"pairs": len(pairs), "better_too": sum(better)}
+def _agreeing(found: pl.DataFrame) -> dict[str, int]:
+    return {"pairs": len(found), "better_too": int(found["agree"].sum())}
 
 
 def findings(summary: dict[str, Any]) -> list[str]:

@@ -35,7 +35,7 @@ def choose(
     """Choose the code of every filter: least loss within a budget of cells, with a bound on what is possible."""
     import physcomp
     from physcomp.choice.joint import Search
-    from simulations.runs.engine import JOINT
+    from simulations.comparison.plans import JOINT
 
     loaded = physcomp.load_network(network)
     calibration = physcomp.load_images(images, "calibration")

@@ -47,7 +47,7 @@ def finetune(
     from physcomp.networks.layers import weights_of
     from physcomp.networks.plain_training import HELD_BACK
     from physcomp.training.alternation import Schedule, alternate, best_of
-    from simulations.runs.engine import TRAINED
+    from simulations.comparison.plans import TRAINED
 
     description = read_description(network)
     loaded = physcomp.load_network(network)

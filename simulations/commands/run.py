@@ -1,7 +1,7 @@
 """The commands `physcomp run` and `physcomp demo`: run a study file, print its tables and write its files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -12,7 +12,7 @@ from simulations.commands.options import Fresh, OutFolder, Quiet
 from simulations.runs.progress import Progress
 
 if TYPE_CHECKING:
-    from simulations.comparison.summary import Report
+    from simulations.runs.kind import Section
     from simulations.runs.study import Study
 
 EXAMPLE = "physcomp run simulations/studies/demo.toml --out runs/demo"
@@ -38,81 +38,39 @@ def run(
 
 
 def _run(path: Path, folder: Path | None, fresh: bool, quiet: bool, quick: bool = False) -> None:
-    from simulations.calibration.figure import predicted_vs_measured
-    from simulations.calibration.study import findings, run_calibration
     from simulations.commands.anneal import load_annealing, run_annealing
-    from simulations.comparison import footprint, protection
-    from simulations.comparison import summary as summaries
-    from simulations.runs.engine import run_study, save_joint
-    from simulations.runs.study import load_study
+    from simulations.kinds import load_study
 
     annealing = load_annealing(path, quick=quick)
     if annealing is not None:
         run_annealing(annealing, folder, Progress(None if quiet else err), fresh=fresh)
         return
-    study = load_study(path, quick=quick)
-    folder = folder or Path("runs") / (f"{study.name}-quick" if quick else study.name)
-    progress = Progress(None if quiet else err)
-    if study.kind == "calibration":
-        calibrated = run_calibration(study, folder, progress, fresh=fresh)
-        paths = predicted_vs_measured(calibrated, folder)
-        for line in findings(calibrated):
-            out.print(line, soft_wrap=True, highlight=False)
-        out.print(
-            f"\nIn {folder}/: plans.csv, summary.json, " + ", ".join(path.name for path in paths), highlight=False
-        )
-        return
-    finished = run_study(study, folder, progress, fresh=fresh)
-    with progress.step("saving plans, chips and the figure"):
-        save_joint(finished, folder)
-        summary = summaries.summarize(finished)
-        paths = _complete(study, summary, folder)
-        summaries.save(summary, folder)
-    for card in (summary, *summary["further_cards"]):
-        match study.kind:
-            case "protection":
-                _print_card(card, summary, protection.report(card))
-            case "footprint":
-                _print_card(card, summary, footprint.report(card))
-            case _:
-                _print_card(card, summary, summaries.report(card, summary))
-    counted = [f"{len(list(folder.glob(pattern)))} {pattern}" for pattern in ("plan-*.json", "chip-*.h5")]
-    shown = [*sorted(path.name for path in paths), "summary.json", "trials.csv", *counted]
-    out.print(f"\nIn {folder}/: " + ", ".join(shown), soft_wrap=True, highlight=False)
+    run_and_show(load_study(path, quick=quick), folder, fresh, quiet)
 
 
-def _complete(study: "Study", summary: dict[str, Any], folder: Path) -> list[Path]:
-    """Add to the summary what its kind of study asks, and draw; the paths written."""
-    from simulations.comparison import footprint, protection
-    from simulations.comparison.figures import accuracy_vs_cells
+def run_and_show(study: "Study", folder: Path | None, fresh: bool, quiet: bool) -> None:
+    """Run a study, or what is left of it, write its files and print its report."""
+    from simulations.kinds import run_study
+    from simulations.runs.engine import report
 
-    match study.kind:
-        case "protection":
-            protection.complete(study, summary)
-            return protection.save(summary, folder)
-        case "footprint":
-            footprint.complete(summary)
-            return footprint.save(summary, folder)
-        case _:
-            return accuracy_vs_cells(summary, folder)
+    progress, folder = Progress(None if quiet else err), folder or study.folder
+    run = run_study(study, folder, progress, fresh=fresh)
+    with progress.step("saving results and drawing the figure"):
+        shown = report(run)
+    for section in shown.sections:
+        _show(section)
+    out.print(f"\nIn {folder}/: {', '.join(shown.files)}", soft_wrap=True, highlight=False)
 
 
-def _print_card(card: dict[str, Any], summary: dict[str, Any], report: "Report") -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, column in enumerate(report.columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
-    for row in report.rows:
-        table.add_row(*row)
-    chosen = ""
-    if card["read_times_s"]:
-        chosen = f", chosen for the {card['over']} over {', '.join(f'{time:g}' for time in card['read_times_s'])} s"
-    out.print(
-        f"\n[bold]{summary['network']['name']} on {card['card']}, read {card['read_time_s']:g} s after programming"
-        f"{chosen}.[/] Clean network: {100 * summary['clean_accuracy']:.2f} %, loss {summary['clean_loss']:.4f}, on "
-        f"{summary['test_images']:,} test images.",
-        soft_wrap=True,
-        highlight=False,
-    )
-    out.print(table)
-    for line in report.lines:
-        out.print(line, soft_wrap=True, highlight=False)
+def _show(section: "Section") -> None:
+    if section.title:
+        out.print(f"\n[bold]{section.title}[/] {section.subtitle}".rstrip(), soft_wrap=True, highlight=False)
+    if section.columns:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0) if section.tight else (0, 1))
+        for number, column in enumerate(section.columns):
+            table.add_column(column, justify="left" if number < section.names else "right", no_wrap=True)
+        for row in section.rows:
+            table.add_row(*row)
+        out.print(table)
+    for line in section.lines:
+        out.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -1,4 +1,4 @@
-"""The footprint: the fewest cells a weight with which each method keeps close to the clean network.
+"""Studies of kind `footprint`: the fewest cells a weight with which each method keeps close to the clean network.
 
 Methods are the joint choice, with and without training, parts of the menu, digital storage (32-bit floats, integers,
 entropy-coded integers) and analog codes given to every group alike. Digital bits are counted in cells at the bound of
@@ -7,81 +7,113 @@ chosen at the bound. Only plans that were measured count: nothing is interpolate
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import polars as pl
 from matplotlib.axes import Axes
 
 from simulations.comparison.figures import draw_cards, families, frame, points
-from simulations.comparison.summary import Report, save_entries
-from simulations.runs.engine import JOINT, TRAINED, UNCOUPLED
+from simulations.comparison.plans import JOINT, TRAINED, UNCOUPLED, StoredStudy
+from simulations.comparison.results import at, by_plan, summarize
+from simulations.comparison.storage import section
+from simulations.comparison.stored import StoredKind
+from simulations.comparison.trained import Trained, find_trained
+from simulations.runs.kind import Tables
+from simulations.runs.study import FilePath
 from simulations.runs.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 
 LOST = (0.005, 0.01)  # accuracy that may be lost: half a point and one
 COUNTS = {"bound": "cells_per_weight", "bch": "cells_per_weight_bch"}
-COLUMNS = ("points_lost_at_most", "count", "method", "cells_per_weight", "accuracy_mean", "over_joint", "over_trained")
+SCHEMA = {
+    "points_lost_at_most": pl.Float64,
+    "count": pl.String,
+    "method": pl.String,
+    "cells_per_weight": pl.Float64,
+    "accuracy_mean": pl.Float64,
+    "over_joint": pl.Float64,
+    "over_trained": pl.Float64,
+}
 SHOWN = 6.5  # points below the clean network down to which the figure goes; the summary has all
 
 
-def complete(summary: dict[str, Any]) -> None:
-    """Give every card of a summary its `footprint`: an entry for each method, allowed loss and way to count."""
-    for card in (summary, *summary["further_cards"]):
-        card["footprint"] = [
-            entry
-            for lost in LOST
-            for count in COUNTS
-            for entry in _compared(_fewest(card, lost, COUNTS[count]), lost, count)
-        ]
+class FootprintStudy(StoredStudy):
+    """What a study of kind `footprint` says, beside what all studies of ways of storing say.
+
+    Args:
+        trained: folders that `physcomp finetune` made, or patterns of them with `*`.
+    """
+
+    kind: Literal["footprint"] = "footprint"
+    trained: tuple[FilePath, ...] = ()
 
 
-def methods(card: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+class Footprint(StoredKind[FootprintStudy]):
+    """The fewest cells per weight of every method."""
+
+    model = FootprintStudy
+
+    def find_trained(self) -> tuple[Trained, ...]:
+        """The trained plans that the study names."""
+        return find_trained(self.study.trained, self.study.cards, self.network)
+
+    def tables(self, trials: pl.DataFrame) -> Tables:
+        """The fewest cells on each card, and all of them as `footprint.csv`."""
+        results = by_plan(self, trials)
+        summary = summarize(self, results)
+        found, sections = [], []
+        for place, card in enumerate(summary["cards"]):
+            here = at(results, place)
+            table = fewest(here, summary["clean_accuracy"])
+            card["footprint"] = table.to_dicts()
+            found.append(table.select(pl.lit(place, pl.Int64).alias("place"), pl.all()))
+            columns = [f"≤ {100 * lost:g} lost: cells|BCH|× joint|× trained".split("|") for lost in LOST]
+            lines = findings(card, here, summary["clean_accuracy"])
+            sections.append(section(summary, card, ("method", *columns[0], *columns[1]), table_rows(table), lines))
+        return Tables(summary, sections, {"footprint": self.with_cards(pl.concat(found))})
+
+    def draw(self, trials: pl.DataFrame, summary: dict[str, Any]) -> list[Path]:
+        """The frontier: accuracy after read-back against cells per weight, counted both ways, a panel a card."""
+        return draw_cards(summary, by_plan(self, trials), self.folder, "frontier", _panel)
+
+
+def methods(results: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """The results of each method; uniform analog codes of one kind are one method, whatever their number of cells."""
-    analog = families(card["results"])
-    of_family = {id(result): family for family, results in analog.items() for result in results}
-    found: dict[str, list[dict[str, Any]]] = {TRAINED: [], JOINT: []}
-    for result in card["results"]:
-        found.setdefault(of_family.get(id(result), result["method"]), []).append(result)
-    return {method: results for method, results in found.items() if results and method != UNCOUPLED}
+    analog = families(results)
+    found = {name: results.filter(pl.col("method") == name) for name in (TRAINED, JOINT)}
+    for name in results["method"].unique(maintain_order=True):
+        family = next((family for family, of in analog.items() if name in of["method"]), None)
+        found[family or name] = analog[family] if family else results.filter(pl.col("method") == name)
+    return {name: of for name, of in found.items() if not of.is_empty() and name != UNCOUPLED}
 
 
-def _fewest(card: dict[str, Any], lost: float, count: str) -> dict[str, dict[str, Any] | None]:
-    """For each method its result of fewest cells among those that lose no more; None without one."""
-    close = card["clean_accuracy"] - lost - 1e-12
-    found = {}
-    for method, results in methods(card).items():
-        kept = [r for r in results if r[count] is not None and r["accuracy_mean"] >= close]
-        found[method] = min(kept, key=lambda r: r[count]) if kept else None
-    return found
+def fewest(results: pl.DataFrame, clean: float) -> pl.DataFrame:
+    """For each allowed loss, way to count and method the fewest cells, also over those of the joint choice."""
+    entries = []
+    for lost in LOST:
+        for count, column in COUNTS.items():
+            best = {}
+            for method, of in methods(results).items():
+                close = of.filter(pl.col("accuracy_mean") >= clean - lost - 1e-12, pl.col(column).is_not_null())
+                least = close.sort(column, maintain_order=True).head(1)
+                best[method] = least.select(column, "accuracy_mean").row(0) if len(least) else (None, None)
+            for method, (cells, accuracy) in best.items():
+                over = [
+                    cells / base if cells is not None and (base := best.get(name, (None,))[0]) is not None else None
+                    for name in (JOINT, TRAINED)
+                ]
+                entries.append((100 * lost, count, method, cells, accuracy, *over))
+    return pl.DataFrame(entries, schema=SCHEMA, orient="row")
 
 
-def _compared(fewest: dict[str, dict[str, Any] | None], lost: float, count: str) -> list[dict[str, Any]]:
-    """Entries for each method, with its cells over those of the joint choice, untrained and trained."""
-    cells = {method: result[COUNTS[count]] if result else None for method, result in fewest.items()}
-
-    def over(method: str, base: str) -> float | None:
-        mine, of = cells[method], cells.get(base)
-        return None if mine is None or of is None else mine / of
-
-    return [
-        {
-            "points_lost_at_most": 100 * lost,
-            "count": count,
-            "method": method,
-            "cells_per_weight": cells[method],
-            "accuracy_mean": result["accuracy_mean"] if result else None,
-            "over_joint": over(method, JOINT),
-            "over_trained": over(method, TRAINED),
-        }
-        for method, result in fewest.items()
-    ]
-
-
-def report(card: dict[str, Any]) -> Report:
-    """The table of fewest cells and what it shows, in sentences; ratios are of cells at the bound."""
-    columns = ["method"]
+def table_rows(table: pl.DataFrame) -> list[tuple[str, ...]]:
+    """The table of a card as text, a row a method."""
     rows: dict[str, list[str]] = {}
     for lost in LOST:
-        columns += [f"≤ {100 * lost:g} lost: cells", "BCH", "× joint", "× trained"]
-        for entry, practical in zip(_entries(card, lost, "bound"), _entries(card, lost, "bch"), strict=True):
+        bound, bch = (
+            table.filter(pl.col("points_lost_at_most") == 100 * lost, pl.col("count") == count).to_dicts()
+            for count in COUNTS
+        )
+        for entry, practical in zip(bound, bch, strict=True):
             rows.setdefault(entry["method"], []).extend(
                 (
                     _text(entry["cells_per_weight"], 3),
@@ -90,19 +122,15 @@ def report(card: dict[str, Any]) -> Report:
                     _text(entry["over_trained"], 1),
                 )
             )
-    return Report(tuple(columns), [(method, *texts) for method, texts in rows.items()], _findings(card))
-
-
-def _entries(card: dict[str, Any], lost: float, kind: str) -> list[dict[str, Any]]:
-    wanted = (100 * lost, kind)
-    return [entry for entry in card["footprint"] if (entry["points_lost_at_most"], entry["count"]) == wanted]
+    return [(method, *texts) for method, texts in rows.items()]
 
 
 def _text(value: float | None, places: int) -> str:
     return "–" if value is None else f"{value:.{places}f}"
 
 
-def _findings(card: dict[str, Any]) -> list[str]:
+def findings(card: dict[str, Any], results: pl.DataFrame, clean: float) -> list[str]:
+    """What a card's table shows, in sentences; ratios are of cells at the bound."""
     practical = card["bits_per_cell_bch"]
     lines = [
         f"A cell holds {card['bits_per_cell']:.3f} bits at the bound of any code"
@@ -110,20 +138,14 @@ def _findings(card: dict[str, Any]) -> list[str]:
         + " Fewest cells a weight of all that was measured, everything stored counted; – where nothing came close."
     ]
     for method, name in ((JOINT, "without training"), (TRAINED, "trained")):
-        results = sorted(methods(card).get(method, []), key=lambda r: r["cells_per_weight"])
+        of = results.filter(pl.col("method") == method).sort("cells_per_weight", maintain_order=True)
         lost = [
-            f"{100 * (card['clean_accuracy'] - r['accuracy_mean']):.2f} at {r['cells_per_weight']:.3f}" for r in results
+            f"{100 * (clean - accuracy):.2f} at {cells:.3f}"
+            for accuracy, cells in of.select("accuracy_mean", "cells_per_weight").iter_rows()
         ]
         if lost:
             lines.append(f"Points lost by the joint choice, {name}, at so many cells/weight: {', '.join(lost)}.")
     return lines
-
-
-def save(summary: dict[str, Any], folder: Path) -> list[Path]:
-    """Write the tables of all cards as `footprint.csv`, and the figure of the frontier; the paths written."""
-    path = folder / "footprint.csv"
-    save_entries(summary, "footprint", COLUMNS, path)
-    return [path, *draw_cards(summary, folder, "frontier", _panel)]
 
 
 # Methods whose bits may be stored with a BCH code: name up to a bracket, colour, marker, line, label.
@@ -136,16 +158,17 @@ DIGITAL = (
 )
 
 
-def _panel(axis: Axes, card: dict[str, Any]) -> None:
+def _panel(axis: Axes, card: dict[str, Any], results: pl.DataFrame) -> None:
     """Filled markers where bits are counted at the bound, open ones with a BCH code."""
+    named = methods(results)
     for start, color, marker, line, label in DIGITAL:
         size = 9 if marker == "*" else 5
-        of = [r for name, results in methods(card).items() if name.split("(")[0] == start for r in results]
+        of = pl.concat([results.head(0), *(of for name, of in named.items() if name.split("(")[0] == start)])
         points(axis, of, color=color, marker=marker, markersize=size, linestyle=line, label=label)
-        practical = [r for r in of if r["cells_per_weight_bch"] is not None]
+        practical = of.filter(pl.col(COUNTS["bch"]).is_not_null())
         look = {"color": color, "marker": marker, "markersize": size, "markerfacecolor": "white", "linewidth": 0.8}
         points(axis, practical, count=COUNTS["bch"], linestyle=":" if line == "-" else "none", **look)
-    for (family, of), color in zip(families(card["results"]).items(), (PURPLE, SKY, "0.5"), strict=False):
+    for (family, of), color in zip(families(results).items(), (PURPLE, SKY, "0.5"), strict=False):
         label = "analog, unprotected" if "plain" in family else "analog, sign protected"
         points(axis, of, color=color, marker="x", linestyle=":", label=label)
     axis.errorbar(

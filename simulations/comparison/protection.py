@@ -1,4 +1,4 @@
-"""The table of a protection study: accuracy by strategy and cells a weight, and beside it what was chosen.
+"""Studies of kind `protection`: accuracy by strategy and cells a weight, and beside it what was chosen.
 
 As Isik et al. (2023, doi 10.1145/3588436) print theirs: a row for each strategy of analog storage, given to every
 group alike, a column for each number of analog cells a weight. Signs, scales, masks and biases come on top, so that
@@ -8,91 +8,139 @@ take more than any entry of the same column above them.
 
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import polars as pl
 from matplotlib.axes import Axes
+from pydantic import AfterValidator, ValidationInfo
 
 from simulations.comparison.figures import draw_cards, frame, points
-from simulations.comparison.summary import POINTS, Report, save_entries
-from simulations.runs.engine import JOINT, UNCOUPLED
-from simulations.runs.study import Study
+from simulations.comparison.plans import JOINT, UNCOUPLED, StoredStudy
+from simulations.comparison.results import POINTS, at, by_plan, summarize
+from simulations.comparison.storage import section
+from simulations.comparison.stored import StoredKind
+from simulations.runs.kind import Tables
+from simulations.runs.study import AtLeastOne, CodeName
 from simulations.runs.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 
-COLUMNS = ("strategy", "cells", "method", "cells_per_weight", "accuracy_mean", "accuracy_sd", "loss_mean", "trials")
+COLUMNS = ("method", "cells_per_weight", "accuracy_mean", "accuracy_sd", "loss_mean", "trials")
 LOOKS = ((BLACK, "x"), (PURPLE, "s"), (ORANGE, "v"), (RED, "^"), (SKY, "D"), (GREEN, "P"), ("0.5", "h"))
 
 
-def complete(study: Study, summary: dict[str, Any]) -> None:
-    """Give every card of a summary its `table`: an entry for each strategy, or method that chose, and budget."""
-    for card in (summary, *summary["further_cards"]):
-        fixed = {r["method"]: r for r in card["results"] if r["budget_cells_per_weight"] is None}
-        entries = [
-            (row, budget, fixed[f"uniform {code}"])
-            for row, codes in study.strategies
-            for budget, code in zip(study.budgets, codes, strict=True)
-        ]
-        chosen = [r for r in card["results"] if r["method"] != UNCOUPLED and r["budget_cells_per_weight"] is not None]
-        methods = dict.fromkeys(r["method"] for r in sorted(chosen, key=lambda r: r["method"] == JOINT))
-        entries += [
-            (method, r["budget_cells_per_weight"], r) for method in methods for r in chosen if r["method"] == method
-        ]
-        card["table"] = [
-            {"strategy": row, "cells": cells, **{name: result[name] for name in COLUMNS[2:]}}
-            for row, cells, result in entries
-        ]
+def _fits_budgets(strategies: dict[str, tuple[str, ...]], info: ValidationInfo) -> dict[str, tuple[str, ...]]:
+    budgets = len(info.data.get("budgets", ()))
+    for row, codes in strategies.items():
+        if len(codes) != budgets:
+            raise ValueError(f"'{row}' needs a code for each of {budgets} budgets, got {len(codes)}; correct it")
+    return strategies
 
 
-def report(card: dict[str, Any]) -> Report:
-    """The table and what it shows, in sentences."""
-    cells = list(dict.fromkeys(entry["cells"] for entry in card["table"]))
+class ProtectionStudy(StoredStudy):
+    """What a study of kind `protection` says, beside what all studies of ways of storing say.
+
+    Args:
+        strategies: the rows of its table: name, and for each budget a code for every group.
+    """
+
+    kind: Literal["protection"] = "protection"
+    strategies: Annotated[dict[str, tuple[CodeName, ...]], AtLeastOne, AfterValidator(_fits_budgets)]
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The codes of the strategies, and those of `uniform`."""
+        return tuple(dict.fromkeys((*self.uniform, *(code for codes in self.strategies.values() for code in codes))))
+
+
+class Protection(StoredKind[ProtectionStudy]):
+    """A table of accuracy: strategies and choices by cells per weight."""
+
+    model = ProtectionStudy
+
+    def tables(self, trials: pl.DataFrame) -> Tables:
+        """A table of each card, and all of them as `protection.csv`."""
+        results = by_plan(self, trials)
+        table = self.entries(results)
+        summary = summarize(self, results)
+        sections = []
+        for place, card in enumerate(summary["cards"]):
+            entries = at(table, place)
+            card["table"] = entries.to_dicts()
+            cells = entries["cells"].unique(maintain_order=True).to_list()
+            columns = ("accuracy % ± sd (cells/weight)", *(f"{count:g} cell{'s' * (count != 1)}" for count in cells))
+            lines = findings(entries, cells, summary["clean_accuracy"])
+            sections.append(section(summary, card, columns, table_rows(entries), lines))
+        return Tables(summary, sections, {"protection": self.with_cards(table)})
+
+    def draw(self, trials: pl.DataFrame, summary: dict[str, Any]) -> list[Path]:
+        """Accuracy after read-back against cells per weight, a line a strategy, a panel a card."""
+        return draw_cards(summary, self.entries(by_plan(self, trials)), self.folder, "protection", _panel)
+
+    def entries(self, results: pl.DataFrame) -> pl.DataFrame:
+        """An entry for each card, strategy or method that chose, and budget, in the order of the table."""
+        asked = pl.DataFrame(
+            [
+                (row, budget, f"uniform {code}")
+                for row, codes in self.study.strategies.items()
+                for budget, code in zip(self.study.budgets, codes, strict=True)
+            ],
+            schema={"strategy": pl.String, "cells": pl.Float64, "method": pl.String},
+            orient="row",
+        )
+        found = []
+        for place, _ in enumerate(self.placed):
+            here = results.filter(pl.col("place") == place)
+            fixed = here.filter(pl.col("budget_cells_per_weight").is_null()).select("place", *COLUMNS)
+            chosen = here.filter(
+                pl.col("budget_cells_per_weight").is_not_null() & (pl.col("method") != UNCOUPLED)
+            ).select("place", *COLUMNS, strategy="method", cells="budget_cells_per_weight")
+            methods = chosen["method"].unique(maintain_order=True).to_list()
+            found += [
+                asked.join(fixed, on="method", how="left", maintain_order="left"),
+                *(chosen.filter(pl.col("method") == name) for name in sorted(methods, key=lambda name: name == JOINT)),
+            ]
+        order = ("place", "strategy", "cells", *COLUMNS)
+        return pl.concat([frame.select(order) for frame in found])
+
+
+def table_rows(table: pl.DataFrame) -> list[tuple[str, ...]]:
+    """The table of a card as text, a row a strategy, each entry with the cells it really takes."""
     rows: dict[str, list[str]] = {}
-    for entry in card["table"]:
+    for entry in table.to_dicts():
         accuracy = f"{100 * entry['accuracy_mean']:.2f} ± {100 * entry['accuracy_sd']:.2f}"
         rows.setdefault(entry["strategy"], []).append(f"{accuracy} ({entry['cells_per_weight']:.2f})")
-    columns = ("accuracy % ± sd (cells/weight)", *(f"{count:g} cell{'s' * (count != 1)}" for count in cells))
-    return Report(columns, [(row, *entries) for row, entries in rows.items()], _findings(card, cells))
+    return [(row, *entries) for row, entries in rows.items()]
 
 
-def _findings(card: dict[str, Any], cells: list[float]) -> list[str]:
-    table, clean = card["table"], card["clean_accuracy"]
-    joint = {entry["cells"]: entry for entry in table if entry["strategy"] == JOINT}
+def findings(table: pl.DataFrame, cells: list[float], clean: float) -> list[str]:
+    """What a card's table shows, in sentences."""
+    uniform = table.filter(pl.col("method").str.starts_with("uniform "))
     lines = []
     for count in cells:
-        uniform = [e for e in table if e["cells"] == count and e["method"].startswith("uniform ")]
-        best = max(uniform, key=lambda entry: entry["accuracy_mean"])
-        least = min(entry["cells_per_weight"] for entry in uniform)
+        joint = table.row(by_predicate=(pl.col("strategy") == JOINT) & (pl.col("cells") == count), named=True)
+        column = uniform.filter(pl.col("cells") == count)
+        best = column.sort("accuracy_mean", descending=True, maintain_order=True).row(0, named=True)
         lines.append(
-            f"{count:g} cell{'s' * (count != 1)}: the joint choice, at {joint[count]['cells_per_weight']:.3f} "
-            f"cells/weight, is {100 * (joint[count]['accuracy_mean'] - best['accuracy_mean']):+.2f} points from the "
+            f"{count:g} cell{'s' * (count != 1)}: the joint choice, at {joint['cells_per_weight']:.3f} "
+            f"cells/weight, is {100 * (joint['accuracy_mean'] - best['accuracy_mean']):+.2f} points from the "
             f"best strategy ({best['strategy']}, at {best['cells_per_weight']:.3f}); no strategy of this column takes "
-            f"fewer than {least:.3f}."
+            f"fewer than {min(column['cells_per_weight']):.3f}."
         )
-    close = [e for e in table if e["method"].startswith("uniform ") and clean - e["accuracy_mean"] <= POINTS]
-    if close:
-        least_close = min(close, key=lambda entry: entry["cells_per_weight"])
-        lines.append(
-            f"The cheapest strategy within half a point of the clean network is {least_close['strategy']} at "
-            f"{least_close['cells_per_weight']:.3f} cells/weight."
-        )
-    else:
-        lines.append("No strategy is within half a point of the clean network.")
-    return lines
+    close = uniform.filter(clean - pl.col("accuracy_mean") <= POINTS)
+    if close.is_empty():
+        return [*lines, "No strategy is within half a point of the clean network."]
+    least = close.sort("cells_per_weight", maintain_order=True).row(0, named=True)
+    return [
+        *lines,
+        f"The cheapest strategy within half a point of the clean network is {least['strategy']} at "
+        f"{least['cells_per_weight']:.3f} cells/weight.",
+    ]
 
 
-def save(summary: dict[str, Any], folder: Path) -> list[Path]:
-    """Write the tables of all cards as `protection.csv`, and the figure; the paths written."""
-    path = folder / "protection.csv"
-    save_entries(summary, "table", COLUMNS, path)
-    return [path, *draw_cards(summary, folder, "protection", _panel)]
-
-
-def _panel(axis: Axes, card: dict[str, Any]) -> None:
-    table = card["table"]
-    rows = list(dict.fromkeys(entry["strategy"] for entry in table))
-    uniform = {entry["strategy"] for entry in table if entry["method"].startswith("uniform ")}
+def _panel(axis: Axes, card: dict[str, Any], table: pl.DataFrame) -> None:
+    uniform = set(table.filter(pl.col("method").str.starts_with("uniform "))["strategy"])
     looks, styles = cycle(LOOKS), cycle(("-.", "--"))
-    for row in rows:
-        of = [entry for entry in table if entry["strategy"] == row]
+    for row in table["strategy"].unique(maintain_order=True):
+        of = table.filter(pl.col("strategy") == row)
         if row == JOINT:
             points(axis, of, color=BLUE, marker="o", linestyle="-", label="joint choice", linewidth=1.8)
         elif row in uniform:
@@ -101,5 +149,5 @@ def _panel(axis: Axes, card: dict[str, Any]) -> None:
         else:
             points(axis, of, color="0.45", marker="", linestyle=next(styles), label=row)
     frame(axis, card, (1, 1.5, 2, 3, 5, 7, 10))
-    clean, lowest = 100 * card["clean_accuracy"], 100 * min(entry["accuracy_mean"] for entry in table)
+    clean, lowest = 100 * card["clean_accuracy"], 100 * min(table["accuracy_mean"])
     axis.set_ylim(min(clean - 5, lowest - 2), clean + 2)

@@ -1,112 +1,117 @@
-"""The ledger of a run: rows appended to a CSV as they end, so that a killed run resumes where it stopped."""
+"""The ledger of a run: trials appended to a CSV as they end, so that a killed run resumes where it stopped.
+
+Format 2 (`FORMAT`), UTF-8, CSV as of RFC 4180 with a line feed at the end of each line:
+    first line     the names of the columns: those of the study's kind, then `metrics`
+    further lines  one trial each: texts as they are, numbers so that they read back exactly, nothing where a number is
+                   missing; last, what was found, a JSON object by name of metric
+A line counts once its line feed is on disk, which `append` waits for. What follows the last line feed was half-written
+by a killed run and is dropped when the file is opened. A new metric is a new name in the JSON object: older ledgers
+stay readable. A change of what is said here is a new number, and runs of other formats are refused (`runs.claim`).
+"""
 
 import csv
 import io
+import json
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
+import polars as pl
+
 from devices.files import replacing
+
+FORMAT = 2
+METRICS = "metrics"
+TYPES = {str: pl.String, int: pl.Int64, float: pl.Float64}
+
+Key = TypeVar("Key", bound=tuple[Any, ...])
 
 
 @dataclass(frozen=True)
-class Row:
-    """One trial of one plan.
+class Entry(Generic[Key]):
+    """One trial of a study.
 
     Args:
-        card: name of the card with its variant.
-        read_time_s: time of the read in seconds since programming.
-        method: what made the plan.
-        budget: cells per weight it was allowed; empty for a fixed plan.
-        cells_per_weight: what it takes, all overheads counted.
-        plan: the first twelve hex digits of its fingerprint.
-        trial: number of the chip, from 0.
-        seed: of its programming.
-        loss: mean cross-entropy in nats.
-        accuracy: share of images classified as labelled.
+        key: what was measured, a named tuple of the study's kind; two trials of a ledger never have the same.
+        metrics: what was found, by name: numbers, or whatever else JSON holds.
 
-    It holds nothing that differs between two runs of the same study, such as seconds.
+    It holds nothing that differs between two runs of the same study, such as seconds, unless the study is about these.
     """
 
-    card: str
-    read_time_s: float
-    method: str
-    budget: float | None
-    cells_per_weight: float
-    plan: str
-    trial: int
-    seed: int
-    loss: float
-    accuracy: float
-
-    @property
-    def key(self) -> tuple[str, float, str, str, int]:
-        """What makes a line the same line."""
-        return self.card, self.read_time_s, self.method, self.plan, self.trial
+    key: Key
+    metrics: Mapping[str, Any]
 
 
-AnyRow = TypeVar("AnyRow")
-
-
-class Ledger(Generic[AnyRow]):
-    """Append-only CSV of rows, each a dataclass of texts, numbers, and numbers that may be missing.
-
-    Opening it drops a last line that a killed run left half-written.
+class Ledger(Generic[Key]):
+    """Append-only CSV of trials, in the format above.
 
     Args:
-        path: the CSV; made with its header if it is not there.
-        kind: the dataclass of its rows.
+        path: the CSV; made with its first line if it is not there.
+        key: the named tuple of its trials; its fields are `str`, `int`, `float`, or one of these that may be missing.
 
     Raises:
         ValueError: the file is another kind of CSV, or a line within it is damaged.
     """
 
-    def __init__(self, path: Path, kind: type[AnyRow]) -> None:
-        self.path, self.kind = path, kind
-        self.hints = get_type_hints(kind)
-        self.columns = tuple(field.name for field in fields(kind))  # type: ignore[arg-type]  # a dataclass, always
-        header = _line(self.columns)
+    def __init__(self, path: Path, key: type[Key]) -> None:
+        self.path = path
+        self.key: Any = key
+        self.types = {name: _type(hint) for name, hint in get_type_hints(key).items()}
+        header = _line((*self.types, METRICS))
         try:
             content = path.read_text() if path.exists() else ""
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: not text ({error}); move it away") from None
         whole = content[: content.rfind("\n") + 1]
         if whole and not whole.startswith(header):
-            raise ValueError(f"{path}: not a ledger of these rows (its first line differs); move it away")
+            raise ValueError(f"{path}: not a ledger of these trials (its first line differs); move it away")
         if whole != content or not whole:
             with replacing(path) as temporary:
                 temporary.write_text(whole or header)
-        self.rows = [self._row(line) for line in csv.DictReader(io.StringIO(whole))]
+        self.entries = [self._entry(line) for line in csv.DictReader(io.StringIO(whole))]
 
-    def append(self, row: AnyRow) -> None:
-        """Add a row and have it on disk before returning."""
+    def append(self, entry: Entry[Key]) -> None:
+        """Add a trial and have it on disk before returning."""
+        values = ("" if value is None else value for value in entry.key)
         with self.path.open("a") as file:
-            file.write(_line([self.text(name, getattr(row, name)) for name in self.columns]))
+            file.write(_line((*values, json.dumps(entry.metrics))))
             file.flush()
             os.fsync(file.fileno())
-        self.rows.append(row)
+        self.entries.append(entry)
 
-    def text(self, name: str, value: Any) -> Any:
-        """What the file says for the value of a field."""
-        return "" if value is None else value
+    def frame(self, wanted: Collection[Key]) -> pl.DataFrame:
+        """One row a trial among those that are wanted, in the ledger's order: the key's fields, then the metrics."""
+        entries = [entry for entry in self.entries if entry.key in wanted]
+        schema = {name: TYPES[kind] for name, (kind, _) in self.types.items()}
+        keys = pl.DataFrame([tuple(entry.key) for entry in entries], schema=schema, orient="row")
+        return pl.concat(
+            [keys, pl.DataFrame([dict(entry.metrics) for entry in entries], infer_schema_length=None)], how="horizontal"
+        )
 
-    def value(self, name: str, text: str) -> Any:
-        """The value of a field from what the file says; ValueError where it cannot be."""
-        hint = self.hints[name]
-        if type(None) in get_args(hint) and text == "":
-            return None
-        return next(part for part in (*get_args(hint), hint) if part is not type(None))(text)
-
-    def _row(self, line: dict[str, Any]) -> AnyRow:
+    def _entry(self, line: dict[str, Any]) -> Entry[Key]:
         try:
             if None in line or None in line.values():
                 raise ValueError
-            return self.kind(**{name: self.value(name, line[name]) for name in self.columns})
-        except (TypeError, ValueError):
+            values = (
+                None if missing and line[name] == "" else kind(line[name])
+                for name, (kind, missing) in self.types.items()
+            )
+            metrics = json.loads(line[METRICS])
+            if not isinstance(metrics, dict):
+                raise ValueError
+            return Entry(self.key(*values), metrics)
+        except ValueError:
             raise ValueError(
                 f"{self.path}: the line {line} is damaged; remove it, and what it says is measured again"
             ) from None
+
+
+def _type(hint: Any) -> tuple[Any, bool]:
+    """The type of a field, and whether its value may be missing."""
+    kinds = [part for part in get_args(hint) or (hint,) if part is not type(None)]
+    return kinds[0], type(None) in get_args(hint)
 
 
 def _line(values: Any) -> str:

@@ -1,6 +1,5 @@
 """Read-back: what survives of a network on cells, over chips, times and repeated reads."""
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import torch
 
 import devices
 import physcomp
+from simulations.runs.metrics import mean_sd
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,9 @@ def spread(trials: Iterable[Trial]) -> Spread:
     trials = list(trials)
     if not trials:
         raise ValueError("spread: of no trials there is none; run at least one")
-    accuracy = _mean_sd([trial.accuracy for trial in trials])
-    loss = _mean_sd([trial.loss for trial in trials])
+    accuracy = mean_sd([trial.accuracy for trial in trials])
+    loss = mean_sd([trial.loss for trial in trials])
     return Spread(len(trials), *accuracy, *loss)
-
-
-def _mean_sd(values: list[float]) -> tuple[float, float]:
-    mean = sum(values) / len(values)
-    freedom = max(1, len(values) - 1)
-    return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / freedom)
 
 
 def read_back(

@@ -1,120 +1,160 @@
-"""A study: a TOML file that says what is stored on which cells, at which budgets, and how often it is read back."""
+"""A study: a TOML file whose `kind` says what else is in it, checked before anything runs.
 
-import dataclasses
+A kind's own fields are a subclass of `Study` (pydantic); fields that it does not have are refused. A table `[quick]`
+holds values of a shorter variant. Paths are relative to the file.
+"""
+
 import hashlib
-import math
+import re
 import tomllib
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 import devices
 import physcomp
 from physcomp.codes import parse
-from physcomp.codes.base import Over, Storage
-from physcomp.codes.menu import DEFAULT, part_of, read_menu
+from physcomp.codes.base import Over
+from physcomp.codes.menu import read_menu
 from qubo.solvers import SOLVERS
 
 STUDIES = Path(__file__).parent.parent / "studies"
+FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
-@dataclass(frozen=True)
-class Target:
+def _beside(path: Path, info: ValidationInfo) -> Path:
+    return (info.context["folder"] / path).resolve() if info.context else path
+
+
+def _card(card: str, info: ValidationInfo) -> str:
+    return str(_beside(Path(card), info)) if ".toml" in card else card
+
+
+def _solver(name: str) -> str:
+    if name not in SOLVERS:
+        raise ValueError(f"one of {', '.join(SOLVERS)}, got '{name}'; correct it")
+    return name
+
+
+def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"holds the same twice ({', '.join(map(str, values))}); remove one")
+    return values
+
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Seed = Annotated[int, Field(strict=True, ge=0)]
+FilePath = Annotated[Path, AfterValidator(_beside)]
+CardName = Annotated[str, AfterValidator(_card)]
+SolverName = Annotated[str, AfterValidator(_solver)]
+CodeName = Annotated[str, AfterValidator(lambda name: parse(name).name)]
+"""A code under its own name, in which options have one order."""
+Menu = Annotated[tuple[CodeName, ...], AfterValidator(lambda names: tuple(code.name for code in read_menu(names)))]
+Once = AfterValidator(_once)
+AtLeastOne = Field(min_length=1)
+Budgets = Annotated[tuple[Positive, ...], AtLeastOne, Once]
+
+
+class StudyCard(BaseModel):
     """A card and when it is read.
 
     Args:
         card: its name or file.
-        read_time_s: seconds from programming to reading; levels are written for this time.
         read_times_s: several times that all count for the choice, and at each of which results are measured; empty:
-            `read_time_s` alone. Where a file names them and no `read_time_s`, levels are written for the last.
+            `read_time_s` alone.
+        read_time_s: seconds from programming to reading; levels are written for this time. The last of several times
+            unless it is named.
         over: what counts of the losses at these times, `mean` or `worst`; see `physcomp.build_models`.
     """
 
-    card: str
-    read_time_s: float = 0.0
-    read_times_s: tuple[float, ...] = ()
+    model_config = FROZEN
+
+    card: CardName
+    read_times_s: tuple[Number, ...] = ()
+    read_time_s: Number = Field(default_factory=lambda values: max(values.get("read_times_s", ()), default=0.0))
     over: Over = "mean"
+
+    @model_validator(mode="after")
+    def _valid_times(self) -> "StudyCard":
+        for time_s in (self.read_time_s, *self.read_times_s):
+            devices.load_card(self.card).check_time(time_s)
+        return self
 
     @property
     def measured_s(self) -> tuple[float, ...]:
         """The times at which results are measured."""
         return self.read_times_s or (self.read_time_s,)
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What makes a card and its times the same."""
+        return devices.load_card(self.card).name, self.read_time_s, self.read_times_s, self.over
 
-@dataclass(frozen=True)
-class Study:
-    """What a study file says. Paths in the file are relative to it.
+
+class Study(BaseModel):
+    """What studies of every kind say.
 
     Args:
+        kind: which kind of study it is; a subclass says `Literal["its name"]`.
         name: what it is called; its results go to `runs/NAME` unless told otherwise.
-        network: description file of the network.
-        images: folder with the parts `calibration`, `heldout` and `t10k`.
-        calibration: number of calibration images for the loss model.
-        heldout: number of held-out images on which plans are picked.
-        test_images: number of test images on which results are measured.
-        trials: chips of each plan with analog cells.
-        budgets: cells per weight.
-        cards: cards and times; results of the first stand at the top of the summary.
-        uniform: codes that are each also given to every group, for comparison.
-        menu: the codes the joint choice is offered.
-        parts: methods that are offered only a part of the menu (`physcomp.codes.menu.part_of`): name and part.
-        shrinkages: factors on the couplings that are tried.
-        solver: of `qubo.solve`.
-        storage: by what digital bits are counted in cells: `bound`, of any code, or `bch`, a code that exists.
         seed: of everything.
-        kind: `storage`: what accuracy each method leaves; `protection`: the same as a table of strategies by cells a
-            weight; `footprint`: the fewest cells of each method; `calibration`: how well predictions hold.
-        strategies: for a protection study, the rows of its table: name, and for each budget a code for every group.
-        trained: for a footprint study, folders that `physcomp finetune` made, or patterns of them with `*`.
-        image_counts: for a calibration study, calibration images of the models that are compared.
-        solvers: for a calibration study, solvers of the same problems, of `qubo.solve`.
-        text: the file's own text, with `quick` before it if its quick variant was asked for.
     """
 
+    model_config = FROZEN
+
+    kind: str
     name: str
-    network: Path
-    images: Path
-    budgets: tuple[float, ...]
-    cards: tuple[Target, ...]
-    calibration: int = 2000
-    heldout: int = 2000
-    test_images: int = 4000
-    trials: int = 5
-    uniform: tuple[str, ...] = ()
-    menu: tuple[str, ...] = DEFAULT
-    parts: tuple[tuple[str, str], ...] = (("digital codes only", "digital"), ("analog codes only", "analog"))
-    shrinkages: tuple[float, ...] = physcomp.Search.shrinkages
-    solver: str = physcomp.Search.solver
-    storage: Storage = "bound"
-    seed: int = 0
-    kind: str = "storage"
-    strategies: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    trained: tuple[str, ...] = ()
-    image_counts: tuple[int, ...] = (100, 500, 2000)
-    solvers: tuple[str, ...] = ("random", "lagrangian", "annealer")
-    text: str = ""
+    seed: Seed = 0
+    _text: str = PrivateAttr("")
+    _quick: bool = PrivateAttr(False)
+
+    @property
+    def text(self) -> str:
+        """The file's own text, with `# quick` before it if its quick variant was asked for."""
+        return f"# quick\n{self._text}" if self._quick else self._text
+
+    @property
+    def quick(self) -> bool:
+        """Whether it is the short variant."""
+        return self._quick
 
     @property
     def sha256(self) -> str:
-        """Fingerprint of the file's text."""
+        """Fingerprint of the text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
-    def compared(self) -> tuple[str, ...]:
-        """The codes that are each given to every group: `uniform`, and those of the strategies."""
-        return tuple(dict.fromkeys((*self.uniform, *(code for _, codes in self.strategies for code in codes))))
+    def folder(self) -> Path:
+        """Where its results go unless told otherwise."""
+        return Path("runs") / (f"{self.name}-quick" if self._quick else self.name)
 
 
-NEEDED = ("name", "network", "images", "budgets", "cards")
-KINDS = ("storage", "protection", "footprint", "calibration")
-ONLY = {"strategies": "protection", "trained": "footprint"}  # fields of one kind of study alone
+AnyStudy = TypeVar("AnyStudy", bound=Study)
 
 
-def load_study(path: Path | str, *, quick: bool = False) -> Study:
+def load_study(path: Path | str, models: Mapping[str, type[Study]], *, quick: bool = False) -> Study:
     """Read and check a study file.
 
     Args:
         path: the file.
+        models: what the file of each kind says.
         quick: lay its table `[quick]` over it, which makes it end within minutes.
 
     Raises:
@@ -133,154 +173,53 @@ def load_study(path: Path | str, *, quick: bool = False) -> Study:
     if quick:
         if not isinstance(faster, dict):
             raise ValueError(f"{path}: the study has no table [quick]; run it without --quick, or add one")
-        content, text = content | faster, f"# quick\n{text}"
-    missing = [name for name in NEEDED if name not in content]
-    unknown = sorted(set(content) - {field.name for field in fields(Study)} | ({"text"} & set(content)))
-    if missing or unknown:
-        what = f"lacks {', '.join(missing)}" if missing else f"has the unknown field {', '.join(unknown)}"
-        raise ValueError(f"{path}: the study {what}; see {STUDIES / 'demo.toml'} for a whole one")
+        content |= faster
+    union: Any = reduce(or_, models.values())
+    adapter: TypeAdapter[Study] = TypeAdapter(Annotated[union, Field(discriminator="kind")])
     try:
-        return _check(_study(path, content, text), path)
-    except (AttributeError, TypeError) as error:
-        raise ValueError(f"{path}: a field has the wrong form ({error}); see {STUDIES / 'demo.toml'}") from None
-
-
-def _study(path: Path, content: dict[str, Any], text: str) -> Study:
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
-    }
-    values["network"] = (path.parent / content["network"]).resolve()
-    values["images"] = (path.parent / content["images"]).resolve()
-    values["parts"] = tuple(content["parts"].items()) if "parts" in content else Study.parts
-    values["strategies"] = tuple((row, tuple(codes)) for row, codes in content.get("strategies", {}).items())
-    values["trained"] = tuple(str(path.parent.resolve() / name) for name in values.get("trained", ()))
-    values["cards"] = tuple(_target(path, card) for card in content["cards"])
-    return Study(**values, text=text)
-
-
-def _target(path: Path, content: dict[str, Any]) -> Target:
-    values = dict(content)
-    if "read_times_s" in values:
-        values["read_times_s"] = tuple(float(time) for time in values["read_times_s"])
-        values = {"read_time_s": max(values["read_times_s"], default=0.0), **values}
-    target = Target(**values)
-    if ".toml" not in target.card:
-        return target
-    return dataclasses.replace(target, card=str((path.parent / target.card).resolve()))
-
-
-def _check(study: Study, path: Path) -> Study:
-    if study.kind not in KINDS:
-        raise ValueError(f"{path}: kind is one of {', '.join(KINDS)}, got {study.kind!r}; correct it")
-    for name in ("calibration", "heldout", "test_images", "trials"):
-        value = getattr(study, name)
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{path}: {name} is a whole number, at least 1, got {value!r}; correct it")
-    if not study.budgets or not all(0 < budget < math.inf for budget in study.budgets):
-        raise ValueError(f"{path}: budgets are cells per weight above 0, got {list(study.budgets)}; correct them")
-    if not study.cards:
-        raise ValueError(f"{path}: cards is empty; name at least one, such as {devices.card_names()[0]}")
-    if not study.shrinkages or not all(0 <= rho <= 1 for rho in study.shrinkages):
-        raise ValueError(f"{path}: shrinkages lie between 0 and 1, got {list(study.shrinkages)}; correct them")
-    for name, kind in (("name", str), ("solver", str), ("seed", int)):
-        if type(getattr(study, name)) is not kind or (name == "seed" and study.seed < 0):
-            raise ValueError(f"{path}: {name} has the wrong form, got {getattr(study, name)!r}; correct it")
-    if study.storage not in get_args(Storage):
-        raise ValueError(f"{path}: storage is one of {', '.join(get_args(Storage))}, got '{study.storage}'; correct it")
-    for solver in (study.solver, *study.solvers):
-        if solver not in SOLVERS:
-            raise ValueError(f"{path}: solver is one of {', '.join(SOLVERS)}, got '{solver}'; correct it")
-    counts_fit = all(type(count) is int and 0 < count <= study.calibration for count in study.image_counts)
-    if study.kind == "calibration" and not counts_fit:
-        raise ValueError(
-            f"{path}: image_counts are whole numbers up to calibration, {study.calibration}, "
-            f"got {list(study.image_counts)}; correct them"
-        )
-    if not all(isinstance(code, str) for code in (*study.menu, *study.compared)):
-        raise ValueError(f"{path}: menu, uniform and strategies are names of codes in quotes; correct them")
-    study = _named_alike(study)
-    for name, values in (("cards", [_place(t) for t in study.cards]), ("budgets", study.budgets),
-                         ("uniform", study.uniform)):  # fmt: skip
-        if len(set(values)) < len(values):
-            raise ValueError(f"{path}: {name} holds the same twice; remove one")
-    _check_kind(study, path)
-    menu = read_menu((*study.menu, *(name for name in study.compared if name not in study.menu)))
-    for method, part in study.parts:
-        if not isinstance(part, str):
-            raise ValueError(f"{path}: parts name a part of the menu for each method, got {part!r} for '{method}'")
-        part_of(menu, part, len(study.menu))
-    for target in study.cards:
-        for time_s in (target.read_time_s, *target.read_times_s):
-            devices.load_card(target.card).check_time(time_s)
+        study = adapter.validate_python(content, context={"folder": path.parent})
+    except ValidationError as error:
+        fields = models[content["kind"]].model_fields if content.get("kind") in tuple(models) else {}
+        raise ValueError(f"{path}: {said(error, tuple(fields), ', '.join(models))}") from None
+    study._text, study._quick = text, quick
     return study
 
 
-def _named_alike(study: Study) -> Study:
-    """The study with every code under its own name, in which options have one order."""
-    return dataclasses.replace(
-        study,
-        menu=tuple(code.name for code in read_menu(study.menu)),
-        uniform=tuple(parse(code).name for code in study.uniform),
-        strategies=tuple((row, tuple(parse(code).name for code in codes)) for row, codes in study.strategies),
-    )
+def said(error: ValidationError, fields: tuple[str, ...], kinds: str = "") -> str:
+    """The first flaw in one line: the field, the rule, the value and the cure.
+
+    Args:
+        error: of pydantic.
+        fields: names of the fields of the study's kind.
+        kinds: names of the kinds there are.
+    """
+    first = error.errors(include_url=False)[0]
+    loc = first["loc"][1:] if kinds else first["loc"]  # begins with the kind
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
+    match first["type"]:
+        case "union_tag_not_found":
+            return f"the study lacks kind; add one of {kinds}"
+        case "union_tag_invalid":
+            return f"kind is one of {kinds}, got '{first['ctx']['tag']}'; correct it"
+        case "missing":
+            return f"the study lacks {field}; add it, see {STUDIES / 'demo.toml'} for a whole study"
+        case "extra_forbidden":
+            there = f"; there are {', '.join(fields)}" if fields and len(loc) == 1 else ""
+            return f"the study has the unknown field {field}; remove it{there}"
+        case "value_error":
+            return f"{field}: {first['ctx']['error']}".removeprefix(": ")
+        case _:
+            rule = re.sub(r"^(Input|Value|Tuple|List|Dictionary) ", "", first["msg"])
+            return f"{field} {rule}, got {first['input']!r}; correct it"
 
 
-def _place(target: Target) -> tuple[object, ...]:
-    """What makes a card and its times the same."""
-    return devices.load_card(target.card).name, float(target.read_time_s), target.read_times_s, target.over
-
-
-def _check_kind(study: Study, path: Path) -> None:
-    """What only some kinds of study have or need."""
-    for name, kind in ONLY.items():
-        if getattr(study, name) and study.kind != kind:
-            raise ValueError(f"{path}: {name} belong to a study of kind '{kind}', this is '{study.kind}'; remove them")
-    if study.kind == "protection" and not study.strategies:
-        raise ValueError(f"{path}: a study of kind 'protection' needs strategies; see {STUDIES / 'protection.toml'}")
-    for row, codes in study.strategies:
-        if len(codes) != len(study.budgets):
-            raise ValueError(
-                f"{path}: the strategy '{row}' needs a code for each of {len(study.budgets)} budgets, got {len(codes)}"
-            )
-    for target in study.cards:
-        if target.over not in get_args(Over):
-            raise ValueError(f"{path}: over is one of {', '.join(get_args(Over))}, got '{target.over}'; correct it")
-        if target.read_times_s and study.kind == "calibration":
-            raise ValueError(f"{path}: a calibration study reads at one time; write read_time_s for read_times_s")
-
-
-def find_parts(study: Study) -> tuple[physcomp.Network, physcomp.Images, physcomp.Images, physcomp.Images]:
-    """The network, and the calibration, held-out and test images of a study.
+def take_images(folder: Path, part: str, count: int | None) -> physcomp.Images:
+    """The first images of a part, or all.
 
     Raises:
-        ValueError: something is missing or too few.
+        ValueError: the part is missing, or has too few.
     """
-    network = physcomp.load_network(study.network)
-    parts = []
-    for part, count in (
-        ("calibration", study.calibration),
-        ("heldout", study.heldout),
-        ("t10k", study.test_images),
-    ):
-        images = physcomp.load_images(study.images, part)
-        if len(images) < count:
-            raise ValueError(f"{study.images}: {part} has {len(images)} images, the study asks for {count}")
-        parts.append(images[:count])
-    return network, parts[0], parts[1], parts[2]
-
-
-def claim(folder: Path, study: Study, network: physcomp.Network, fresh: bool, results: tuple[str, ...]) -> None:
-    """Take the folder for this study: empty, of the same study, or emptied of another's results (patterns)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mark = folder / "study.toml"
-    text = f"# network {network.name} sha256 {network.sha256}\n{study.text}"
-    if fresh:
-        for pattern in ("study.toml", *results):
-            for path in folder.glob(pattern):
-                path.unlink()
-    if mark.exists() and mark.read_text() != text:
-        raise ValueError(
-            f"{folder}: holds results of another study, or of this one before it or its network changed; "
-            "name another folder with --out, or pass --fresh to start anew there"
-        )
-    mark.write_text(text)
+    images = physcomp.load_images(folder, part)
+    if count is not None and len(images) < count:
+        raise ValueError(f"{folder}: {part} has {len(images)} images, the study asks for {count}; ask for fewer")
+    return images if count is None else images[:count]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import devices
 import physcomp
-from simulations.runs.study import Study, Target
+from simulations.runs.study import StudyCard
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,49 +16,52 @@ class Trained:
     Args:
         network: after training; pruned filters are taken out of it, so that it may have fewer weights than at first.
         plan: made for it.
-        target: the card of the study that it stands on.
+        card: the card of the study that it stands on.
     """
 
     network: physcomp.Network
     plan: physcomp.Plan
-    target: Target
+    card: StudyCard
 
 
-def find_trained(study: Study, network: physcomp.Network) -> tuple[Trained, ...]:
-    """The trained plans that a study names, in the order it names them.
+def find_trained(
+    patterns: tuple[Path, ...], cards: tuple[StudyCard, ...], network: physcomp.Network
+) -> tuple[Trained, ...]:
+    """The trained plans in some folders, in the order these are named.
 
     A plan without analog cells stands on every card of the study, since it reads back alike on all of them; others on
     the card they were made for.
 
     Args:
-        study: its field `trained` names folders that hold `net.toml`, `net.safetensors` and `plan.json`.
+        patterns: folders that hold `net.toml`, `net.safetensors` and `plan.json`, or patterns of them with `*`.
+        cards: of the study.
         network: the one at the start.
 
     Raises:
         ValueError: no such folder, one is incomplete, or a plan is for another kind of network, card or time.
     """
     folders: dict[str, None] = {}
-    for name in study.trained:
-        found = sorted(glob(name))
+    for name in patterns:
+        found = sorted(glob(str(name)))
         if not found:
             raise ValueError(f"{name}: no such folder; make one with 'physcomp finetune', or remove it from the study")
         folders |= dict.fromkeys(found)
-    return tuple(each for folder in folders for each in _trained(study, network, Path(folder)))
+    return tuple(each for folder in folders for each in _trained(cards, network, Path(folder)))
 
 
-def _trained(study: Study, start: physcomp.Network, folder: Path) -> list[Trained]:
+def _trained(of: tuple[StudyCard, ...], start: physcomp.Network, folder: Path) -> list[Trained]:
     plan = physcomp.Plan.load(folder / "plan.json")
     network = physcomp.load_network(folder / "net.toml")
     if network.sha256 != plan.network_sha256:
         raise ValueError(f"{folder}: plan.json was made for another network than net.toml; train again")
     if network.classes != start.classes:
         raise ValueError(f"{folder}: a network of other classes than {start.name}; remove the folder from the study")
-    cards = {target: devices.load_card(target.card) for target in study.cards}
+    cards = {place: devices.load_card(place.card) for place in of}
     if plan.noiseless:
-        return [Trained(network, physcomp.moved(plan, card, t.read_time_s), t) for t, card in cards.items()]
-    for target, card in cards.items():
-        if (card.sha256, target.read_time_s) == (plan.card_sha256, plan.read_time_s):
-            return [Trained(network, plan, target)]
+        return [Trained(network, physcomp.moved(plan, card, at.read_time_s), at) for at, card in cards.items()]
+    for place, card in cards.items():
+        if (card.sha256, place.read_time_s) == (plan.card_sha256, plan.read_time_s):
+            return [Trained(network, plan, place)]
     raise ValueError(
         f"{folder}: a plan for {plan.card} read after {plan.read_time_s:g} s, which is no card of the study; add that "
         "card or remove the folder"

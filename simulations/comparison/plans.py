@@ -1,0 +1,197 @@
+"""What studies that compare ways of storing say, and the plans of all their methods, card by card.
+
+In the folder of a run:
+    plans/*.json   the plans of every method on a card, as soon as all are chosen
+    plan-*.json    the joint plan of each budget (further cards: with the card's name)
+    chip-*.h5      a chip of it, programmed with the study's seed
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+import devices
+import physcomp
+from physcomp.choice.joint import Search, choose
+from physcomp.codes.base import Storage
+from physcomp.codes.menu import DEFAULT, part_of, read_menu
+from simulations.runs.engine import write_json
+from simulations.runs.metrics import METRICS
+from simulations.runs.progress import Progress
+from simulations.runs.study import (
+    AtLeastOne,
+    Budgets,
+    CodeName,
+    Count,
+    FilePath,
+    Menu,
+    Once,
+    Share,
+    SolverName,
+    Study,
+    StudyCard,
+)
+
+JOINT, UNCOUPLED, TRAINED = "joint", "joint, no couplings", "joint + training"
+
+
+def _places(cards: tuple[StudyCard, ...]) -> tuple[StudyCard, ...]:
+    if len({card.place for card in cards}) < len(cards):
+        raise ValueError("hold the same card at the same times twice; remove one")
+    return cards
+
+
+def _known(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"one of {', '.join(METRICS)}, got '{name}'; correct it")
+    return name
+
+
+class StoredStudy(Study):
+    """What a study of ways of storing says, beside its kind.
+
+    Args:
+        network: description file of the network.
+        images: folder with the parts `calibration`, `heldout` and `t10k`.
+        budgets: cells per weight.
+        cards: cards and times.
+        calibration: number of calibration images for the loss model.
+        heldout: number of held-out images on which plans are picked.
+        test_images: number of test images on which results are measured.
+        trials: chips of each plan with analog cells.
+        metrics: what is measured beside accuracy and loss, names in `runs.metrics.METRICS`.
+        uniform: codes that are each also given to every group, for comparison.
+        menu: the codes the joint choice is offered.
+        parts: methods that are offered only a part of the menu (`physcomp.codes.menu.part_of`): name and part.
+        shrinkages: factors on the couplings that are tried.
+        solver: of `qubo.solve`.
+        storage: by what digital bits are counted in cells: `bound`, of any code, or `bch`, a code that exists.
+    """
+
+    network: FilePath
+    images: FilePath
+    budgets: Budgets
+    cards: Annotated[tuple[StudyCard, ...], AtLeastOne, AfterValidator(_places)]
+    calibration: Count = 2000
+    heldout: Count = 2000
+    test_images: Count = 4000
+    trials: Count = 5
+    metrics: tuple[Annotated[str, AfterValidator(_known)], ...] = ()
+    uniform: Annotated[tuple[CodeName, ...], Once] = ()
+    menu: Menu = DEFAULT
+    parts: dict[str, str] = Field(default={"digital codes only": "digital", "analog codes only": "analog"})
+    shrinkages: Annotated[tuple[Share, ...], AtLeastOne] = physcomp.Search.shrinkages
+    solver: SolverName = physcomp.Search.solver
+    storage: Storage = "bound"
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The codes that are each given to every group."""
+        return self.uniform
+
+    @model_validator(mode="after")
+    def _known_parts(self) -> "StoredStudy":
+        menu = read_menu((*self.menu, *(name for name in self.compared if name not in self.menu)))
+        for part in self.parts.values():
+            part_of(menu, part, len(self.menu))
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """The plans of all methods on one card.
+
+    Args:
+        card: the card and its times.
+        plans: of every method and budget.
+        shrinkage: the factor on couplings with which losses are predicted.
+    """
+
+    card: StudyCard
+    plans: tuple[physcomp.Plan, ...]
+    shrinkage: float
+
+
+def all_plans(
+    study: StoredStudy,
+    network: physcomp.Network,
+    calibration: physcomp.Images,
+    heldout: physcomp.Images,
+    folder: Path,
+    progress: Progress,
+) -> list[Planned]:
+    """The plans of every card: from the folder where all of a card's are there, else chosen and kept there."""
+    (folder / "plans").mkdir(exist_ok=True)
+    paths = {card: folder / "plans" / f"{_slug(card)}.json" for card in study.cards}
+    missing = [card for card in study.cards if not paths[card].exists()]
+    for times_s, over in dict.fromkeys((card.read_times_s, card.over) for card in missing):
+        alike = [card for card in missing if (card.read_times_s, card.over) == (times_s, over)]
+        with progress.bar("measuring what each code does to each filter") as bar:
+            models = physcomp.build_models(
+                network,
+                calibration,
+                [(card.card, card.read_time_s) for card in alike],
+                menu=study.menu,
+                compared=study.compared,
+                storage=study.storage,
+                read_times_s=times_s,
+                over=over,
+                seed=study.seed,
+                progress=bar,
+            )
+        for model, card in zip(models, alike, strict=True):
+            with progress.bar(f"choosing codes for {card.card}") as bar:
+                search = Search(
+                    shrinkages=study.shrinkages,
+                    parts=("all", *dict.fromkeys(study.parts.values())),
+                    solver=study.solver,
+                    seed=study.seed,
+                )
+                choices = choose(model, heldout, study.budgets, search=search, progress=bar)
+            plans = [*_chosen(study, choices), *_uniform(study, model, choices.shrinkage)]
+            content = {"shrinkage": choices.shrinkage, "plans": [json.loads(plan.to_json()) for plan in plans]}
+            write_json(paths[card], content)
+    return [_read(card, path) for card, path in paths.items()]
+
+
+def _chosen(study: StoredStudy, choices: physcomp.Choices) -> Iterator[physcomp.Plan]:
+    for budget in study.budgets:
+        yield choices.best(budget).named(JOINT)
+        yield choices.best(budget, part="all", shrinkage=0.0).named(UNCOUPLED)
+        for method, part in study.parts.items():
+            yield choices.best(budget, part=part).named(method)
+
+
+def _uniform(study: StoredStudy, model: physcomp.LossModel, shrinkage: float) -> Iterator[physcomp.Plan]:
+    for code in study.compared:
+        yield physcomp.uniform_plan(model, code, shrinkage=shrinkage).named(f"uniform {code}")
+
+
+def _read(card: StudyCard, path: Path) -> Planned:
+    content = json.loads(path.read_text())
+    plans = tuple(physcomp.Plan.from_json(json.dumps(fields), str(path)) for fields in content["plans"])
+    return Planned(card, plans, float(content["shrinkage"]))
+
+
+def save_joint(planned: list[Planned], network: physcomp.Network, seed: int, folder: Path) -> None:
+    """Write the joint plan of each budget and card, and a chip of it."""
+    for number, of in enumerate(planned):
+        prefix = "" if number == 0 else f"{_slug(of.card)}-"
+        for plan in of.plans:
+            if plan.method == JOINT:
+                plan.save(folder / f"plan-{prefix}{plan.budget:g}.json")
+                chip = physcomp.store(network, plan, card=of.card.card, seed=seed)
+                chip.save(folder / f"chip-{prefix}{plan.budget:g}.h5")
+
+
+def _slug(card: StudyCard) -> str:
+    name = Path(card.card).name.replace(":", "-")
+    if name.endswith(".toml"):  # files in different folders may have one name
+        name = f"{Path(name).stem}-{devices.load_card(card.card).sha256[:8]}"
+    times = [card.read_time_s] if card.read_time_s else []
+    span = [*card.read_times_s, card.over] if card.read_times_s else []
+    return "-".join([name, *(part if isinstance(part, str) else f"{part:g}s" for part in (*times, *span))])

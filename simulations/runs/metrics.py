@@ -1,0 +1,83 @@
+"""Metrics: what is said of a network's outputs on images. A metric is a function and a line in `METRICS`."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+import physcomp
+from physcomp.networks.evaluation import outputs_of, outputs_of_state, score
+
+Metric = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], dict[str, float]]
+"""Outputs (N, classes), labels (N,) and the clean network's outputs (N, classes) → numbers by name."""
+
+
+def loss(outputs: torch.Tensor, labels: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
+    """Mean cross-entropy in nats."""
+    return {"loss": score(outputs, labels).loss}
+
+
+def accuracy(outputs: torch.Tensor, labels: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
+    """Share of images whose largest output is the label's."""
+    return {"accuracy": score(outputs, labels).accuracy}
+
+
+def agreement(outputs: torch.Tensor, labels: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
+    """Share of images that the network and the clean one class alike, rightly or not.
+
+    >>> agreement(torch.tensor([[1.0, 2.0], [3.0, 1.0]]), torch.tensor([0, 0]), torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
+    {'agreement': 0.5}
+    """
+    return {"agreement": int((outputs.argmax(1) == clean.argmax(1)).sum()) / len(labels)}
+
+
+ALWAYS = ("loss", "accuracy")
+METRICS: dict[str, Metric] = {"loss": loss, "accuracy": accuracy, "agreement": agreement}
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Measures networks on images: outputs once, all metrics of them.
+
+    Args:
+        images: to measure on.
+        clean: outputs on them of the network as trained.
+        metrics: names in `METRICS`.
+    """
+
+    images: physcomp.Images
+    clean: torch.Tensor
+    metrics: tuple[str, ...] = ALWAYS
+
+    @classmethod
+    def of(cls, network: physcomp.Network, images: physcomp.Images, metrics: tuple[str, ...] = ALWAYS) -> "Scorer":
+        """The scorer that takes a network as the clean one."""
+        return cls(images, outputs_of(network.module, images), metrics)
+
+    def of_outputs(self, outputs: torch.Tensor) -> dict[str, float]:
+        """All metrics of some outputs (N, classes)."""
+        found: dict[str, float] = {}
+        for name in self.metrics:
+            found |= METRICS[name](outputs, self.images.labels, self.clean)
+        return found
+
+    def of_state(self, network: physcomp.Network, state: dict[str, torch.Tensor]) -> dict[str, float]:
+        """All metrics of a network with other parameters, such as a chip gives back."""
+        return self.of_outputs(outputs_of_state(network, state, self.images))
+
+    @property
+    def clean_score(self) -> physcomp.Score:
+        """Loss and accuracy of the clean network."""
+        return score(self.clean, self.images.labels)
+
+
+def mean_sd(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (n - 1) of some numbers; the latter is 0 for one.
+
+    >>> mean_sd([1.0, 3.0])
+    (2.0, 1.4142135623730951)
+    """
+    mean = sum(values) / len(values)
+    freedom = max(1, len(values) - 1)
+    return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / freedom)
