@@ -270,6 +270,12 @@ def test_modules_come_with_the_dependency_that_is_named() -> None:
         assert projects[module] & brought, f"{module} does not come with {dependency}"
 
 
+def test_every_dependency_states_its_least_version_as_the_oldest_environment_reads_it() -> None:
+    project = PROJECT["project"]
+    stated = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    assert [requirement for requirement in stated if not re.fullmatch(r"[\w-]+>=[\d.]+", requirement)] == []
+
+
 def test_the_tested_versions_are_pinned() -> None:
     tested = {"torch": "2.13.0", "dwave-ocean-sdk": "9.5.0", "dimod": "0.12.22"}
     assert {name: pins()[name] for name in tested} == tested
@@ -302,7 +308,7 @@ def targets() -> set[str]:
 
 def test_the_makefile_has_the_promised_targets() -> None:
     rules = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert targets() >= {"demo", "test", "test-all", "bench", "lint"}
+    assert targets() >= {"demo", "test", "test-all", "test-oldest", "bench", "lint"}
     assert targets() <= set(rules)
 
 
