@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from simulations.annealing.study import Annealing
 from simulations.calibration.study import Calibration
 from simulations.comparison.footprint import Footprint
 from simulations.comparison.protection import Protection
@@ -20,6 +21,7 @@ KINDS: Kinds = {
     "protection": Protection,
     "footprint": Footprint,
     "calibration": Calibration,
+    "annealing": Annealing,
 }
 
 

@@ -1,4 +1,4 @@
-"""Figures of an experiment: written whole as PNG and SVG, showing every solver, its kind and the bound."""
+"""Figures of annealing studies: written whole as PNG and SVG, showing every solver, its kind and the bound."""
 
 import math
 from pathlib import Path

@@ -5,7 +5,6 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,13 @@ from qubo.search.watch import Outcome, Watch
 from qubo.solvers.solver import Prepared, Solver
 from simulations import cli
 from simulations.annealing import study
-from simulations.annealing.ledger import RunLedger
-from simulations.annealing.report import columns, markdown, rows, score, sentences
-from simulations.annealing.study import Experiment, reward_for, run_experiment
-from simulations.annealing.trials import SolverRun
-from simulations.commands.anneal import load_annealing, seconds
-from simulations.runs.progress import Progress
-from simulations.runs.study import STUDIES
+from simulations.annealing.problems import AnnealingStudy, reward_for, seconds
+from simulations.annealing.report import markdown, sections
+from simulations.annealing.trials import RunKey, SolverRun
+from simulations.kinds import load_study, run_study
+from simulations.runs.engine import Run as FinishedRun
+from simulations.runs.ledger import Entry, Ledger
+from simulations.runs.study import STUDIES, make_study
 
 Run = Callable[..., tuple[int, str, str]]
 QUICK = ("--repeats", "2", "--time-limit", "0.05s", "--quiet")
@@ -53,61 +52,70 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
+def entries_of(folder: Path) -> list[Entry[RunKey]]:
+    return Ledger(folder / "trials.csv", RunKey).entries
+
+
+def asked(**changes: Any) -> AnnealingStudy:
+    values: dict[str, Any] = {"name": "anneal", "repeats": 2, "time_limit": "0.05s"}
+    return make_study(AnnealingStudy, **values | changes)
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[study.Findings, Path]:
-    """An experiment on two problems of one family. Not to be changed."""
-    folder = tmp_path_factory.mktemp("anneal")
-    experiment = Experiment(
-        problems=("Q-8", "Q-20"), solvers=("annealer", "ocean-sa", "genetic", "random"), repeats=2, time_limit_s=0.05
-    )
-    return run_experiment(experiment, folder, Progress()), folder
+def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """A study of two problems of one family. Not to be changed."""
+    names = ("annealer", "ocean-sa", "genetic", "random")
+    return run_study(asked(problems=("Q-8", "Q-20"), solvers=names), tmp_path_factory.mktemp("anneal"))
 
 
-def test_every_solver_runs_as_often_as_asked_and_every_run_is_labelled(
-    finished: tuple[study.Findings, Path],
-) -> None:
-    findings, folder = finished
-    with (folder / "runs.csv").open() as file:
+def test_every_solver_runs_as_often_as_asked_and_every_run_is_labelled(finished: FinishedRun) -> None:
+    with (finished.folder / "trials.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == len(findings.trials) == 2 * 4 * 2
-    assert tuple(lines[0]) == tuple(field.name for field in fields(SolverRun))
-    assert {line["kind"] for line in lines} == {"classical"}
+    assert len(lines) == len(finished.trials) == 2 * 4 * 2
+    assert tuple(lines[0]) == (*RunKey._fields, "metrics")
+    assert {json.loads(line["metrics"])["kind"] for line in lines} == {"classical"}
     assert {line["repeat"] for line in lines} == {"0", "1"}
 
 
-def test_what_was_run_is_read_back_as_it_was(finished: tuple[study.Findings, Path]) -> None:
-    findings, folder = finished
-    again = RunLedger(folder / "runs.csv").rows
-    assert [t.key for t in again] == [t.key for t in findings.trials]
-    for one, other in zip(again, findings.trials, strict=True):
-        assert (one.energy, one.lower_bound, one.feasible_before_repair) == (
-            other.energy,
-            other.lower_bound,
-            other.feasible_before_repair,
-        )
-        assert [energy for _, energy in one.course] == [energy for _, energy in other.course]
+def test_a_run_is_read_back_as_it_was(finished: FinishedRun) -> None:
+    for entry in entries_of(finished.folder):
+        run = SolverRun.of(entry.key._asdict() | dict(entry.metrics))
+        assert json.loads(json.dumps(run.metrics)) == entry.metrics
+        assert run.course[-1][1] == pytest.approx(run.energy, rel=1e-9)
 
 
-def test_a_killed_experiment_resumes_where_it_stopped(
-    finished: tuple[study.Findings, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_killed_run_resumes_where_it_stopped(
+    finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    findings, folder = finished
-    content = (folder / "runs.csv").read_text()
-    lines = content.splitlines(keepends=True)
-    (tmp_path / "runs.csv").write_text("".join(lines[:6]) + lines[6][:20])
-    (tmp_path / "experiment.json").write_text((folder / "experiment.json").read_text())
-    asked: list[tuple[str, str, int]] = []
+    lines = (finished.folder / "trials.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "trials.csv").write_text("".join(lines[:6]) + lines[6][:20])
+    (tmp_path / "study.toml").write_text((finished.folder / "study.toml").read_text())
+    measured: list[tuple[str, str, int]] = []
     plain = study.measure
 
     def counted(problem: Any, solver: str, repeat: int, **options: Any) -> Any:
-        asked.append((problem.name, solver, repeat))
+        measured.append((problem.name, solver, repeat))
         return plain(problem, solver, repeat, **options)
 
     monkeypatch.setattr(study, "measure", counted)
-    again = run_experiment(findings.experiment, tmp_path, Progress())
-    assert asked == [trial.key for trial in findings.trials[5:]]
-    assert [trial.key for trial in again.trials] == [trial.key for trial in findings.trials]
-    assert (tmp_path / "runs.csv").read_text().startswith("".join(lines[:6]))
+    again = run_study(finished.kind.study, tmp_path)
+    keys = finished.trials.select("problem", "solver", "repeat").rows()
+    assert measured == keys[5:]
+    assert again.trials.select("problem", "solver", "repeat").rows() == keys
+    assert (tmp_path / "trials.csv").read_text().startswith("".join(lines[:6]))
+
+
+def test_more_solvers_and_runs_may_be_asked_of_a_folder_and_fewer_are_shown(tmp_path: Path) -> None:
+    few = asked(problems=("S-6",), solvers=("lagrangian",), repeats=1)
+    run_study(few, tmp_path)
+    first = (tmp_path / "trials.csv").read_text()
+    more = run_study(asked(problems=("S-6",), solvers=("lagrangian", "random")), tmp_path)
+    assert len(more.trials) == 4
+    assert (tmp_path / "trials.csv").read_text().startswith(first)
+    assert run_study(few, tmp_path).trials["solver"].to_list() == ["lagrangian"]
+    for changes in ({"seed": 1}, {"problems": ("S-6", "S-7")}, {"time_limit": "0.06s"}):
+        with pytest.raises(ValueError, match="holds results of another study"):
+            run_study(asked(**{"problems": ("S-6",), **changes}), tmp_path)
 
 
 def test_an_interrupt_keeps_what_was_measured(command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,33 +131,30 @@ def test_an_interrupt_keeps_what_was_measured(command: Run, tmp_path: Path, monk
     code, _, error = command(*words)
     assert code == 130
     assert "the same command resumes" in error
-    assert len(RunLedger(tmp_path / "out" / "runs.csv").rows) == 2
+    assert len(entries_of(tmp_path / "out")) == 2
     monkeypatch.setattr(study, "measure", plain)
     assert command(*words)[0] == 0
-    assert len(RunLedger(tmp_path / "out" / "runs.csv").rows) == 4
+    assert len(entries_of(tmp_path / "out")) == 4
 
 
-def test_a_folder_of_another_experiment_is_not_mixed_up(finished: tuple[study.Findings, Path], command: Run) -> None:
-    _, folder = finished
-    code, _, error = command("anneal", "R", "--groups", "6", *QUICK, "--out", folder)
+def test_a_folder_of_another_study_is_not_mixed_up(finished: FinishedRun, command: Run) -> None:
+    code, _, error = command("anneal", "R", "--groups", "6", *QUICK, "--out", finished.folder)
     assert code == 2
-    assert "holds another experiment" in error
+    assert "holds results of another study" in error
     assert error.count("\n") == 1
 
 
-def test_tables_name_the_kind_and_findings_say_that_no_quantum_hardware_ran(
-    finished: tuple[study.Findings, Path],
-) -> None:
-    findings, _ = finished
-    found = score(findings)
-    table = rows(found, "Q-20")
-    assert {row[0] for row in table} == {"annealer", "ocean-sa", "genetic", "random"}
-    assert all(len(row) == len(columns(found, "Q-20")) for row in table)
-    lines = sentences(findings, found)
-    assert any("faster than genetic?" in line and "TTS99" in line for line in lines)
-    assert any("global optimum?" in line and "of 2 runs" in line for line in lines)
-    assert "No quantum hardware was used" in lines[-1]
-    assert "| annealer | classical |" in markdown(findings, found)
+def test_tables_name_the_kind_and_findings_say_that_no_quantum_hardware_ran(finished: FinishedRun) -> None:
+    findings = finished.kind.findings(finished.trials)
+    *tables, last = sections(findings)
+    assert [table.title.split(":")[0] for table in tables] == ["Q-8", "Q-20"]
+    for table in tables:
+        assert {row[0] for row in table.rows} == {"annealer", "ocean-sa", "genetic", "random"}
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+    assert any("faster than genetic?" in line and "TTS99" in line for line in last.lines)
+    assert any("global optimum?" in line and "of 2 runs" in line for line in last.lines)
+    assert "No quantum hardware was used" in last.lines[-1]
+    assert "| annealer | classical |" in markdown(findings)
 
 
 def test_the_command_writes_tables_numbers_and_figures(command: Run, tmp_path: Path) -> None:
@@ -173,13 +178,13 @@ def test_a_network_is_measured_on_images_beside_its_energy(command: Run, tiny_fo
     )  # fmt: skip
     assert (code, error) == (0, "")
     assert "accuracy %" in printed
-    trials = RunLedger(tmp_path / "out" / "runs.csv").rows
-    network = [trial for trial in trials if trial.problem == "network"]
-    assert [trial.solver for trial in network] == ["annealer", "ocean-sa"] * 2
-    assert all(0 <= (trial.accuracy or -1) <= 1 for trial in network)
-    magnitude = [trial for trial in trials if trial.problem == "magnitude"]
-    assert [trial.solver for trial in magnitude] == ["sorting", "ocean-sa"] * 2
-    assert [trial.gap for trial in magnitude] == pytest.approx([0.0] * 4, abs=1e-9)
+    runs = [SolverRun.of(entry.key._asdict() | dict(entry.metrics)) for entry in entries_of(tmp_path / "out")]
+    network = [run for run in runs if run.problem == "network"]
+    assert [run.solver for run in network] == ["annealer", "ocean-sa"] * 2
+    assert all(0 <= (run.accuracy or -1) <= 1 for run in network)
+    magnitude = [run for run in runs if run.problem == "magnitude"]
+    assert [run.solver for run in magnitude] == ["sorting", "ocean-sa"] * 2
+    assert [run.gap for run in magnitude] == pytest.approx([0.0] * 4, abs=1e-9)
     assert (tmp_path / "out" / "accuracy-against-energy.png").exists()
 
 
@@ -187,11 +192,20 @@ def test_a_solver_that_cannot_take_a_problem_is_left_out_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("qubo.solvers.exact.PRODUCTS", 10)
-    experiment = Experiment(problems=("D-20",), solvers=("exact", "lagrangian"), repeats=1, time_limit_s=0.05)
     monkeypatch.setattr(study, "warm_up", lambda solvers: None)
-    findings = run_experiment(experiment, tmp_path, Progress())
-    assert [trial.solver for trial in findings.trials] == ["lagrangian"]
-    assert any(line.startswith("Not run: exact on D-20") for line in sentences(findings, score(findings)))
+    run = run_study(asked(problems=("D-20",), solvers=("exact", "lagrangian"), repeats=1), tmp_path)
+    assert run.trials["solver"].to_list() == ["lagrangian"]
+    lines = sections(run.kind.findings(run.trials))[-1].lines
+    assert any(line.startswith("Not run: exact on D-20") for line in lines)
+
+
+def test_a_solver_that_outlasts_its_time_by_far_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "OVERRUN", 0.0)
+    run = run_study(asked(problems=("S-6",), solvers=("lagrangian", "random"), repeats=3), tmp_path)
+    assert run.trials.select("solver", "repeat").rows() == [("lagrangian", 0), ("random", 0)]
+    assert "which it cannot cut short" in run.kind.skipped["S-6", "random"]
 
 
 @pytest.mark.parametrize(
@@ -201,11 +215,11 @@ def test_a_solver_that_cannot_take_a_problem_is_left_out_and_named(
         (("Q", "--solver", "leap-cqm"), "needs a D-Wave token"),
         (("Q", "--solver", "oracle"), "solver 'oracle' is unknown"),
         (("X",), "problem 'X': no family"),
-        (("Q,Q",), "names Q-200 twice"),
+        (("Q,Q",), "problems: holds the same twice (Q-200, Q-200)"),
         (("Q", "--groups", "a"), "--groups: whole numbers"),
         (("Q", "--time-limit", "soon"), "time limit: a time above 0"),
         (("Q", "--target", "120%"), "--target"),
-        (("Q", "--repeats", "0"), "repeats is a whole number, at least 1"),
+        (("Q", "--repeats", "0"), "repeats should be greater than or equal to 1, got 0; correct it"),
         (("net.toml",), "--images"),
         (("none.cqm", "--solver", "random"), "no such file"),
         (("Q,R", "--save", "two.cqm"), "--save writes one problem"),
@@ -251,17 +265,44 @@ def test_other_times_are_refused(text: str) -> None:
 
 def test_the_shipped_study_compares_what_is_promised_and_has_a_quick_variant() -> None:
     path = STUDIES / "annealing.toml"
-    full, quick = load_annealing(path), load_annealing(path, quick=True)
-    assert full is not None
-    assert quick is not None
+    full, quick = load_study(path), load_study(path, quick=True)
+    assert isinstance(full, AnnealingStudy)
+    assert isinstance(quick, AnnealingStudy)
     promised = "annealer lagrangian exact ocean-sa ocean-tabu ocean-greedy ocean-path-integral genetic reinforce random"
     assert set(full.solvers) == set(promised.split())
     assert {"Q-200", "R-200", "D-200", "network", "magnitude"} <= set(quick.problems) <= set(full.problems)
     assert full.network is not None
     assert full.network.exists()
-    runs = len(quick.problems) * len(quick.solvers) * quick.repeats * quick.time_limit_s
+    runs = len(quick.problems) * len(quick.solvers) * quick.repeats * quick.time_limit
     assert runs <= 300  # seconds at most: under five minutes
-    assert load_annealing(STUDIES / "demo.toml") is None
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ('problems = ["Z-5"]', "problems[0]: problem 'Z-5': no family"),
+        ('problems = ["network"]', "network and magnitude need a network and its images"),
+        ('problems = ["S-6"]\ntime_limit = "soon"', "time limit: a time above 0"),
+        ('problems = ["S-6"]\ntarget = 1.0', "target should be less than 1, got 1.0; correct it"),
+        ('problems = ["S-6"]\nsolvers = []', "solvers should have at least 1 item"),
+        ('problems = ["S-6"]\ncodes = 1', "codes should be greater than or equal to 2, got 1; correct it"),
+    ],
+)
+def test_a_flawed_study_is_refused_in_one_line(tmp_path: Path, field: str, told: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'kind = "annealing"\nname = "mine"\n{field}\n')
+    with pytest.raises(ValueError, match=re.escape(told)) as caught:
+        load_study(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_problem_of_a_file_is_found_beside_the_study(tmp_path: Path) -> None:
+    files.save(qubo.generate("Q", groups=5), tmp_path / "q.cqm")
+    (tmp_path / "mine.toml").write_text('kind = "annealing"\nname = "mine"\nproblems = ["q.cqm"]\n')
+    found = load_study(tmp_path / "mine.toml")
+    assert isinstance(found, AnnealingStudy)
+    assert found.problems == (str(tmp_path / "q.cqm"),)
 
 
 def test_a_study_of_its_kind_is_run_by_the_command_run(command: Run, tmp_path: Path) -> None:
@@ -274,17 +315,6 @@ def test_a_study_of_its_kind_is_run_by_the_command_run(command: Run, tmp_path: P
     code, _, error = command("run", path, "--quiet")
     assert code == 2
     assert "unknown field colour" in error
-
-
-def test_a_ledger_of_another_kind_or_damaged_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "runs.csv"
-    path.write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="not a ledger"):
-        RunLedger(path)
-    names = [field.name for field in fields(SolverRun)]
-    path.write_text(",".join(names) + "\n" + ",".join(["x"] * len(names)) + "\n")
-    with pytest.raises(ValueError, match="is damaged; remove it"):
-        RunLedger(path)
 
 
 def test_the_reward_is_the_least_that_removes_the_share(tiny: physcomp.Network) -> None:
@@ -315,8 +345,8 @@ def test_a_solver_from_outside_is_timed_tabled_and_drawn(
     assert (code, error) == (0, "")
     assert re.search(r"mine +quantum-inspired", printed)
     assert "faster than genetic? It" in printed  # it anneals, and is held against what does not
-    mine_runs = [run for run in RunLedger(tmp_path / "out" / "runs.csv").rows if run.solver == "mine"]
-    assert [(run.evaluations, run.seed) for run in mine_runs] == [(7, 0), (7, 1)]
+    mine_runs = [run for run in entries_of(tmp_path / "out") if run.key.solver == "mine"]
+    assert [(run.metrics["evaluations"], run.key.seed) for run in mine_runs] == [(7, 0), (7, 1)]
     drawing = (tmp_path / "out" / "annealing.svg").read_text()
     assert "#12ab9e" in drawing
     assert "mine (quantum-inspired)" in (tmp_path / "out" / "results.md").read_text()

@@ -3,8 +3,7 @@
 import qubo
 from physcomp.choice.joint import Search
 from physcomp.training.alternation import Schedule
-from simulations.annealing import study
-from simulations.annealing.study import Experiment
+from simulations.annealing.problems import AnnealingStudy
 from simulations.commands import defaults
 
 
@@ -16,7 +15,9 @@ def test_the_solvers_named_in_the_help_are_all_there_are() -> None:
     assert tuple(qubo.SOLVERS) == defaults.ALL_SOLVERS
 
 
-def test_defaults_of_the_annealing_experiment_are_the_experiment_s() -> None:
-    assert study.SOLVERS == defaults.COMPARED_SOLVERS
-    owned = (Experiment.budget, Experiment.shrinkage, Experiment.card, Experiment.test_images)
-    assert owned == (defaults.BUDGET, defaults.SHRINKAGE, defaults.CARD, defaults.TEST_IMAGES)
+def test_defaults_of_the_annealing_study_are_the_study_s() -> None:
+    fields = AnnealingStudy.model_fields
+    owned = [fields[name].default for name in ("solvers", "budget", "shrinkage", "card", "test_images")]
+    assert owned == [
+        defaults.COMPARED_SOLVERS, defaults.BUDGET, defaults.SHRINKAGE, defaults.CARD, defaults.TEST_IMAGES,
+    ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Figures of an experiment: energy over time, time to target, gap against size, feasibility, accuracy against energy.
+"""Figures of annealing studies: energy over time, time to target, gap against size, feasibility, accuracy.
 
 A solver says its own colour, of those that Okabe and Ito tell apart for the colour-blind (jfly.uni-koeln.de/color,
 2008). What is quantum-inspired is drawn dashed and marked with a square, what is quantum with a diamond, what is
@@ -8,7 +8,6 @@ classical with a circle.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from qubo.solution import Kind
 from qubo.solvers.registry import find
 from simulations.annealing.time_to_target import Score
 from simulations.annealing.trials import SolverRun
+from simulations.runs.style import save_figure
 
 MARKERS: dict[Kind, str] = {"classical": "o", "quantum-inspired": "s", "quantum": "D", "hybrid": "D"}
 FLOOR_PERCENT = 0.01
@@ -310,17 +310,5 @@ def _legend(figure: Figure, kinds: Mapping[str, Kind]) -> None:
 
 
 def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """PNG and SVG, under a temporary name first."""
-    paths = []
-    endings: dict[str, dict[str, Any]] = {"png": {"dpi": 160}, "svg": {"metadata": {"Date": None}}}
-    for ending, options in endings.items():
-        path = folder / f"{name}.{ending}"
-        temporary = folder / f"{name}.tmp.{ending}"
-        try:
-            with mpl.rc_context(STYLE):
-                figure.savefig(temporary, **options)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        paths.append(path)
-    return paths
+    with mpl.rc_context(STYLE):
+        return save_figure(figure, folder, name)

@@ -1,19 +1,17 @@
-"""What an experiment showed: tables, sentences with numbers, and the two claims held against them."""
+"""What an annealing study showed: tables, sentences with numbers, and the two claims held against them."""
 
 import dataclasses
-import json
 import math
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from devices.files import replacing
 from qubo.solvers import SOLVERS
-from simulations.annealing import figures
-from simulations.annealing.study import MAGNITUDE, NETWORK, Findings
-from simulations.annealing.time_to_target import SAME, Score, scores
-from simulations.annealing.trials import Problem
+from simulations.annealing.problems import MAGNITUDE, NETWORK, AnnealingStudy
+from simulations.annealing.time_to_target import SAME, Score
+from simulations.annealing.trials import Problem, SolverRun, fingerprint
+from simulations.runs.kind import Section
 
 RIVALS = ("genetic", "reinforce")
 """What Wang et al. compare annealing with."""
@@ -30,9 +28,41 @@ COLUMNS = (
 )
 
 
-def score(findings: Findings) -> list[Score]:
-    """The scores of all problems and solvers."""
-    return scores(findings.trials, target=findings.experiment.target)
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What an annealing study found.
+
+    Attributes:
+        study: what was asked.
+        problems: with their bounds.
+        runs: of all solvers.
+        scores: of each problem and solver.
+        skipped: why a solver did not run on a problem, by (problem, solver).
+        clean_accuracy: of the network as trained, on the test images.
+    """
+
+    study: AnnealingStudy
+    problems: tuple[Problem, ...]
+    runs: list[SolverRun]
+    scores: list[Score]
+    skipped: dict[tuple[str, str], str]
+    clean_accuracy: float | None
+
+    @property
+    def solved(self) -> list[str]:
+        """The problems that some solver ran on."""
+        met = {run.problem for run in self.runs}
+        return [problem.name for problem in self.problems if problem.name in met]
+
+
+def sections(findings: Findings) -> list[Section]:
+    """What is printed: a table of each problem, then the findings."""
+    found = findings.scores
+    tables = [
+        Section(heading(found, name), columns(found, name), rows(found, name), names=2, tight=True)
+        for name in findings.solved
+    ]
+    return [*tables, Section(lines=sentences(findings))]
 
 
 def rows(found: list[Score], problem: str) -> list[tuple[str, ...]]:
@@ -89,9 +119,9 @@ def heading(found: list[Score], problem: str) -> str:
     return f"{problem}: {first.size} {unit}, {bound}. Target: {share:.3g} % above {what}."
 
 
-def sentences(findings: Findings, found: list[Score]) -> list[str]:
+def sentences(findings: Findings) -> list[str]:
     """The findings: both claims problem by problem, with numbers of runs and spread, and what was not tested."""
-    lines = []
+    lines, found = [], findings.scores
     for problem in findings.problems:
         here = {s.solver: s for s in found if s.problem == problem.name}
         lines += [_speed(problem.name, here), _optimality(problem, here)]
@@ -165,14 +195,14 @@ def _optimality(problem: Problem, here: dict[str, Score]) -> str:
     return line
 
 
-def markdown(findings: Findings, found: list[Score]) -> str:
+def markdown(findings: Findings) -> str:
     """Tables and findings as a file that stands for itself."""
-    asked = findings.experiment
+    asked = findings.study
     variant = " (quick variant)" if asked.quick else ""
     lines = [
         f"# Annealing against other searches{variant}",
         "",
-        f"{asked.repeats} runs of at most {asked.time_limit_s:g} s of each solver on each problem, one thread each, "
+        f"{asked.repeats} runs of at most {asked.time_limit:g} s of each solver on each problem, one thread each, "
         f"seeds from {asked.seed}; physcomp {version('physcomp')}, Python {platform.python_version()}. "
         "Seconds depend on the machine and its load; compare them within this file only. TTS99 is the time in which "
         "restarts of the best length reach the target with 99 % confidence, its interval a bootstrap over the runs. "
@@ -188,13 +218,10 @@ def markdown(findings: Findings, found: list[Score]) -> str:
             f"{100 * (findings.clean_accuracy or 0.0):.2f} %.",
             "",
         ]
-    for problem in findings.problems:
-        if not findings.of(problem.name):
-            continue
-        head = columns(found, problem.name)
-        lines += [f"## {problem.name}", "", heading(found, problem.name), "", _row(head), _row(["---"] * len(head))]
-        lines += [_row(row) for row in rows(found, problem.name)] + [""]
-    lines += ["## Findings", ""] + [f"- {line}" for line in sentences(findings, found)]
+    for section, name in zip(sections(findings), findings.solved, strict=False):
+        head = [_row(section.columns), _row(["---"] * len(section.columns))]
+        lines += [f"## {name}", "", section.title, "", *head, *map(_row, section.rows), ""]
+    lines += ["## Findings", ""] + [f"- {line}" for line in sentences(findings)]
     return "\n".join(lines) + "\n"
 
 
@@ -202,40 +229,32 @@ def _row(cells: Any) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def save(findings: Findings, found: list[Score], folder: Path) -> list[Path]:
-    """Write `summary.json`, `results.md` and the figures; returns the paths."""
-    content = {
-        "name": findings.experiment.name,
-        "quick": findings.experiment.quick,
+def summarize(findings: Findings) -> dict[str, Any]:
+    """The content of `summary.json`."""
+    asked = findings.study
+    return {
+        "name": asked.name,
+        "kind": asked.kind,
+        "quick": asked.quick,
         "physcomp": version("physcomp"),
         "python": platform.python_version(),
-        "seed": findings.experiment.seed,
-        "repeats": findings.experiment.repeats,
-        "time_limit_s": findings.experiment.time_limit_s,
+        "seed": asked.seed,
+        "repeats": asked.repeats,
+        "time_limit_s": asked.time_limit,
         "clean_accuracy": findings.clean_accuracy,
         "problems": {
-            p.name: {"size": p.size, "sha256": p.sha256, "lower_bound": p.lower_bound, "bound_s": p.bound_s}
+            p.name: {
+                "size": p.size,
+                "sha256": fingerprint(p.problem),
+                "lower_bound": p.lower_bound,
+                "bound_s": p.bound_s,
+            }
             for p in findings.problems
         },
-        "scores": [_plain(dataclasses.asdict(s)) for s in found],
+        "scores": [_plain(dataclasses.asdict(s)) for s in findings.scores],
         "skipped": [{"problem": p, "solver": s, "why": why} for (p, s), why in findings.skipped.items()],
-        "findings": sentences(findings, found),
+        "findings": sentences(findings),
     }
-    with replacing(folder / "summary.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-    with replacing(folder / "results.md") as temporary:
-        temporary.write_text(markdown(findings, found))
-    bounds = {s.problem: s.lower_bound for s in found}
-    return [
-        folder / "summary.json",
-        folder / "results.md",
-        *figures.energy_over_time(findings.trials, folder, bounds=bounds),
-        *figures.times_to_target(found, folder),
-        *figures.gaps_against_size(found, folder),
-        *figures.feasibility(found, folder),
-        *figures.accuracy_against_energy(findings.trials, folder, clean=findings.clean_accuracy),
-        *figures.overview(findings.trials, found, folder, bounds=bounds, name="annealing"),
-    ]
 
 
 def _plain(value: Any) -> Any:

@@ -13,9 +13,9 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,22 +91,34 @@ class Problem:
         """Names of the solvers there are for it."""
         return tuple(SAMPLERS) if isinstance(self.problem, Magnitude) else tuple(SOLVERS)
 
-    @property
-    def sha256(self) -> str:
-        """Fingerprint of the numbers."""
-        digest = hashlib.sha256()
-        held: list[Any]
-        if isinstance(self.problem, Magnitude):
-            held = [*self.problem.means, *self.problem.weights, [self.problem.beta, self.problem.gamma]]
-        else:
-            held = [self.problem.loss, self.problem.cost, [self.problem.budget]]
-            for block in self.problem.blocks:
-                held += [block.groups, block.factors if block.gram is None else block.gram]
-            for setup in self.problem.setup:
-                held += [setup.groups, setup.cost]
-        for part in held:
-            digest.update(np.ascontiguousarray(part).tobytes())
-        return digest.hexdigest()
+
+def fingerprint(problem: Selection | Magnitude) -> str:
+    """SHA-256 of the numbers of a problem."""
+    digest = hashlib.sha256()
+    held: list[Any]
+    if isinstance(problem, Magnitude):
+        held = [*problem.means, *problem.weights, [problem.beta, problem.gamma]]
+    else:
+        held = [problem.loss, problem.cost, [problem.budget]]
+        for block in problem.blocks:
+            held += [block.groups, block.factors if block.gram is None else block.gram]
+        for setup in problem.setup:
+            held += [setup.groups, setup.cost]
+    for part in held:
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
+
+
+class RunKey(NamedTuple):
+    """Which run of which solver on which problem it is: the columns of the ledger, see `SolverRun`."""
+
+    problem: str
+    family: str
+    size: int
+    solver: str
+    repeat: int
+    seed: int
+    limit_s: float
 
 
 @dataclass(frozen=True)
@@ -150,10 +162,16 @@ class SolverRun:
     accuracy: float | None = None
     loss: float | None = None
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> SolverRun:
+        """The run of a ledger's row: its key and metrics by name."""
+        course = tuple((float(seconds), float(energy)) for seconds, energy in row["course"])
+        return cls(**{**row, "course": course})
+
     @property
-    def key(self) -> tuple[str, str, int]:
-        """What makes a run the same run."""
-        return self.problem, self.solver, self.repeat
+    def metrics(self) -> dict[str, Any]:
+        """What was found, by name: all but the key."""
+        return {name: value for name, value in vars(self).items() if name not in RunKey._fields}
 
     @property
     def gap(self) -> float:
@@ -163,10 +181,6 @@ class SolverRun:
     def reached_s(self, energy: float) -> float:
         """Seconds until the energy was at most this; inf if it never was."""
         return next((seconds for seconds, least in self.course if least <= energy), math.inf)
-
-    def measured(self, accuracy: float, loss: float) -> SolverRun:
-        """The same run with what its answer is worth on images."""
-        return replace(self, accuracy=accuracy, loss=loss)
 
 
 class _Course:

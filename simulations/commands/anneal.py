@@ -1,23 +1,19 @@
 """The command `physcomp anneal`: solvers against each other, on problems of ours or of the user's."""
 
-import dataclasses
-import math
 import re
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
-from rich import box
-from rich.table import Table
 
 from simulations.commands import defaults
 from simulations.commands.console import err, out
 from simulations.commands.options import Fresh, Quiet, ReadTime
+from simulations.commands.run import run_and_show
 from simulations.runs.progress import Progress
 
 if TYPE_CHECKING:
-    from simulations.annealing.study import Experiment, Findings
+    from simulations.annealing.problems import AnnealingStudy
 
 EXAMPLE = "physcomp anneal Q --solver annealer,ocean-sa,genetic --time-limit 5s"
 
@@ -49,108 +45,22 @@ def anneal(
     quiet: Quiet = False,
 ) -> None:
     """Compare solvers: energy over time, time to target, gap to a proven bound, accuracy."""
-    from simulations.annealing.study import Experiment
-    from simulations.annealing.trials import check_solvers
+    from simulations.annealing.problems import AnnealingStudy
+    from simulations.runs.study import make_study
 
     names, network = _problems(problem, groups, model)
-    experiment = Experiment(
-        problems=names, solvers=_solvers(solver), repeats=repeats, time_limit_s=seconds(time_limit),
-        target=_share(target), codes=codes, network=network, images=_images(network, images), card=card,
-        read_time_s=time_s, budget=budget, shrinkage=shrinkage, test_images=test_images, seed=seed,
-        name=f"anneal-{Path(problem).stem.replace(',', '')}",
+    study = make_study(
+        AnnealingStudy, name=f"anneal-{Path(problem).stem.replace(',', '')}", problems=names, solvers=_solvers(solver),
+        repeats=repeats, time_limit=time_limit, target=_share(target), codes=codes, network=network,
+        images=_images(network, images), card=card, read_time_s=time_s, budget=budget, shrinkage=shrinkage,
+        test_images=test_images, seed=seed,
     )  # fmt: skip
-    progress = Progress(None if quiet else err)
     if save is not None:
-        _save(experiment, save, progress)
+        _save(study, save, Progress(None if quiet else err))
     elif dry_run:
-        _dry_run(experiment, progress)
+        _dry_run(study, Progress(None if quiet else err))
     else:
-        check_solvers(experiment.solvers)
-        run_annealing(experiment, folder, progress, fresh=fresh)
-
-
-def run_annealing(experiment: "Experiment", folder: Path | None, progress: Progress, *, fresh: bool = False) -> None:
-    """Run an experiment, print its tables and findings, and write its files."""
-    from simulations.annealing import report as summaries
-    from simulations.annealing.study import run_experiment
-
-    folder = folder or Path("runs") / (f"{experiment.name}-quick" if experiment.quick else experiment.name)
-    findings = run_experiment(experiment, folder, progress, fresh=fresh)
-    found = summaries.score(findings)
-    with progress.step("drawing figures"):
-        paths = summaries.save(findings, found, folder)
-    _print(findings, found)
-    shown = [path.name for path in paths if path.suffix != ".svg"]
-    out.print(f"\nIn {folder}/: runs.csv, {', '.join(shown)}; figures also as .svg", soft_wrap=True, highlight=False)
-
-
-def _print(findings: "Findings", found: list[Any]) -> None:
-    from simulations.annealing import report as summaries
-
-    for problem in findings.problems:
-        if not findings.of(problem.name):
-            continue
-        out.print(f"\n[bold]{summaries.heading(found, problem.name)}[/]", soft_wrap=True, highlight=False)
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        for number, column in enumerate(summaries.columns(found, problem.name)):
-            table.add_column(column, justify="right" if number > 1 else "left", no_wrap=True)
-        for row in summaries.rows(found, problem.name):
-            table.add_row(*row)
-        out.print(table)
-    for line in summaries.sentences(findings, found):
-        out.print(line, soft_wrap=True, highlight=False, markup=False)
-
-
-def load_annealing(path: Path, *, quick: bool = False) -> "Experiment | None":
-    """The experiment of a study file of kind "annealing"; None for studies of another kind.
-
-    Args:
-        path: the file; paths within it are relative to it.
-        quick: with what its table `[quick]` changes.
-
-    Raises:
-        ValueError: a field is missing, unknown or out of range, or `quick` is asked of a study without it.
-    """
-    try:
-        content = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        return None  # whoever reads the study next says what is wrong
-    if content.get("kind") != "annealing":
-        return None
-    from simulations.annealing.study import Experiment
-
-    fields = {field.name for field in dataclasses.fields(Experiment)} - {"time_limit_s", "quick"} | {"time_limit"}
-    changes = content.pop("quick", {})
-    del content["kind"]
-    if quick and not changes:
-        raise ValueError(f"{path}: the study has no table [quick]; run it without --quick")
-    values = {**content, **(changes if quick else {})}
-    unknown = sorted((set(content) | set(changes)) - fields)
-    if unknown or "problems" not in values or "name" not in values:
-        what = f"has the unknown field {unknown[0]}" if unknown else "lacks problems or name"
-        raise ValueError(f"{path}: the study {what}; its fields are {', '.join(sorted(fields))}")
-    try:
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        for name in ("network", "images"):
-            if name in values:
-                values[name] = (path.parent / values[name]).resolve()
-        limit = seconds(str(values.pop("time_limit", "30s")))
-        return Experiment(**values, time_limit_s=limit, quick=quick)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def seconds(text: str) -> float:
-    """Seconds of "30", "30s", "2m" or "1h".
-
-    >>> seconds("2m"), seconds("0.5s"), seconds("30")
-    (120.0, 0.5, 30.0)
-    """
-    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([smh]?)", text.strip())
-    value = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
-    if not 0 < value < math.inf:
-        raise ValueError(f"time limit: a time above 0 such as 30, 30s or 2m, got '{text}'; correct it")
-    return value
+        run_and_show(study, folder, fresh, quiet)
 
 
 def _share(text: str) -> float:
@@ -166,7 +76,7 @@ def _problems(problem: str, groups: str, model: str) -> tuple[tuple[str, ...], P
     """Names of the problems, and the network's description if it is one."""
     from qubo import files
     from qubo.families import Family
-    from simulations.annealing.study import MAGNITUDE, NETWORK
+    from simulations.annealing.problems import MAGNITUDE, NETWORK
 
     path = Path(problem)
     if path.suffix == ".toml":
@@ -203,13 +113,13 @@ def _solvers(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(","))
 
 
-def _save(experiment: "Experiment", path: Path, progress: Progress) -> None:
+def _save(study: "AnnealingStudy", path: Path, progress: Progress) -> None:
     from qubo import files
-    from simulations.annealing.study import selections
+    from simulations.annealing.problems import Bench
 
-    if len(experiment.problems) > 1:
-        raise ValueError(f"--save writes one problem, got {', '.join(experiment.problems)}; name one")
-    ((name, problem),) = selections(experiment, progress)[0].items()
+    if len(study.problems) > 1:
+        raise ValueError(f"--save writes one problem, got {', '.join(study.problems)}; name one")
+    ((name, problem),) = Bench(study, progress).problems.items()
     files.save(problem, path)
     out.print(f"{path}: {name}, {_size(problem)}", highlight=False)
 
@@ -223,11 +133,11 @@ def _size(problem: Any) -> str:
     return f"{problem.groups} groups, {offered:,} binary variables, budget {problem.budget:g} cells"
 
 
-def _dry_run(experiment: "Experiment", progress: Progress) -> None:
+def _dry_run(study: "AnnealingStudy", progress: Progress) -> None:
     import qubo
-    from simulations.annealing.study import selections
+    from simulations.annealing.problems import Bench
 
-    for name, problem in selections(experiment, progress)[0].items():
+    for name, problem in Bench(study, progress).problems.items():
         if isinstance(problem, qubo.Magnitude):
             out.print(f"{name}: {_size(problem)}; the solver 'qpu' takes selections only", highlight=False)
             continue

@@ -1,6 +1,6 @@
 """What options are when they are not given, had without importing the heavy modules that own them.
 
-A test holds that these are what `Search`, `Schedule`, `Experiment` and `qubo.SOLVERS` say.
+A test holds that these are what `Search`, `Schedule`, `AnnealingStudy` and `qubo.SOLVERS` say.
 """
 
 # Of the choice and of training.
@@ -12,7 +12,7 @@ ALL_SOLVERS = (
     "ocean-decompose", "random", "reinforce", "qpu", "leap-cqm", "leap-nl",
 )  # fmt: skip
 
-# Of the annealing experiment.
+# Of annealing studies.
 COMPARED_SOLVERS = ("annealer", "lagrangian", "exact", "ocean-sa", "genetic", "reinforce", "random")
 BUDGET = 0.5
 SHRINKAGE = 0.7

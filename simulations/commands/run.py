@@ -38,13 +38,8 @@ def run(
 
 
 def _run(path: Path, folder: Path | None, fresh: bool, quiet: bool, quick: bool = False) -> None:
-    from simulations.commands.anneal import load_annealing, run_annealing
     from simulations.kinds import load_study
 
-    annealing = load_annealing(path, quick=quick)
-    if annealing is not None:
-        run_annealing(annealing, folder, Progress(None if quiet else err), fresh=fresh)
-        return
     run_and_show(load_study(path, quick=quick), folder, fresh, quiet)
 
 

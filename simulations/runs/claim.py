@@ -1,6 +1,6 @@
 """The claim on the folder of a run: one study, one network, one format of files.
 
-The mark is `study.toml`: a line with the format (`ledger.FORMAT`), a line for each fingerprint, then the study's text.
+The mark is `study.toml`: a line with the format (`ledger.FORMAT`), a line for each fingerprint, `TEXT`, then the study.
 A folder without a mark is free; a folder whose mark has other lines is refused.
 """
 
@@ -12,6 +12,7 @@ from simulations.runs.ledger import FORMAT
 
 MARK, LEDGER, SUMMARY = "study.toml", "trials.csv", "summary.json"
 HEAD = f"# physcomp run, format {FORMAT}"
+TEXT = "# as it was run:"
 OLD = ("experiment.json", "plans.csv", "runs.csv")  # of format 1, as is a mark without the line of the format
 
 
@@ -34,7 +35,7 @@ def claim(folder: Path, text: str, fingerprints: Mapping[str, str], *, fresh: bo
         for pattern in (MARK, LEDGER, SUMMARY, *OLD, *results):
             for path in folder.glob(pattern):
                 path.unlink()
-    head = "\n".join([HEAD, *(f"# {name} {value}" for name, value in fingerprints.items())]) + "\n"
+    head = "\n".join([HEAD, *(f"# {name} {value}" for name, value in fingerprints.items()), TEXT]) + "\n"
     there = mark.read_text() if mark.exists() else ""
     cure = "pass --fresh to start anew there, or name another folder with --out"
     if (there and not there.startswith(f"{HEAD}\n")) or any((folder / name).exists() for name in OLD):

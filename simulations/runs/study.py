@@ -5,6 +5,7 @@ holds values of a shorter variant. Paths are relative to the file.
 """
 
 import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -36,12 +37,13 @@ STUDIES = Path(__file__).parent.parent / "studies"
 FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
-def _beside(path: Path, info: ValidationInfo) -> Path:
+def beside(path: Path, info: ValidationInfo) -> Path:
+    """A path that a study file names, relative to the file; as it is where no file was read."""
     return (info.context["folder"] / path).resolve() if info.context else path
 
 
 def _card(card: str, info: ValidationInfo) -> str:
-    return str(_beside(Path(card), info)) if ".toml" in card else card
+    return str(beside(Path(card), info)) if ".toml" in card else card
 
 
 def _solver(name: str) -> str:
@@ -61,7 +63,7 @@ Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Seed = Annotated[int, Field(strict=True, ge=0)]
-FilePath = Annotated[Path, AfterValidator(_beside)]
+FilePath = Annotated[Path, AfterValidator(beside)]
 CardName = Annotated[str, AfterValidator(_card)]
 SolverName = Annotated[str, AfterValidator(_solver)]
 CodeName = Annotated[str, AfterValidator(lambda name: parse(name).name)]
@@ -211,6 +213,21 @@ def said(error: ValidationError, fields: tuple[str, ...], kinds: str = "") -> st
         case _:
             rule = re.sub(r"^(Input|Value|Tuple|List|Dictionary) ", "", first["msg"])
             return f"{field} {rule}, got {first['input']!r}; correct it"
+
+
+def make_study(model: type[AnyStudy], **values: Any) -> AnyStudy:
+    """A study that no file holds; its text is the file that would.
+
+    Raises:
+        ValueError: a value is missing, unknown or out of range.
+    """
+    try:
+        study = model(**values)
+    except ValidationError as error:
+        raise ValueError(said(error, tuple(model.model_fields))) from None
+    named = {"kind": study.kind, **{name: value for name, value in values.items() if value is not None}}
+    study._text = "".join(f"{name} = {json.dumps(value, default=str)}\n" for name, value in named.items())
+    return study
 
 
 def take_images(folder: Path, part: str, count: int | None) -> physcomp.Images:

@@ -1,0 +1,179 @@
+"""What an annealing study asks: its file, and the problems that it names."""
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
+
+import physcomp
+import qubo
+from physcomp.choice.magnitude import hamiltonian
+from qubo import files
+from qubo.families import Family
+from simulations.runs.metrics import ALWAYS, Scorer
+from simulations.runs.progress import Progress
+from simulations.runs.study import (
+    AtLeastOne,
+    CardName,
+    Count,
+    FilePath,
+    Number,
+    Once,
+    Positive,
+    Share,
+    Study,
+    beside,
+    take_images,
+)
+
+NETWORK, MAGNITUDE = "network", "magnitude"
+"""Problems of the network: its selection, and its magnitude Hamiltonian."""
+SOLVERS = ("annealer", "lagrangian", "exact", "ocean-sa", "genetic", "reinforce", "random")
+"""Compared unless others are named."""
+BETA = 0.1
+"""β of the magnitude Hamiltonian, as in `physcomp.choice.magnitude.plan_within`."""
+CHIPS = 2
+"""Chips on which a network's accuracy is measured."""
+
+
+def seconds(text: str | float) -> float:
+    """Seconds of "30", "30s", "2m" or "1h".
+
+    >>> seconds("2m"), seconds("0.5s"), seconds("30")
+    (120.0, 0.5, 30.0)
+    """
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([smh]?)", str(text).strip())
+    value = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if not 0 < value < math.inf:
+        raise ValueError(f"time limit: a time above 0 such as 30, 30s or 2m, got '{text}'; correct it")
+    return value
+
+
+def family_of(name: str) -> tuple[Family, int] | None:
+    """Family and number of groups of a drawn problem; None for others."""
+    drawn: Any = re.fullmatch(rf"([{''.join(get_args(Family))}])-(\d+)", name)
+    return (drawn[1], int(drawn[2])) if drawn else None
+
+
+def _problem(name: str, info: ValidationInfo) -> str:
+    if Path(name).suffix in files.SUFFIXES:
+        return str(beside(Path(name), info))
+    if family_of(name) is None and name not in (NETWORK, MAGNITUDE):
+        raise ValueError(
+            f"problem '{name}': no family with its groups such as Q-200, no {', '.join(files.SUFFIXES)} file, "
+            f"not {NETWORK} or {MAGNITUDE}; name one of these"
+        )
+    return name
+
+
+BelowOne = Annotated[float, Field(strict=True, gt=0, lt=1)]
+
+
+class AnnealingStudy(Study):
+    """What a study of kind `annealing` says.
+
+    Args:
+        problems: "Q-200" for 200 groups of family Q, a `.cqm` or `.coo` file, "network" or "magnitude".
+        solvers: names; a Hamiltonian takes those that know it, and sorting.
+        repeats: runs of each solver on each problem.
+        time_limit: of each run, in seconds, or with a unit such as "30s" or "2m".
+        target: gap that counts as reached, as a share.
+        codes: codes a group in the families.
+        network: description file, for "network" and "magnitude".
+        images: folder with the parts `calibration` and `t10k`.
+        card: device of the network.
+        read_time_s: seconds from programming to reading.
+        budget: cells per weight.
+        shrinkage: factor on the couplings.
+        removed: share of stored bits that the magnitude Hamiltonian's optimum removes, at least.
+        calibration: calibration images for the loss model; all there are unless it is named.
+        test_images: images on which accuracy is measured.
+    """
+
+    kind: Literal["annealing"] = "annealing"
+    problems: Annotated[tuple[Annotated[str, AfterValidator(_problem)], ...], AtLeastOne, Once]
+    solvers: Annotated[tuple[str, ...], AtLeastOne, Once] = SOLVERS
+    repeats: Count = 10
+    time_limit: Annotated[float, BeforeValidator(seconds)] = 30.0
+    target: BelowOne = 0.01
+    codes: Annotated[int, Field(strict=True, ge=2)] = 6
+    network: FilePath | None = None
+    images: FilePath | None = None
+    card: CardName = "pcm-zarcone:one-device"
+    read_time_s: Number = 0.0
+    budget: Positive = 0.5
+    shrinkage: Share = 0.7
+    removed: BelowOne = 0.75
+    calibration: Count | None = None
+    test_images: Count = 2000
+
+    @model_validator(mode="after")
+    def _whole(self) -> "AnnealingStudy":
+        if {NETWORK, MAGNITUDE} & set(self.problems) and (self.network is None or self.images is None):
+            raise ValueError(f"{NETWORK} and {MAGNITUDE} need a network and its images; name both")
+        return self
+
+
+class Bench:
+    """The problems of a study by name, not yet bounded, and what measures the accuracy of a network's choices.
+
+    Raises:
+        ValueError: an infeasible budget, or files that are missing.
+    """
+
+    def __init__(self, study: AnnealingStudy, progress: Progress) -> None:
+        self.study, self.progress = study, progress
+        self.measured: dict[bytes, dict[str, float]] = {}
+        self.scorer: Scorer | None = None
+        self.problems = {name: self._problem(name) for name in study.problems}
+
+    def _problem(self, name: str) -> Any:
+        study, drawn = self.study, family_of(name)
+        if drawn:
+            return qubo.generate(drawn[0], groups=drawn[1], codes=study.codes, seed=study.seed)
+        if Path(name).suffix in files.SUFFIXES:
+            return files.load_selection(name)
+        assert study.network is not None
+        network = physcomp.load_network(study.network)
+        return reward_for(network, study.removed) if name == MAGNITUDE else self._selection(network)
+
+    def _selection(self, network: physcomp.Network) -> qubo.Selection:
+        study = self.study
+        assert study.images is not None
+        calibration = take_images(study.images, "calibration", study.calibration)
+        test = take_images(study.images, "t10k", study.test_images)
+        with self.progress.bar("measuring what each code does to each filter") as bar:
+            self.model = physcomp.build_model(
+                network, calibration, card=study.card, read_time_s=study.read_time_s, seed=study.seed, progress=bar
+            )
+        self.scorer = Scorer.of(network, test)
+        return self.model.selection(study.budget, shrinkage=study.shrinkage)
+
+    def metrics(self, choice: NDArray[np.int64]) -> dict[str, float]:
+        """Mean accuracy and loss of a network's choice on test images, read back from `CHIPS` chips."""
+        assert self.scorer is not None
+        key = choice.tobytes()
+        if key not in self.measured:
+            plan = physcomp.plan_of(self.model, choice, method="anneal", shrinkage=self.study.shrinkage)
+            found = []
+            for seed in range(self.study.seed, self.study.seed + CHIPS):
+                chip = physcomp.store(self.model.network, plan, card=self.model.medium.card, seed=seed)
+                found.append(self.scorer.of_state(self.model.network, chip.read_back()))
+            self.measured[key] = {name: sum(metrics[name] for metrics in found) / CHIPS for name in ALWAYS}
+        return self.measured[key]
+
+
+def reward_for(network: physcomp.Network, removed: float) -> qubo.Magnitude:
+    """The magnitude Hamiltonian of the least reward γ, to 1 %, whose optimum removes a share of the stored bits."""
+    low, high = 1e-9, 1e9
+    while high > 1.01 * low:
+        gamma = (low * high) ** 0.5
+        problem = hamiltonian(network, beta=BETA, gamma=gamma)
+        best = problem.optimum()
+        q = np.array([[(8 - bits) >> k & 1 for k in range(3)] for bits in best.bits])
+        low, high = (low, gamma) if problem.terms(np.concatenate(best.pruned), q)[2] >= removed else (gamma, high)
+    return hamiltonian(network, beta=BETA, gamma=high)
