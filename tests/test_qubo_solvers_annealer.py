@@ -12,6 +12,7 @@ import qubo
 from qubo import Block, Selection
 from qubo.search.arrays import lay_out
 from qubo.search.kernels import apply, delta, polish, refresh
+from qubo.solvers.annealer import _Problem, _recombine
 
 
 def test_the_search_ends_once_the_answer_is_proven_good_enough():
@@ -108,3 +109,52 @@ def test_a_polished_choice_is_feasible_and_no_single_move_improves_it(seed, fact
             moved[g] = k
             if selection.feasible(moved):
                 assert selection.energy(moved) >= selection.energy(choice) - 1e-9
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_recombining_takes_the_best_mixture_of_whole_blocks(seed):
+    """Three blocks and two lone groups: against every mixture of the choices found, within the budget."""
+    rng = np.random.default_rng(seed)
+    blocks = tuple(Block.from_factors(range(3 * b, 3 * b + 3), rng.normal(size=(3, 3, 2))) for b in range(3))
+    cost = rng.integers(0, 5, (11, 3)).astype(float)
+    budget = float(cost.mean(axis=1).sum())
+    layout = lay_out(Selection(loss=rng.random((11, 3)), cost=cost, budget=budget, blocks=blocks))
+    problem = _Problem.of(layout, 0.1)
+    problem.columns = [layout.cheapest(), *(rng.integers(0, layout.arrays.codes) for _ in range(4))]
+    mixed = _recombine(problem, seed)
+    selection = Selection(loss=rng.random((11, 3)), cost=cost, budget=budget)  # for costs alone
+    assert selection.feasible(layout.decode(mixed))
+
+    def energy(x):
+        F, S = np.zeros_like(layout.arrays.loss), np.zeros(int(layout.arrays.sums[-1]))
+        return refresh(layout.arrays, x, F, S)
+
+    least = np.inf
+    for pick in itertools.product(range(5), repeat=3):
+        for alone in itertools.product(*(range(n) for n in layout.arrays.codes[9:])):
+            x = np.concatenate([problem.columns[p][3 * b : 3 * b + 3] for b, p in enumerate(pick)] + [np.array(alone)])
+            value, cells = energy(x)
+            least = min(least, value) if cells <= layout.limit else least
+    assert energy(mixed)[0] == pytest.approx(least)
+
+
+def test_temperatures_are_measured_in_gaps_between_the_best_codes():
+    loss, cost = [[0.0, 4.0, 9.0], [1.0, 1.0, 7.0], [2.0, 10.0, 3.0]], np.zeros((3, 3))
+    layout = lay_out(Selection(loss=loss, cost=cost, budget=0.0))
+    # Gaps 4, 0 and 1: the median of those above zero.
+    assert _Problem.of(layout, 0.0).unit * layout.scale == 2.5
+    assert _Problem.of(layout, 0.0).aim == 0.0
+    flat = lay_out(Selection(loss=np.ones((2, 2)), cost=np.ones((2, 2)), budget=2.0))
+    assert _Problem.of(flat, 0.0).unit == 1.0
+    single = lay_out(Selection(loss=np.ones((2, 1)), cost=np.ones((2, 1)), budget=2.0))
+    assert (_Problem.of(single, 0.5).unit, _Problem.of(single, 0.5).aim) == (1.0, 0.0)
+
+
+def test_cells_aimed_at_are_steps_between_neighbouring_codes():
+    groups = 400
+    cost = np.tile([0.0, 1.0, 3.0], (groups, 1))
+    layout = lay_out(Selection(loss=np.tile([3.0, 1.0, 0.0], (groups, 1)), cost=cost, budget=1.5 * groups))
+    # Steps of 1 and 2 cells, 20 of them on average; fewer where groups are below 200.
+    assert _Problem.of(layout, 0.1).aim * layout.cells == pytest.approx(20 * 1.5)
+    small = lay_out(Selection(loss=np.tile([3.0, 1.0, 0.0], (50, 1)), cost=cost[:50], budget=75.0))
+    assert _Problem.of(small, 0.1).aim * small.cells == pytest.approx(20 * 1.5 * 50 / 200)
