@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import h5py
 import numpy as np
@@ -38,6 +38,10 @@ from physcomp.storage.plan import Plan, menu_of
 
 FORMAT = "physcomp-chip"
 FORMAT_VERSION = 1
+
+Drift = Literal["card", "reads", "left"]
+"""How the drift of analog cells is undone when they are read: by the card's mean reads at that time; by one factor a
+layer, measured with two reads of its cells; or not at all, as if they were read at the card's first time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,19 +64,30 @@ class Chip:
     seed: int
     network: Network | None = None
 
-    def read_back(self, *, time_s: float | None = None, read: int = 0) -> dict[str, torch.Tensor]:
+    def read_back(
+        self, *, time_s: float | None = None, read: int = 0, drift: Drift = "card"
+    ) -> dict[str, torch.Tensor]:
         """Read the cells and decode: the network's parameters, by name.
 
         Args:
             time_s: seconds since programming; None: the time the plan was made for.
             read: number of the read; another number reads the same cells again, with new read noise.
+            drift: how it is undone: "card" takes the card's mean drift until that time as known; "reads" measures it,
+                with one factor a layer (`devices.drift_compensation`); "left" does nothing.
 
         Raises:
-            ValueError: the time is outside the card's range.
+            ValueError: the time is outside the card's range, there is no such way to undo drift, or the cells of a
+                layer read 0 or less on average, so that no factor undoes it.
         """
+        if drift not in get_args(Drift):
+            raise ValueError(f"read-back: drift is one of {', '.join(get_args(Drift))}, got '{drift}'; name one")
         time_s = self.plan.read_time_s if time_s is None else time_s
-        medium = Medium(self.card, self.plan.read_time_s, time_s)
+        medium = Medium(self.card, self.plan.read_time_s, time_s if drift == "card" else self.card.first_s)
         levels = self.cells.read(time_s=time_s, read=read)
+        if drift == "reads" and levels.size:
+            layers = self._layer_of_cells()
+            factors = devices.drift_compensation(self.cells, time_s=time_s, read=read, groups=layers)
+            levels = levels * factors.astype(np.float32)[layers]
         state: dict[str, torch.Tensor] = {}
         bits = 0
         for layer, segments, bias_start in _layout(self.plan, self.bits):
@@ -92,6 +107,13 @@ class Chip:
             state[name] = torch.from_numpy(values.reshape(shape))
             bits += count * SCALE_BITS
         return state
+
+    def _layer_of_cells(self) -> NDArray[np.int64]:
+        """For every analog cell the number of its layer, among the layers that have such cells."""
+        ends = [segments[-1].end[1] for _, segments, _ in _layout(self.plan, self.bits)]
+        counts = np.diff(ends, prepend=0)
+        counts = counts[counts > 0]
+        return np.repeat(np.arange(len(counts)), counts)
 
     def save(self, path: Path | str) -> None:
         """Write the HDF5 file, under a temporary name first."""

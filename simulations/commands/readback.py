@@ -1,7 +1,7 @@
 """The command `physcomp readback`: the accuracy that is left on a chip."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -9,7 +9,17 @@ from rich.table import Table
 from simulations.commands.console import out
 from simulations.commands.options import ImageFolder, NetworkFile
 
+if TYPE_CHECKING:
+    import torch
+
+    from physcomp.networks.images import Images
+    from physcomp.networks.network import Network
+    from physcomp.storage.chip import Chip
+    from physcomp.storage.recalibration import Recalibrated
+    from simulations.runs.readback import StateOf, Trial
+
 EXAMPLE = "physcomp readback chip.h5 data/fashion-cnn.toml --images data/fashion-mnist --times 0,3600,86400"
+AS_READ = "accuracy ± sd %"
 
 
 def readback(
@@ -21,36 +31,98 @@ def readback(
     ] = None,
     reads: Annotated[int, typer.Option(help="Reads of the same cells at each time.")] = 1,
     part: Annotated[str, typer.Option(help="Which images: t10k, heldout or calibration.")] = "t10k",
+    compensate: Annotated[
+        bool, typer.Option("--compensate", help="Also with drift left as it is, and undone by a factor from reads.")
+    ] = False,
+    recalibrate: Annotated[
+        bool, typer.Option("--recalibrate", help="Also with gains and biases set anew on the calibration images.")
+    ] = False,
 ) -> None:
     """Read a chip back at given times and measure the accuracy that is left."""
     import physcomp
-    from physcomp.codes.base import Medium
-    from simulations.runs.readback import read_back, spread
+    from simulations.runs.readback import read_back
 
-    loaded = physcomp.load_chip(chip)
+    loaded, architecture = physcomp.load_chip(chip), physcomp.load_network(network)
     test = physcomp.load_images(images, part)
     when = None if times is None else [_seconds(word) for word in times.split(",")]
-    trials = read_back(
-        loaded, test.pixels, test.labels, network=physcomp.load_network(network), trials=reads, times_s=when
+    ways: dict[str, StateOf | None] = {AS_READ: None}
+    if compensate:
+        ways["uncompensated %"] = lambda cells, time_s, read: cells.read_back(time_s=time_s, read=read, drift="left")
+        ways["compensated %"] = lambda cells, time_s, read: cells.read_back(time_s=time_s, read=read, drift="reads")
+    if recalibrate:
+        recalibration = _Recalibration(architecture, physcomp.load_images(images, "calibration"))
+        ways["recalibrated %"] = recalibration
+    found = {
+        name: read_back(
+            loaded, test.pixels, test.labels, network=architecture, trials=reads, times_s=when, state_of=way
+        )
+        for name, way in ways.items()
+    }
+    out.print(_table(found))
+    notes = [_compensation_note(loaded)] if compensate else []
+    notes += [recalibration.note(loaded)] if recalibrate else []
+    notes += _later_note(loaded, max(trial.time_s for trial in found[AS_READ]))
+    for note in notes:
+        out.print(note, soft_wrap=True, highlight=False)
+
+
+class _Recalibration:
+    """Reads a chip and sets gains and biases anew; keeps what that took."""
+
+    def __init__(self, network: "Network", images: "Images") -> None:
+        self.network, self.images = network, images
+        self.last: Recalibrated | None = None
+
+    def __call__(self, chip: "Chip", time_s: float, read: int) -> "dict[str, torch.Tensor]":
+        import physcomp
+
+        state = chip.read_back(time_s=time_s, read=read)
+        self.last = physcomp.recalibrate(self.network, state, self.images, bits_per_cell=chip.plan.bits_per_cell)
+        return self.last.state
+
+    def note(self, chip: "Chip") -> str:
+        assert self.last is not None
+        return (
+            f"Recalibrated on {len(self.images):,} images: {self.last.extra_bits:,} bits of gains and biases, "
+            f"{self.last.extra_cells:,.0f} cells beside {chip.plan.cells:,.0f}, are stored again at each time."
+        )
+
+
+def _table(found: "dict[str, list[Trial]]") -> Table:
+    """A row a time: accuracy and loss as read, then the accuracy in each other way."""
+    from simulations.runs.readback import spread
+
+    others = [name for name in found if name != AS_READ]
+    table = Table("time s", AS_READ, "loss ± sd", "reads", *others)
+    for time_s in dict.fromkeys(trial.time_s for trial in found[AS_READ]):
+        over = {name: spread(t for t in trials if t.time_s == time_s) for name, trials in found.items()}
+        accuracy = {name: f"{100 * s.accuracy_mean:.2f} ± {100 * s.accuracy_sd:.2f}" for name, s in over.items()}
+        plain = over[AS_READ]
+        loss = f"{plain.loss_mean:.4f} ± {plain.loss_sd:.4f}"
+        table.add_row(f"{time_s:g}", accuracy[AS_READ], loss, str(plain.trials), *(accuracy[name] for name in others))
+    return table
+
+
+def _compensation_note(chip: "Chip") -> str:
+    first = f"{chip.card.first_s:g} s"
+    return (
+        f"The first accuracy takes the mean drift of {chip.card.name} as known. Uncompensated: as if read at {first}. "
+        f"Compensated: that, times one factor a layer, the mean read of its cells at {first} over that at the time."
     )
-    table = Table("time s", "accuracy ± sd %", "loss ± sd", "reads")
-    for time_s in dict.fromkeys(trial.time_s for trial in trials):
-        over = spread(trial for trial in trials if trial.time_s == time_s)
-        table.add_row(
-            f"{time_s:g}",
-            f"{100 * over.accuracy_mean:.2f} ± {100 * over.accuracy_sd:.2f}",
-            f"{over.loss_mean:.4f} ± {over.loss_sd:.4f}",
-            str(over.trials),
-        )
-    out.print(table)
-    latest = max(trial.time_s for trial in trials)
-    holds = Medium(loaded.card, latest, storage=loaded.plan.storage).bits_per_cell
-    if holds < loaded.plan.bits_per_cell:
-        out.print(
-            f"Digital bits are taken to read back without error. They were counted at {loaded.plan.bits_per_cell:.3f} "
-            f"a cell; after {latest:g} s a cell holds {holds:.3f}: choose again with --time {latest:g}.",
-            highlight=False,
-        )
+
+
+def _later_note(chip: "Chip", latest: float) -> list[str]:
+    """Where digital bits were counted for an earlier time."""
+    from physcomp.codes.base import Medium
+
+    plan = chip.plan
+    holds = Medium(chip.card, latest, storage=plan.storage).bits_per_cell
+    if holds >= plan.bits_per_cell:
+        return []
+    return [
+        f"Digital bits are taken to read back without error. They were counted at {plan.bits_per_cell:.3f} "
+        f"a cell; after {latest:g} s a cell holds {holds:.3f}: choose again with --time {latest:g}."
+    ]
 
 
 def _seconds(word: str) -> float:

@@ -9,6 +9,9 @@ import devices
 import physcomp
 from simulations.runs.metrics import mean_sd
 
+StateOf = Callable[[physcomp.Chip, float, int], dict[str, torch.Tensor]]
+"""A chip, seconds since programming and the number of the read -> parameters by name."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -72,6 +75,7 @@ def read_back(
     trials: int = 1,
     times_s: Iterable[float] | None = None,
     seed: int = 0,
+    state_of: StateOf | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> list[Trial]:
     """Measure what is left of a network.
@@ -86,6 +90,7 @@ def read_back(
         trials: how many, at least 1.
         times_s: seconds since programming of each trial's reads; None: the time the plan was made for.
         seed: of the first chip.
+        state_of: the parameters that a chip gives at a time by a read; None: `Chip.read_back`.
         progress: called with the share done.
 
     Returns:
@@ -121,7 +126,8 @@ def read_back(
         else:
             chip, read = physcomp.store(network, stored, card=card, seed=seed + trial), 0
         for time in times:
-            score = physcomp.evaluate_state(network, chip.read_back(time_s=time, read=read), pairs)
+            state = state_of(chip, time, read) if state_of else chip.read_back(time_s=time, read=read)
+            score = physcomp.evaluate_state(network, state, pairs)
             results.append(Trial(trial, chip.seed, time, read, score.loss, score.accuracy))
             if progress:
                 progress(len(results) / (trials * len(times)))
