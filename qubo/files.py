@@ -28,7 +28,7 @@ from typing import TypeVar
 import dimod
 
 from qubo.bounds.certificate import lower_bound
-from qubo.formats import binary, coo, setups
+from qubo.formats import binary, bqm_bytes, coo, setups
 from qubo.formats.constrained import from_cqm, own_blocks
 from qubo.magnitude.hamiltonian import Magnitude
 from qubo.selection import Selection
@@ -37,7 +37,10 @@ T = TypeVar("T")
 SUFFIXES = (".cqm", ".bqm", ".coo")
 MEMBER = "selection.json"
 """Our member of a `.cqm` zip."""
-DAMAGED = (ValueError, LookupError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error, struct.error)
+DAMAGED = (
+    ValueError, LookupError, TypeError, AttributeError, OverflowError, RuntimeError, OSError, EOFError,
+    zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
 """What reading a foreign or damaged file may raise."""
 
 
@@ -149,8 +152,7 @@ def _write_bqm(
 
 
 def _read_bqm(path: Path) -> dimod.BinaryQuadraticModel:
-    with path.open("rb") as file:
-        bqm: dimod.BinaryQuadraticModel = dimod.BinaryQuadraticModel.from_file(file)
+    bqm: dimod.BinaryQuadraticModel = dimod.BinaryQuadraticModel.from_file(bqm_bytes.checked(path.read_bytes()))
     return bqm
 
 

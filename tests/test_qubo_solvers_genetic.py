@@ -1,8 +1,6 @@
 """The genetic search within a budget, and NSGA-II's frontier, against brute force."""
 
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -159,9 +157,3 @@ def test_a_population_of_one_still_searches():
 def test_a_population_of_nothing_is_refused():
     with pytest.raises(ValueError, match="population must be a whole number of at least 1, got 0"):
         qubo.solve(qubo.generate("S", groups=3), "genetic", population=0)
-
-
-def test_the_package_imports_no_solvers_library_until_asked():
-    heavy = {"pymoo", "stable_baselines3", "torch", "gymnasium", "highspy"}
-    code = f"import sys, qubo; print(sorted({heavy} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

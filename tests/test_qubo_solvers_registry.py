@@ -56,7 +56,7 @@ def test_names_are_listed_without_importing_what_solvers_need() -> None:
     text = (
         "import sys, qubo\n"
         "assert 'reinforce' in qubo.SOLVERS and len(list(qubo.SOLVERS)) > 10\n"
-        "heavy = {'pymoo', 'stable_baselines3', 'torch', 'highspy', 'dwave.system', 'hybrid'}\n"
+        "heavy = {'pymoo', 'stable_baselines3', 'torch', 'gymnasium', 'highspy', 'dwave.system', 'hybrid'}\n"
         "print(*sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
