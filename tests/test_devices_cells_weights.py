@@ -48,7 +48,7 @@ def test_weights_out_of_range_are_refused(weights: list[float], pairs: bool, lin
         program_weights("ideal", weights, seed=0, pairs=pairs)
 
 
-@pytest.mark.parametrize("copies", [0, -1, True])
-def test_copies_that_are_none_are_refused(copies: int) -> None:
+@pytest.mark.parametrize("copies", [0, -1, True, 2.0, "2", None])
+def test_copies_that_are_no_number_are_refused(copies: object) -> None:
     with pytest.raises(ValueError, match=r"^copies must be a whole number from 1 on[^\n]*$"):
-        program_weights("ideal", [0.5], seed=0, copies=copies)
+        program_weights("ideal", [0.5], seed=0, copies=copies)  # type: ignore[arg-type]

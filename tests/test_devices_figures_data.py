@@ -174,6 +174,17 @@ def test_the_fan_shows_quantiles_of_simulated_cells_and_the_closed_form_mean(dra
     assert axis.get_xlim() == pytest.approx((20.0, YEAR_S + 20.0))
 
 
+def test_a_fan_of_finite_levels_takes_the_nearest_of_these(drawn: Drawing) -> None:
+    """Cells of four levels that relax: 0.1 and 0.3 are both written to 0.25."""
+    text = load_card("rram-radar").text.replace(
+        "[programming.sd]", "[programming]\nlevels = [39.0, 85.5, 132.0, 225.0]\n[programming.sd]", 1
+    )
+    card = Card.from_text(text)
+    figure = drawn(lambda folder: drift_fan([card], folder, levels=[0.1, 0.3, 1.0], cells=100))
+    levels = sorted({min(card.written_levels, key=lambda own: abs(own - level)) for level in (0.1, 0.3, 1.0)})
+    assert words(figure.axes[0]) == [f"x = {level:.2g}" for level in levels]
+
+
 def test_bits_against_levels_are_those_of_the_study(drawn: Drawing) -> None:
     names = ["pcm-zarcone:one-device", "rram-multilevel:4-levels"]
     figure = drawn(lambda folder: capacity_against_levels(names, folder))
