@@ -13,6 +13,7 @@ import devices
 import physcomp
 from physcomp.codes import Medium, parse
 from physcomp.codes.base import Encoded, to_bfloat16
+from simulations.kinds import KINDS, load_study
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -80,3 +81,23 @@ def test_the_drawing_shows_what_the_code_computes(data_dir: Path) -> None:
     assert drawn.keys() == computed.keys()
     for name, value in computed.items():
         assert float(drawn[name]) == pytest.approx(float(value), abs=6e-4), name
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_the_study_of_the_page_on_simulations_is_one(quick: bool, tmp_path: Path) -> None:
+    page = (ROOT / "simulations" / "README.md").read_text()
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace('"data/', f'"{ROOT}/data/'))
+    study = load_study(path, quick=quick)
+    assert study.kind == "storage"
+    assert study.network == ROOT / "data" / "fashion-cnn.toml"
+    assert study.trials == (2 if quick else 5)
+
+
+def test_the_page_on_simulations_names_every_kind_and_its_file() -> None:
+    page = (ROOT / "simulations" / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*`(studies/\w+\.toml)` \|$", page, re.MULTILINE))
+    assert set(rows) == set(KINDS)
+    for kind, name in rows.items():
+        assert load_study(ROOT / "simulations" / name).kind == kind
