@@ -13,8 +13,9 @@ import pytest
 
 from simulations.kinds import KINDS, Kinds, load_study, run_study
 from simulations.runs.engine import report
+from simulations.runs.fields import Count
 from simulations.runs.kind import Kind, Section, Tables
-from simulations.runs.study import Count, Study
+from simulations.runs.study import Study
 
 
 class RootStudy(Study):

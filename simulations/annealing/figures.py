@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from qubo.solution import Kind
 from qubo.solvers.registry import find
-from simulations.annealing.time_to_target import Score
+from simulations.annealing.time_to_target import SolverScore
 from simulations.annealing.trials import SolverRun
 from simulations.runs.style import save_figure
 
@@ -59,7 +59,7 @@ def energy_over_time(trials: Sequence[SolverRun], folder: Path, *, bounds: Mappi
     return _save(figure, folder, "energy-over-time")
 
 
-def times_to_target(found: Sequence[Score], folder: Path) -> list[Path]:
+def times_to_target(found: Sequence[SolverScore], folder: Path) -> list[Path]:
     """Time to target with its bootstrap interval, a panel a problem; `time-to-target.png` and `.svg`."""
     names = list(dict.fromkeys(score.problem for score in found))
     figure, axes = _panels(len(names), 3.1, 3.0)
@@ -71,7 +71,7 @@ def times_to_target(found: Sequence[Score], folder: Path) -> list[Path]:
 
 def overview(
     trials: Sequence[SolverRun],
-    found: Sequence[Score],
+    found: Sequence[SolverScore],
     folder: Path,
     *,
     bounds: Mapping[str, float],
@@ -94,7 +94,7 @@ def overview(
     return _save(figure, folder, name)
 
 
-def gaps_against_size(found: Sequence[Score], folder: Path) -> list[Path]:
+def gaps_against_size(found: Sequence[SolverScore], folder: Path) -> list[Path]:
     """Median gap against the number of groups, a panel a family of several sizes; nothing where there is none."""
     families = [
         family
@@ -125,7 +125,7 @@ def gaps_against_size(found: Sequence[Score], folder: Path) -> list[Path]:
     return _save(figure, folder, "gap-against-size")
 
 
-def feasibility(found: Sequence[Score], folder: Path) -> list[Path]:
+def feasibility(found: Sequence[SolverScore], folder: Path) -> list[Path]:
     """Share of raw samples that met all constraints before any repair, for the solvers that can leave them."""
     samplers = [score for score in found if score.feasible_before_repair is not None]
     if not samplers:
@@ -259,7 +259,7 @@ def _percent_axis(axis: Axes) -> None:
     axis.grid(axis="y", color="0.92")
 
 
-def _times(axis: Axes, found: Sequence[Score], *, labels: bool, order: Sequence[str] = ()) -> None:
+def _times(axis: Axes, found: Sequence[SolverScore], *, labels: bool, order: Sequence[str] = ()) -> None:
     """Times to target of one problem, a row a solver; what never got there is an arrow at its time."""
     solvers = list(order) or [score.solver for score in found]
     rows = {solver: len(solvers) - place for place, solver in enumerate(solvers)}

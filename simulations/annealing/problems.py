@@ -14,21 +14,10 @@ import qubo
 from physcomp.choice.magnitude import hamiltonian
 from qubo import files
 from qubo.families import Family
+from simulations.runs import fields
 from simulations.runs.metrics import ALWAYS, Scorer
 from simulations.runs.progress import Progress
-from simulations.runs.study import (
-    AtLeastOne,
-    CardName,
-    Count,
-    FilePath,
-    Number,
-    Once,
-    Positive,
-    Share,
-    Study,
-    beside,
-    take_images,
-)
+from simulations.runs.study import Study, take_images
 
 NETWORK, MAGNITUDE = "network", "magnitude"
 """Problems of the network: its selection, and its magnitude Hamiltonian."""
@@ -61,7 +50,7 @@ def family_of(name: str) -> tuple[Family, int] | None:
 
 def _problem(name: str, info: ValidationInfo) -> str:
     if Path(name).suffix in files.SUFFIXES:
-        return str(beside(Path(name), info))
+        return str(fields.beside(Path(name), info))
     if family_of(name) is None and name not in (NETWORK, MAGNITUDE):
         raise ValueError(
             f"problem '{name}': no family with its groups such as Q-200, no {', '.join(files.SUFFIXES)} file, "
@@ -95,21 +84,21 @@ class AnnealingStudy(Study):
     """
 
     kind: Literal["annealing"] = "annealing"
-    problems: Annotated[tuple[Annotated[str, AfterValidator(_problem)], ...], AtLeastOne, Once]
-    solvers: Annotated[tuple[str, ...], AtLeastOne, Once] = SOLVERS
-    repeats: Count = 10
+    problems: Annotated[tuple[Annotated[str, AfterValidator(_problem)], ...], fields.AtLeastOne, fields.Once]
+    solvers: Annotated[tuple[str, ...], fields.AtLeastOne, fields.Once] = SOLVERS
+    repeats: fields.Count = 10
     time_limit: Annotated[float, BeforeValidator(seconds)] = 30.0
     target: BelowOne = 0.01
     codes: Annotated[int, Field(strict=True, ge=2)] = 6
-    network: FilePath | None = None
-    images: FilePath | None = None
-    card: CardName = "pcm-zarcone:one-device"
-    read_time_s: Number = 0.0
-    budget: Positive = 0.5
-    shrinkage: Share = 0.7
+    network: fields.FilePath | None = None
+    images: fields.FilePath | None = None
+    card: fields.CardName = "pcm-zarcone:one-device"
+    read_time_s: fields.Number = 0.0
+    budget: fields.Positive = 0.5
+    shrinkage: fields.Share = 0.7
     removed: BelowOne = 0.75
-    calibration: Count | None = None
-    test_images: Count = 2000
+    calibration: fields.Count | None = None
+    test_images: fields.Count = 2000
 
     @model_validator(mode="after")
     def _whole(self) -> "AnnealingStudy":

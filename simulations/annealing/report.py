@@ -9,7 +9,7 @@ from typing import Any
 
 from qubo.solvers import SOLVERS
 from simulations.annealing.problems import MAGNITUDE, NETWORK, AnnealingStudy
-from simulations.annealing.time_to_target import SAME, Score
+from simulations.annealing.time_to_target import SAME, SolverScore
 from simulations.annealing.trials import Problem, SolverRun, fingerprint
 from simulations.runs.kind import Section
 
@@ -44,7 +44,7 @@ class Findings:
     study: AnnealingStudy
     problems: tuple[Problem, ...]
     runs: list[SolverRun]
-    scores: list[Score]
+    scores: list[SolverScore]
     skipped: dict[tuple[str, str], str]
     clean_accuracy: float | None
 
@@ -65,7 +65,7 @@ def sections(findings: Findings) -> list[Section]:
     return [*tables, Section(lines=sentences(findings))]
 
 
-def rows(found: list[Score], problem: str) -> list[tuple[str, ...]]:
+def rows(found: list[SolverScore], problem: str) -> list[tuple[str, ...]]:
     """The table of a problem as text, least median energy first, accuracy last where it was measured."""
     here = sorted((s for s in found if s.problem == problem), key=lambda s: (s.energy[1], s.to_target.seconds))
     table = []
@@ -83,7 +83,7 @@ def rows(found: list[Score], problem: str) -> list[tuple[str, ...]]:
     return table
 
 
-def columns(found: list[Score], problem: str) -> tuple[str, ...]:
+def columns(found: list[SolverScore], problem: str) -> tuple[str, ...]:
     """The head of that table."""
     measured = any(s.accuracy is not None for s in found if s.problem == problem)
     return (*COLUMNS, "accuracy %") if measured else COLUMNS
@@ -97,14 +97,14 @@ def _percent(share: float) -> str:
     return f"{percent:.2g}" if percent < 10 else f"{percent:.0f}"
 
 
-def _time(s: Score) -> str:
+def _time(s: SolverScore) -> str:
     time = s.to_target
     if not math.isfinite(time.seconds):
         return "not reached"
     return f"{time.seconds:.2g} ({time.low:.2g}–{f'{time.high:.2g}' if math.isfinite(time.high) else '∞'})"
 
 
-def heading(found: list[Score], problem: str) -> str:
+def heading(found: list[SolverScore], problem: str) -> str:
     """One line about a problem: its size, its bound, and what counts as reached."""
     first = next(s for s in found if s.problem == problem)
     aim = first.target
@@ -140,7 +140,7 @@ def sentences(findings: Findings) -> list[str]:
     return lines
 
 
-def _speed(problem: str, here: dict[str, Score]) -> str:
+def _speed(problem: str, here: dict[str, SolverScore]) -> str:
     """The claim that annealing is faster than genetic and reinforcement learning, on one problem."""
     annealers, rivals = _annealers(here), [n for n in RIVALS if n in here]
     if not annealers or not rivals:
@@ -160,18 +160,18 @@ def _speed(problem: str, here: dict[str, Score]) -> str:
     return line
 
 
-def _annealers(here: dict[str, Score]) -> list[str]:
+def _annealers(here: dict[str, SolverScore]) -> list[str]:
     """Those that anneal; only "qpu" does on quantum hardware, and the Leap services in part."""
     return [name for name in SOLVERS if name in here and SOLVERS[name].anneals]
 
 
-def _told(s: Score) -> str:
+def _told(s: SolverScore) -> str:
     if not math.isfinite(s.to_target.seconds):
         return f"{s.solver} not in {s.seconds:.3g} s in {s.runs} runs (least gap {100 * s.gap[0]:.3g} %)"
     return f"{s.solver} {_time(s)} s, {s.to_target.reached} of {s.runs} runs"
 
 
-def _optimality(problem: Problem, here: dict[str, Score]) -> str:
+def _optimality(problem: Problem, here: dict[str, SolverScore]) -> str:
     """The claim that annealing finds global optima, on one problem."""
     annealers = _annealers(here)
     if not annealers:

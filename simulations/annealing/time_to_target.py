@@ -102,7 +102,7 @@ def _least(times: Vector, confidence: float) -> tuple[Vector, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetEnergy:
     """The energy that counts as success, and what it is measured from.
 
     Attributes:
@@ -116,7 +116,7 @@ class Target:
     proven: bool
 
 
-def target_of(trials: Sequence[SolverRun], gap: float) -> Target:
+def target_of(trials: Sequence[SolverRun], gap: float) -> TargetEnergy:
     """The target of a problem: `gap` above the lower bound, where some run got that near.
 
     A bound may lie deeper below the optimum than the gap asked for. Then the least energy of all runs stands in for
@@ -134,7 +134,7 @@ def target_of(trials: Sequence[SolverRun], gap: float) -> Target:
     bound, best = max(t.lower_bound for t in trials), min(t.energy for t in trials)
     proven = best <= bound + gap * abs(bound)
     reference = bound if proven else best
-    return Target(reference + gap * abs(reference), reference, proven)
+    return TargetEnergy(reference + gap * abs(reference), reference, proven)
 
 
 SAME = 1e-6
@@ -142,7 +142,7 @@ SAME = 1e-6
 
 
 @dataclass(frozen=True)
-class Score:
+class SolverScore:
     """One solver on one problem, over its runs.
 
     Attributes:
@@ -174,13 +174,13 @@ class Score:
     gap: tuple[float, float, float]
     at_best: int
     seconds: float
-    target: Target
+    target: TargetEnergy
     to_target: TimeToTarget
     feasible_before_repair: float | None
     accuracy: tuple[float, float] | None
 
 
-def scores(trials: Sequence[SolverRun], *, target: float = 0.01) -> list[Score]:
+def scores(trials: Sequence[SolverRun], *, target: float = 0.01) -> list[SolverScore]:
     """What the runs show, problem by problem and solver by solver, in the order of the runs.
 
     Args:
@@ -199,13 +199,13 @@ def scores(trials: Sequence[SolverRun], *, target: float = 0.01) -> list[Score]:
     return found
 
 
-def _score(runs: Sequence[SolverRun], bound: float, best: float, aim: Target) -> Score:
+def _score(runs: Sequence[SolverRun], bound: float, best: float, aim: TargetEnergy) -> SolverScore:
     first = runs[0]
     energies = np.sort([trial.energy for trial in runs])
     gaps = (energies - bound) / np.maximum(np.abs(energies), np.finfo(np.float64).tiny)
     clean = [t.feasible_before_repair for t in runs if t.feasible_before_repair is not None]
     right = [t.accuracy for t in runs if t.accuracy is not None]
-    return Score(
+    return SolverScore(
         problem=first.problem,
         family=first.family,
         size=first.size,

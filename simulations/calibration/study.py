@@ -7,7 +7,7 @@ stored on one chip, read back, and measured on the test images.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -23,22 +23,11 @@ import qubo
 from physcomp.choice.planning import plan_of
 from physcomp.codes.menu import DEFAULT
 from simulations.calibration.figure import predicted_vs_measured
+from simulations.runs import fields
 from simulations.runs.kind import Kind, Section, Tables
 from simulations.runs.metrics import Scorer
 from simulations.runs.progress import Progress
-from simulations.runs.study import (
-    AtLeastOne,
-    Budgets,
-    CardName,
-    Count,
-    FilePath,
-    Menu,
-    Number,
-    Share,
-    SolverName,
-    Study,
-    take_images,
-)
+from simulations.runs.study import Study, take_images
 
 REDRAWN = (0.03, 0.1, 0.3, 1.0)  # shares of the groups that a random plan draws anew; our choice
 RANDOM, CHOSEN = "random", "chosen"
@@ -63,18 +52,18 @@ class CalibrationStudy(Study):
     """
 
     kind: Literal["calibration"] = "calibration"
-    network: FilePath
-    images: FilePath
-    card: CardName
-    read_time_s: Number = 0.0
-    budgets: Budgets
-    calibration: Count = 2000
-    test_images: Count = 4000
-    trials: Count = 5
-    menu: Menu = DEFAULT
-    image_counts: Annotated[tuple[Count, ...], AtLeastOne] = (100, 500, 2000)
-    shrinkages: Annotated[tuple[Share, ...], AtLeastOne] = physcomp.Search.shrinkages
-    solvers: Annotated[tuple[SolverName, ...], AtLeastOne] = ("random", "lagrangian", "annealer")
+    network: fields.FilePath
+    images: fields.FilePath
+    card: fields.CardName
+    read_time_s: fields.Number = 0.0
+    budgets: fields.Budgets
+    calibration: fields.Count = 2000
+    test_images: fields.Count = 4000
+    trials: fields.Count = 5
+    menu: fields.Menu = DEFAULT
+    image_counts: Annotated[tuple[fields.Count, ...], fields.AtLeastOne] = (100, 500, 2000)
+    shrinkages: Annotated[tuple[fields.Share, ...], fields.AtLeastOne] = physcomp.Search.shrinkages
+    solvers: Annotated[tuple[fields.SolverName, ...], fields.AtLeastOne] = ("random", "lagrangian", "annealer")
 
     @model_validator(mode="after")
     def _fits(self) -> "CalibrationStudy":
@@ -276,10 +265,9 @@ def better_solved(study: CalibrationStudy, chosen: pl.DataFrame) -> list[dict[st
     """For each count of images and shrinkage: how often the solver of less energy gave the network of less loss."""
     found = pairs(chosen)
     return [
-        {"images": images, "shrinkage": shrinkage}
-        | _agreeing(found.filter(pl.col("images") == images, pl.col("shrinkage") == shrinkage))
-        for images in study.image_counts
-        for shrinkage in study.shrinkages
+        {"images": count, "shrinkage": factor}
+        | _agreeing(found.filter(pl.col("images") == count, pl.col("shrinkage") == factor))
+        for count, factor in product(study.image_counts, study.shrinkages)
     ]
 
 
@@ -287,9 +275,9 @@ def better_solved_by(study: CalibrationStudy, chosen: pl.DataFrame) -> list[dict
     """The same for each two solvers, over all counts of images and shrinkages."""
     found = pairs(chosen)
     return [
-        {"solvers": [one, other]}
-        | _agreeing(found.filter(pl.col("solver").is_in([one, other]), pl.col("solver_other").is_in([one, other])))
-        for one, other in combinations(study.solvers, 2)
+        {"solvers": list(two)}
+        | _agreeing(found.filter(*(pl.col(name).is_in(list(two)) for name in ("solver", "solver_other"))))
+        for two in combinations(study.solvers, 2)
     ]
 
 

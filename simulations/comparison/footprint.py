@@ -18,8 +18,8 @@ from simulations.comparison.results import at, by_plan, summarize
 from simulations.comparison.storage import section
 from simulations.comparison.stored import StoredKind
 from simulations.comparison.trained import Trained, find_trained
+from simulations.runs import fields
 from simulations.runs.kind import Tables
-from simulations.runs.study import FilePath
 from simulations.runs.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 
 LOST = (0.005, 0.01)  # accuracy that may be lost: half a point and one
@@ -44,7 +44,7 @@ class FootprintStudy(StoredStudy):
     """
 
     kind: Literal["footprint"] = "footprint"
-    trained: tuple[FilePath, ...] = ()
+    trained: tuple[fields.FilePath, ...] = ()
 
 
 class Footprint(StoredKind[FootprintStudy]):

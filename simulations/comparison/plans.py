@@ -19,22 +19,11 @@ import physcomp
 from physcomp.choice.joint import Search, choose
 from physcomp.codes.base import Storage
 from physcomp.codes.menu import DEFAULT, part_of, read_menu
+from simulations.runs import fields
 from simulations.runs.engine import write_json
 from simulations.runs.metrics import METRICS
 from simulations.runs.progress import Progress
-from simulations.runs.study import (
-    AtLeastOne,
-    Budgets,
-    CodeName,
-    Count,
-    FilePath,
-    Menu,
-    Once,
-    Share,
-    SolverName,
-    Study,
-    StudyCard,
-)
+from simulations.runs.study import Study, StudyCard
 
 JOINT, UNCOUPLED, TRAINED = "joint", "joint, no couplings", "joint + training"
 
@@ -43,12 +32,6 @@ def _places(cards: tuple[StudyCard, ...]) -> tuple[StudyCard, ...]:
     if len({card.place for card in cards}) < len(cards):
         raise ValueError("hold the same card at the same times twice; remove one")
     return cards
-
-
-def _known(name: str) -> str:
-    if name not in METRICS:
-        raise ValueError(f"one of {', '.join(METRICS)}, got '{name}'; correct it")
-    return name
 
 
 class StoredStudy(Study):
@@ -72,20 +55,20 @@ class StoredStudy(Study):
         storage: by what digital bits are counted in cells: `bound`, of any code, or `bch`, a code that exists.
     """
 
-    network: FilePath
-    images: FilePath
-    budgets: Budgets
-    cards: Annotated[tuple[StudyCard, ...], AtLeastOne, AfterValidator(_places)]
-    calibration: Count = 2000
-    heldout: Count = 2000
-    test_images: Count = 4000
-    trials: Count = 5
-    metrics: tuple[Annotated[str, AfterValidator(_known)], ...] = ()
-    uniform: Annotated[tuple[CodeName, ...], Once] = ()
-    menu: Menu = DEFAULT
+    network: fields.FilePath
+    images: fields.FilePath
+    budgets: fields.Budgets
+    cards: Annotated[tuple[StudyCard, ...], fields.AtLeastOne, AfterValidator(_places)]
+    calibration: fields.Count = 2000
+    heldout: fields.Count = 2000
+    test_images: fields.Count = 4000
+    trials: fields.Count = 5
+    metrics: tuple[Annotated[str, fields.one_of(METRICS)], ...] = ()
+    uniform: Annotated[tuple[fields.CodeName, ...], fields.Once] = ()
+    menu: fields.Menu = DEFAULT
     parts: dict[str, str] = Field(default={"digital codes only": "digital", "analog codes only": "analog"})
-    shrinkages: Annotated[tuple[Share, ...], AtLeastOne] = physcomp.Search.shrinkages
-    solver: SolverName = physcomp.Search.solver
+    shrinkages: Annotated[tuple[fields.Share, ...], fields.AtLeastOne] = physcomp.Search.shrinkages
+    solver: fields.SolverName = physcomp.Search.solver
     storage: Storage = "bound"
 
     @property
@@ -173,7 +156,7 @@ def _uniform(study: StoredStudy, model: physcomp.LossModel, shrinkage: float) ->
 
 def _read(card: StudyCard, path: Path) -> Planned:
     content = json.loads(path.read_text())
-    plans = tuple(physcomp.Plan.from_json(json.dumps(fields), str(path)) for fields in content["plans"])
+    plans = tuple(physcomp.Plan.from_json(json.dumps(plan), str(path)) for plan in content["plans"])
     return Planned(card, plans, float(content["shrinkage"]))
 
 

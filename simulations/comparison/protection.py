@@ -19,8 +19,8 @@ from simulations.comparison.plans import JOINT, UNCOUPLED, StoredStudy
 from simulations.comparison.results import POINTS, at, by_plan, summarize
 from simulations.comparison.storage import section
 from simulations.comparison.stored import StoredKind
+from simulations.runs import fields
 from simulations.runs.kind import Tables
-from simulations.runs.study import AtLeastOne, CodeName
 from simulations.runs.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 
 COLUMNS = ("method", "cells_per_weight", "accuracy_mean", "accuracy_sd", "loss_mean", "trials")
@@ -43,7 +43,7 @@ class ProtectionStudy(StoredStudy):
     """
 
     kind: Literal["protection"] = "protection"
-    strategies: Annotated[dict[str, tuple[CodeName, ...]], AtLeastOne, AfterValidator(_fits_budgets)]
+    strategies: Annotated[dict[str, tuple[fields.CodeName, ...]], fields.AtLeastOne, AfterValidator(_fits_budgets)]
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -77,29 +77,27 @@ class Protection(StoredKind[ProtectionStudy]):
 
     def entries(self, results: pl.DataFrame) -> pl.DataFrame:
         """An entry for each card, strategy or method that chose, and budget, in the order of the table."""
-        asked = pl.DataFrame(
-            [
-                (row, budget, f"uniform {code}")
-                for row, codes in self.study.strategies.items()
-                for budget, code in zip(self.study.budgets, codes, strict=True)
-            ],
-            schema={"strategy": pl.String, "cells": pl.Float64, "method": pl.String},
-            orient="row",
-        )
-        found = []
+        entries = []
         for place, _ in enumerate(self.placed):
-            here = results.filter(pl.col("place") == place)
-            fixed = here.filter(pl.col("budget_cells_per_weight").is_null()).select("place", *COLUMNS)
-            chosen = here.filter(
-                pl.col("budget_cells_per_weight").is_not_null() & (pl.col("method") != UNCOUPLED)
-            ).select("place", *COLUMNS, strategy="method", cells="budget_cells_per_weight")
-            methods = chosen["method"].unique(maintain_order=True).to_list()
-            found += [
-                asked.join(fixed, on="method", how="left", maintain_order="left"),
-                *(chosen.filter(pl.col("method") == name) for name in sorted(methods, key=lambda name: name == JOINT)),
+            here = at(results, place).to_dicts()
+            fixed = {row["method"]: row for row in here if row["budget_cells_per_weight"] is None}
+            chosen = [row for row in here if row["method"] not in (UNCOUPLED, *fixed)]
+            methods = dict.fromkeys(row["method"] for row in sorted(chosen, key=lambda row: row["method"] == JOINT))
+            found = [
+                (strategy, cells, fixed[f"uniform {code}"])
+                for strategy, codes in self.study.strategies.items()
+                for cells, code in zip(self.study.budgets, codes, strict=True)
             ]
-        order = ("place", "strategy", "cells", *COLUMNS)
-        return pl.concat([frame.select(order) for frame in found])
+            found += [
+                (name, row["budget_cells_per_weight"], row)
+                for name in methods
+                for row in chosen
+                if row["method"] == name
+            ]
+            for strategy, cells, row in found:
+                values = {name: row[name] for name in COLUMNS}
+                entries.append({"place": place, "strategy": strategy, "cells": cells, **values})
+        return pl.DataFrame(entries, infer_schema_length=None)
 
 
 def table_rows(table: pl.DataFrame) -> list[tuple[str, ...]]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
 
@@ -105,12 +104,6 @@ def report(run: Run) -> Report:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON whole or not at all; numpy's numbers as Python's."""
+    """Write JSON whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value)} has no JSON form")
+        temporary.write_text(json.dumps(content, indent=1) + "\n")

@@ -14,64 +14,15 @@ from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError, model_validator
 
 import devices
 import physcomp
-from physcomp.codes import parse
 from physcomp.codes.base import Over
-from physcomp.codes.menu import read_menu
-from qubo.solvers import SOLVERS
+from simulations.runs.fields import CardName, Number, Seed
 
 STUDIES = Path(__file__).parent.parent / "studies"
 FROZEN = ConfigDict(frozen=True, extra="forbid")
-
-
-def beside(path: Path, info: ValidationInfo) -> Path:
-    """A path that a study file names, relative to the file; as it is where no file was read."""
-    return (info.context["folder"] / path).resolve() if info.context else path
-
-
-def _card(card: str, info: ValidationInfo) -> str:
-    return str(beside(Path(card), info)) if ".toml" in card else card
-
-
-def _solver(name: str) -> str:
-    if name not in SOLVERS:
-        raise ValueError(f"one of {', '.join(SOLVERS)}, got '{name}'; correct it")
-    return name
-
-
-def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(values)) < len(values):
-        raise ValueError(f"holds the same twice ({', '.join(map(str, values))}); remove one")
-    return values
-
-
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
-Share = Annotated[float, Field(strict=True, ge=0, le=1)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-Seed = Annotated[int, Field(strict=True, ge=0)]
-FilePath = Annotated[Path, AfterValidator(beside)]
-CardName = Annotated[str, AfterValidator(_card)]
-SolverName = Annotated[str, AfterValidator(_solver)]
-CodeName = Annotated[str, AfterValidator(lambda name: parse(name).name)]
-"""A code under its own name, in which options have one order."""
-Menu = Annotated[tuple[CodeName, ...], AfterValidator(lambda names: tuple(code.name for code in read_menu(names)))]
-Once = AfterValidator(_once)
-AtLeastOne = Field(min_length=1)
-Budgets = Annotated[tuple[Positive, ...], AtLeastOne, Once]
 
 
 class StudyCard(BaseModel):
