@@ -81,6 +81,8 @@ def test_every_command_has_help_with_an_example(words: tuple[str, ...], command:
     text = plain(shown.output)
     assert f"Example: physcomp {' '.join(words)}" in text
     assert "Usage:" in text
+    assert "Writes" in text  # and where
+    assert "Takes" in text  # how long
     for parameter in command.params:
         assert parameter.name == "help" or parameter.help, f"{parameter.name} is not explained"
 
@@ -213,6 +215,17 @@ def test_card_show_gives_sources_choices_and_levels(physcomp_command: Run) -> No
     ones = next(row for row in rows if row[:1] == ["1"])
     # Drift of 0.049 decades a decade from 20 s to one day at full conductance: (86400/20)^-0.049 = 0.664.
     assert float(ones[1]) == pytest.approx(0.664, abs=0.02)
+
+
+def test_card_show_says_what_to_apply_for_a_level_where_the_card_does(physcomp_command: Run) -> None:
+    _, printed, _ = physcomp_command("card", "show", "pcm-zarcone")
+    assert "write voltage V" in plain(printed)
+    rows = [plain(line).split() for line in printed.splitlines()]
+    volts = [float(row[-1]) for row in rows if len(row) == 6 and row[0].replace(".", "").isdigit()]
+    assert volts[-1] == 1.25  # the card's own for its highest level
+    assert volts == sorted(volts)
+    assert len(volts) == 8
+    assert "voltage" not in physcomp_command("card", "show", "pcm-nandakumar")[1]
 
 
 @pytest.fixture(params=["plain", "gzipped"])

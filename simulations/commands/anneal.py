@@ -44,7 +44,11 @@ def anneal(
     fresh: Fresh = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare solvers: energy over time, time to target, gap to a proven bound, accuracy."""
+    """Compare solvers on the same problems: energy over time, time to target, gap to a proven bound, accuracy.
+
+    Writes tables, summary.json and figures to runs/anneal-NAME. Takes up to solvers x repeats x time limit: 35 minutes
+    a problem unless told otherwise.
+    """
     from simulations.annealing.problems import AnnealingStudy
     from simulations.runs.study import make_study
 

@@ -21,7 +21,10 @@ cards = typer.Typer(
 
 @cards.command("list", epilog="Example: [cyan]physcomp card list[/]")
 def card_list() -> None:
-    """The built-in cards: the bits a cell holds, when a card holds and what its cells do."""
+    """List the built-in cards: the bits a cell holds, when a card holds and what its cells do.
+
+    Writes a table to the terminal, and no file. Takes a second.
+    """
     out.print(list_table([devices.load_card(name) for name in devices.card_names()]))
 
 
@@ -31,7 +34,10 @@ def card_show(
     time_s: Annotated[float | None, typer.Option("--time", help="Seconds since programming. Default: first.")] = None,
     temperature_k: Annotated[float | None, typer.Option("--temperature", help="Kelvin, where cells are kept.")] = None,
 ) -> None:
-    """A card's sources, choices of ours, and its levels as read at a time."""
+    """Show a card: its sources, our choices, and its levels as they are read at a time.
+
+    Writes to the terminal, and no file. Takes a second.
+    """
     card = devices.load_card(name)
     time_s = card.first_s if time_s is None else time_s
     aged_s = card.check_time(time_s if temperature_k is None else card.equivalent_time(time_s, temperature_k))
@@ -54,7 +60,10 @@ def card_check(
     name: Annotated[str, typer.Argument(help="Card: a TOML file of your own, or a name of 'physcomp card list'.")],
     seed: Annotated[int, typer.Option(help="Seed of the simulated cells.")] = 0,
 ) -> None:
-    """Check a card: simulated cells against its closed form, and what is missing. Exit code 1 with problems."""
+    """Check a card: simulated cells against its closed form, and what is missing.
+
+    Writes to the terminal, and no file; exit code 1 says that there are problems. Takes some seconds.
+    """
     card = devices.load_card(name)
     check = devices.check_card(card, seed=seed)
     level = card.level
@@ -95,7 +104,10 @@ def card_fit(
     least: Annotated[int, typer.Option("--least-writes", help="Writes that every level needs.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of the simulated p value.")] = 0,
 ) -> None:
-    """Make a card of measurements of your own device, with a report of how well it fits."""
+    """Make a card of measurements of your own device, with a report of how well it fits.
+
+    Writes the card (TOML) and, if asked, a figure of the fit. Takes some seconds.
+    """
     if card.suffix != ".toml":
         raise ValueError(f"--out '{card}' needs a name that ends in .toml, so that it can be loaded: correct the name")
     read = devices.read_measurements(measurements)
@@ -168,7 +180,10 @@ def card_plot(
     time_s: Annotated[float | None, typer.Option("--time", help="Seconds since programming. Default: first.")] = None,
     temperature: Kelvin = None,
 ) -> None:
-    """Figures of cards for papers (PNG, SVG, PDF). Without names: the noise atlas of all cards."""
+    """Draw figures of cards for papers; without names, the noise atlas of all cards.
+
+    Writes each figure as PNG, SVG and PDF to a folder. Takes some seconds a card.
+    """
     kind = kind or ("all" if names else "atlas")
     if kind not in (*KINDS, "all"):
         raise ValueError(f"--kind is one of {', '.join(KINDS)}, all, not '{kind}': name one of them")
@@ -201,12 +216,15 @@ def card_capacity(
     read_levels: Annotated[str | None, typer.Option(help="Levels told apart by a read. Default: as written.")] = None,
     times: Annotated[str | None, typer.Option("--time", help="Seconds since programming, by commas.")] = None,
     temperature: Kelvin = None,
-    cells: Annotated[int | None, typer.Option(help="Simulate so many cells a level. Default: Gaussian reads.")] = None,
+    cells: Annotated[int | None, typer.Option(help="Cells to simulate a level. Default: none, Gaussian reads.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the simulated cells.")] = 0,
     table: Annotated[Path | None, typer.Option("--csv", help="Where the table goes as CSV.")] = None,
     folder: Annotated[Path | None, typer.Option("--figures", help="Folder for figures of bits and errors.")] = None,
 ) -> None:
-    """Bits a cell holds, against levels written and read, time and temperature."""
+    """Count the bits a cell holds, against levels written and read, time and temperature.
+
+    Writes a table to the terminal and, if asked, as CSV and as figures. Takes some seconds.
+    """
     card = devices.load_card(name)
     kelvin = _numbers(temperature, "--temperature")
     points = devices.capacity_study(

@@ -96,14 +96,16 @@ def facts(card: "devices.Card") -> Iterator[str]:
 
 
 def level_table(card: "devices.Card", time_s: float) -> Table:
-    """Mean and sd of reads of some levels, in levels and in the card's unit."""
+    """Mean and sd of reads of some levels, in levels and in the card's unit; what writes them, where the card says."""
     response, level = devices.response(card, time_s), card.level
     span = level.at_1 - level.at_0
-    table = table_of("level written", "mean read", "sd read", f"mean {level.unit}", f"sd {level.unit}")
+    drive = [] if card.drive is None else [f"{card.drive.quantity} {card.drive.unit}"]
+    table = table_of("level written", "mean read", "sd read", f"mean {level.unit}", f"sd {level.unit}", *drive)
     for x in card.written_levels or SHOWN_LEVELS:
         mean, sd = float(response.mean(x)), float(response.variance(x)) ** 0.5
         physical = (f"{level.at_0 + mean * span:.4g}", f"{sd * abs(span):.3g}")
-        table.add_row(f"{x:.4g}", f"{mean:.4f}", f"{sd:.4f}", *physical)
+        applied = [f"{float(card.drive_for(x)):.4g}"] if drive else []
+        table.add_row(f"{x:.4g}", f"{mean:.4f}", f"{sd:.4f}", *physical, *applied)
     return table
 
 

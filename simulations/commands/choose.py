@@ -25,14 +25,18 @@ def choose(
     budget: Annotated[float, typer.Option(help="Cells per weight, everything stored counted.")],
     target: Annotated[Path, typer.Option("--out", help="Plan file to write (JSON).")],
     time_s: ReadTime = 0.0,
-    solver: Annotated[str, typer.Option(help=", ".join(defaults.ALL_SOLVERS) + ".")] = defaults.SOLVER,
+    solver: Annotated[str, typer.Option(help="One of " + ", ".join(defaults.ALL_SOLVERS) + ".")] = defaults.SOLVER,
     storage: Annotated[
-        Literal["bound", "bch"], typer.Option(help="Count digital bits by the bound of any code, or a BCH code.")
+        Literal["bound", "bch"], typer.Option(help="Bits a cell holds: the bound of any code, or those of a BCH code.")
     ] = "bound",
     seed: SeedOption = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Choose the code of every filter: least loss within a budget of cells, with a bound on what is possible."""
+    """Choose the code of every filter: least loss within a budget of cells, with a bound on what is possible.
+
+    Writes a plan (JSON), which 'physcomp store' takes. Takes about a minute for the embedded network of 100,000
+    weights.
+    """
     import physcomp
     from physcomp.choice.joint import Search
     from simulations.comparison.plans import JOINT

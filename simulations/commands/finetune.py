@@ -33,11 +33,15 @@ def finetune(
     folder: Annotated[Path, typer.Option("--out", help="Folder of the trained network and its plan.")],
     time_s: ReadTime = 0.0,
     epochs: Annotated[int, typer.Option(help="Passes over the images after each choice.")] = defaults.EPOCHS,
-    rounds: Annotated[int, typer.Option(help="At most so many choices with training after each.")] = defaults.ROUNDS,
+    rounds: Annotated[int, typer.Option(help="Choices at most, each with training after it.")] = defaults.ROUNDS,
     seed: Annotated[int, typer.Option("--seed", help="Seed of choices and training.")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Train the weights for the cells: choose codes and train with them in turn. A killed run resumes."""
+    """Train the weights for the cells: choose codes and train with them in turn.
+
+    Writes net.toml, net.safetensors and plan.json to a folder. Takes about 10 minutes for the embedded network;
+    started again it goes on after the last round that was finished.
+    """
     for name, value in (("epochs", epochs), ("rounds", rounds)):
         if value < 1:
             raise ValueError(f"--{name}: at least 1, got {value}; raise it")

@@ -38,7 +38,11 @@ def readback(
         bool, typer.Option("--recalibrate", help="Also with gains and biases set anew on the calibration images.")
     ] = False,
 ) -> None:
-    """Read a chip back at given times and measure the accuracy that is left."""
+    """Read a chip back at given times and measure the accuracy that is left.
+
+    Writes a table to the terminal, and no file. Takes seconds a read of 10,000 images; --compensate reads twice more,
+    and --recalibrate also runs 2,000 images through each layer.
+    """
     import physcomp
     from simulations.runs.readback import read_back
 

@@ -20,20 +20,28 @@ EXAMPLE_OF_DEMO = "physcomp demo"
 
 
 def demo(folder: OutFolder = None, fresh: Fresh = False, quiet: Quiet = False) -> None:
-    """Run the demonstration: the embedded network at six budgets on two cards, by every method."""
+    """Run the demonstration: the embedded network at six budgets on two cards, by every method.
+
+    Writes results, figures, plans and chips to runs/demo. Takes about 4 minutes; started again it goes on where it
+    was stopped.
+    """
     from simulations.runs.study import STUDIES
 
     _run(STUDIES / "demo.toml", folder, fresh, quiet)
 
 
 def run(
-    study: Annotated[Path, typer.Argument(help="Study file (TOML).")],
+    study: Annotated[Path, typer.Argument(help="Study file (TOML), such as those in simulations/studies.")],
     folder: OutFolder = None,
-    quick: Annotated[bool, typer.Option("--quick", help="The study's quick variant: minutes, not hours.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Run the study's smaller variant, for a first look.")] = False,
     fresh: Fresh = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a study file, or resume one that was killed."""
+    """Run a study file: measure all that it lists, or what is left of it, then print its tables.
+
+    Writes tables, summary.json and figures to runs/NAME. Takes minutes with --quick, otherwise up to hours;
+    started again it goes on where it was stopped.
+    """
     _run(study, folder, fresh, quiet, quick)
 
 

@@ -18,7 +18,10 @@ def store(
     card: Annotated[str | None, typer.Option(help="Card file of the plan, if it is not a built-in one.")] = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Programme a chip: encode the network by the plan and write the cells."""
+    """Programme a chip: encode the network by a plan and write the cells, with the noise of their card.
+
+    Writes a chip file (HDF5), which 'physcomp readback' takes. Takes seconds.
+    """
     import physcomp
 
     chip = physcomp.store(physcomp.load_network(network), physcomp.Plan.load(plan), card=card, seed=seed)
