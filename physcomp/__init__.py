@@ -1,4 +1,4 @@
-"""physcomp: a trained network on noisy analog memory cells, in as few of them as can be.
+"""physcomp: store a trained network on noisy analog memory cells, in as few cells as possible.
 
 From a network to its chip:
 

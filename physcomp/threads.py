@@ -1,4 +1,4 @@
-"""Work in threads: numba kernels, torch operators and LAPACK release the interpreter's lock."""
+"""Run tasks in threads: numba kernels, torch operators and LAPACK release the interpreter's lock, so threads help."""
 
 import os
 from collections import deque
@@ -14,10 +14,11 @@ Result = TypeVar("Result")
 
 
 def in_threads(work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-    """Do tasks in as many threads as there are processors; results come in the order of the tasks.
+    """Run tasks in one thread per processor; results come in the order of the tasks.
 
     Inside a task torch and BLAS use one thread, so that results do not depend on the number of processors and
-    threads do not wait for each other. At most two tasks a processor are ahead of the one whose result is due.
+    threads do not wait for each other. At most two tasks per processor are submitted before the next result is
+    taken, which bounds the memory that waiting results hold.
     """
     workers = os.cpu_count() or 1
     ahead: deque[Future[Result]] = deque()
@@ -32,6 +33,6 @@ def in_threads(work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterato
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
-        finally:  # after an error, or when nobody asks for the rest
+        finally:  # after an error, or when the caller stops early
             for future in ahead:
                 future.cancel()

@@ -226,5 +226,5 @@ def test_granularities_hold_the_same_weights(tiny):
 def test_a_network_without_layers_and_an_unknown_granularity_are_refused():
     with pytest.raises(ValueError, match="no Conv2d or Linear"):
         layers_of(nn.Sequential(nn.ReLU()))
-    with pytest.raises(ValueError, match="granularity: one of layer, filter, kernel, got 'row'"):
+    with pytest.raises(ValueError, match="granularity: must be one of layer, filter, kernel, got 'row'"):
         layers_of(nn.Linear(2, 2), "row")

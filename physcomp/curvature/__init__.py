@@ -1,1 +1,1 @@
-"""How the loss reacts to errors of weights: gradients of each image, inside groups and between them."""
+"""How the loss reacts to errors of weights: per-image gradients, curvature inside groups, couplings between groups."""

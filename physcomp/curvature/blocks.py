@@ -1,4 +1,7 @@
-"""The Gauss-Newton matrix inside each group, estimated from calibration images."""
+"""The curvature of the loss inside each group: its Gauss-Newton matrix, estimated from calibration images.
+
+An error δ of a group's weights raises the loss by about ½ δᵀ C δ, with C the matrix of that group.
+"""
 
 from dataclasses import dataclass
 
@@ -14,22 +17,27 @@ from physcomp.networks.images import Images
 from physcomp.networks.layers import Layer
 from physcomp.threads import in_threads
 
-GATHERED = 500  # images whose gradients are gathered before their products are taken; more were no faster
-# Below so many weights a block's products are taken for many groups at once, above one by one but half of each.
+GATHERED = 500  # images whose gradients are collected before their products are summed; more were no faster
+# Blocks of fewer weights are summed for many groups in one call; larger ones one by one, half of each by symmetry.
 SMALL = 48
-# The mean diagonal of a group's curvature that is left by its bias is taken for at least this share of that before:
-# float32 knows no better. Our choice.
+# Subtracting what a bias compensates may leave only float32 rounding errors. The mean diagonal of the rest is therefore
+# raised to at least this share of the mean diagonal before. Our choice.
 NOISE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Curvature:
-    """The Gauss-Newton matrix inside each group of one layer, what the group's bias can mend taken out.
+    """The Gauss-Newton matrix inside each group of one layer, after the group's bias compensates what it can.
+
+    With the bias at its best value, C becomes C - c cᵀ / s: c couples the weights to the bias, s is the bias's own
+    curvature. Groups without a bias of their own keep C.
 
     Args:
-        importance: float64 (groups, weights): its diagonal before that, the cost of an error of one weight alone.
-        blocks: float32 (groups, blocks, size, size): its diagonal blocks over runs of `size` consecutive weights,
-            the last padded with zeros. One block where the memory allows it.
+        importance: float64 (groups, weights): the diagonal of C, that is, without compensation by the bias.
+        blocks: float32 (groups, blocks, size, size): the compensated matrix in diagonal blocks over runs of `size`
+            consecutive weights, the last padded with zeros. One block where the memory allows it.
+
+    Both are means over the images, in nats per squared unit of weight.
     """
 
     importance: NDArray[np.float64]
@@ -45,21 +53,22 @@ def curvatures(
     memory_bytes: int = MEMORY_BYTES,
     progress: Progress | None = None,
 ) -> list[Curvature]:
-    """Estimate the Gauss-Newton matrix inside each group, with one random probe an image.
+    """Estimate the Gauss-Newton matrix inside each group, with one random probe per image.
 
-    A column L r with random signs r has mean outer product L Lᵀ, so the estimate is unbiased; it serves to pick
-    scales and to round, and costs one backward pass where the exact matrix costs one a class.
+    With L the factor of the softmax Hessian (`physcomp.curvature.couplings`) and r a vector of random signs, L r has
+    the mean outer product L Lᵀ, so the estimate is unbiased. It takes one backward pass, the exact matrix one per
+    class. Scales are picked and weights rounded by it.
 
     Args:
         module: in evaluation mode.
         layers: as `physcomp.networks.layers.layers_of` gives them.
         images: calibration images.
-        seed: of the random signs.
-        memory_bytes: for the blocks, which are smaller with less, and half of it for the gradients.
-        progress: called with the share done.
+        seed: seed of the random signs.
+        memory_bytes: memory for the blocks; with less, blocks are smaller. Gradients take half as much on top.
+        progress: called with the share of the images that is done, 0 to 1.
 
     Returns:
-        One `Curvature` a layer.
+        One `Curvature` per layer.
     """
     weights = sum(layer.rows.size for layer in layers)
     size = max(1, memory_bytes // (4 * weights))
@@ -94,7 +103,7 @@ def curvatures(
 
 
 class _BlockSums:
-    """Sums over images of the products of one layer's gradients inside each block, and with the group's bias."""
+    """Sums over images for one layer: products of weight gradients inside each block, and with the bias gradients."""
 
     def __init__(self, layer: Layer, size: int) -> None:
         self.layer, self.size = layer, size
@@ -103,11 +112,11 @@ class _BlockSums:
         self.power = torch.zeros(layer.groups)
 
     def tasks(self) -> list[slice]:
-        """Groups to be taken by one thread at a time."""
+        """Ranges of groups, each the work of one thread."""
         return _slices(0, self.layer.groups, max(1, (1 << 20) // (self.size * self.layer.weights)))
 
     def add(self, groups: slice, rows: torch.Tensor, biases: torch.Tensor) -> None:
-        """Add the products of gradients (groups, images, weights) and biases (groups, images) of some groups."""
+        """Add the gradients of some groups: of weights (groups, images, weights) and of biases (groups, images)."""
         for number, columns in enumerate(_slices(0, self.layer.weights, self.size)):
             width = columns.stop - columns.start
             total, inside = self.blocks[groups, number], rows[:, :, columns]
@@ -117,14 +126,14 @@ class _BlockSums:
                 total[:, :width, :width] += inside.transpose(1, 2) @ inside
             else:
                 for matrix, factor in zip(total.numpy(), inside.numpy(), strict=True):
-                    # The lower triangle, in place; `mean` does the other.
+                    # Only the lower triangle, in place; `mean` fills the upper one.
                     scipy.linalg.blas.ssyrk(1.0, factor.T, beta=1.0, c=matrix.T, overwrite_c=1)
         if self.layer.bias_of_group:
             self.cross[groups] += torch.bmm(biases.unsqueeze(1), rows).squeeze(1)
             self.power[groups] += biases.square().sum(1)
 
     def mean(self, images: int) -> Curvature:
-        """What the bias can mend taken out, over so many images."""
+        """The means over a number of images, with what the bias compensates subtracted."""
         importance = np.empty(self.layer.rows.shape)
 
         def one(groups: slice) -> None:
@@ -136,7 +145,7 @@ class _BlockSums:
                 cross = functional.pad(self.cross[groups], (0, padded)).view(*blocks.shape[:3], 1)
                 power = self.power[groups].clamp(min=1e-30)[:, None, None, None]
                 blocks -= (cross / power) @ cross.transpose(2, 3)
-                # What is left of blocks that the bias mends all but wholly is rounding errors, of either sign.
+                # Where the bias compensates nearly everything, the rest is rounding errors of either sign: see NOISE.
                 spread = blocks.diagonal(dim1=2, dim2=3)
                 noise = NOISE * torch.from_numpy(importance[groups].mean(1) * images).float()
                 noise -= spread.sum((1, 2)) / self.layer.weights

@@ -1,8 +1,13 @@
-"""The loss model: generalised Gauss-Newton columns of a network on calibration images.
+"""Couplings: how much errors of weights raise the loss, group by group and in pairs of groups of a layer.
 
-With J the logits' Jacobian and G = diag(p) - p pᵀ the softmax Hessian, G = L Lᵀ with L = diag(√p) - p √pᵀ, so the
-columns a = Lᵀ J δ̄ satisfy ½‖a‖² = ½ (Jδ̄)ᵀ G (Jδ̄). One backward pass a column of L, with the gradients of every
-image kept apart and at once contracted with the perturbations, gives all of them: J is never stored.
+The estimate is the generalised Gauss-Newton approximation on calibration images. For one image let p be the softmax
+probabilities, J the Jacobian of the logits in the weights, and δ the error of the weights. The loss rises by about
+½ (Jδ)ᵀ G (Jδ), where G = diag(p) - p pᵀ is the Hessian of the cross-entropy in the logits. G = L Lᵀ with
+L = diag(√p) - p √pᵀ, so the rise is ½‖a‖² with the vector a = Lᵀ J δ, called the column of that error. The column
+of several errors together is the sum of their columns, so products of columns are the couplings.
+
+One backward pass per column of L gives each image's gradients, which are multiplied with the errors at once: J is
+never stored.
 (Martens, "New insights and perspectives on the natural gradient method", JMLR 21:146, 2020, for G and L.)
 """
 
@@ -24,16 +29,20 @@ Rows64 = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Coupling:
-    """What perturbations of one layer's groups do to the loss, as means over the images.
+    """How errors of one layer's groups raise the loss: alone and in pairs, in nats, as means over the images.
+
+    There is one error per group and code: the mean error of the weights when the group is stored by that code. Where
+    a group has a bias of its own, the bias is set so that it compensates as much of the error as it can.
 
     Args:
-        grams: for each run of neighbouring groups float64 (run, codes, run, codes): products of columns, so that ½ of
-            a diagonal entry is the expected loss increase of one perturbation and an off-diagonal entry the coupling
-            of two. One run where the memory allows it, none where it allows no couplings at all.
-        alone: float64 (groups, codes): the diagonal of them.
-        importance: float64 (groups, weights): the diagonal h of the Gauss-Newton matrix.
-        shift: float64 (groups, codes): the change of each group's bias that makes its column shortest; None where
-            groups have no bias of their own. `grams` and `alone` are what is left after it.
+        grams: one float64 array (run, codes, run, codes) for each run of neighbouring groups: products of columns. Half
+            a diagonal entry is the expected loss increase by one error; an off-diagonal entry is what two errors
+            together add to the sum of both. One run where the memory allows it, none where it allows no couplings.
+        alone: float64 (groups, codes): the diagonal entries of `grams`.
+        importance: float64 (groups, weights): the diagonal of the Gauss-Newton matrix, in nats per squared unit of
+            weight.
+        shift: float64 (groups, codes): the change of a group's bias that best compensates the error, in units of the
+            bias; None where groups have no bias of their own. `grams` and `alone` assume that it is made.
     """
 
     grams: tuple[NDArray[np.float64], ...]
@@ -43,7 +52,7 @@ class Coupling:
 
     @property
     def runs(self) -> tuple[slice, ...]:
-        """The groups that each of `grams` is about, in the layer's numbering."""
+        """The range of group numbers that each array of `grams` covers."""
         edges = np.cumsum([0] + [len(gram) for gram in self.grams])
         return tuple(slice(int(a), int(b)) for a, b in pairwise(edges))
 
@@ -58,21 +67,21 @@ def couplings(
     memory_bytes: int = MEMORY_BYTES,
     progress: Progress | None = None,
 ) -> list[Coupling]:
-    """Measure what given mean perturbations do, alone and in pairs inside a layer.
+    """Estimate how given errors of weights raise the loss, alone and in pairs inside a layer.
 
     Args:
         module: in evaluation mode.
         layers: as `physcomp.networks.layers.layers_of` gives them.
         images: calibration images.
-        perturbations: for each layer float32 (groups, weights, codes): the mean error of each code; or
-            (groups, weights, codes, times): at each of several times, for the mean over them.
-        seed: of the random signs, used only beyond `EXACT_CLASSES` classes.
-        memory_bytes: for the couplings and their sums, and half of it for the passes; with less, couplings are kept
-            only inside runs of fewer neighbouring groups, and fewer images pass at a time.
-        progress: called with the share done.
+        perturbations: for each layer float32 (groups, weights, codes), the mean error of each code; or
+            (groups, weights, codes, times), the errors at several read times, over which results are means.
+        seed: seed of the random signs, which are drawn only for more than `EXACT_CLASSES` classes.
+        memory_bytes: memory for couplings and their sums; half as much on top for forward and backward passes. With
+            less, only groups closer to each other are coupled, and fewer images are passed at a time.
+        progress: called with the share of the images that is done, 0 to 1.
 
     Returns:
-        One `Coupling` a layer.
+        One `Coupling` per layer.
     """
     deltas = [torch.from_numpy(np.ascontiguousarray(part)).flatten(2) for part in perturbations]
     codes = perturbations[0].shape[2]
@@ -97,7 +106,7 @@ def couplings(
             found.append((power, lengths))
         return found
 
-    # Held at a time: the gathered columns, twice when they are put together, and gradients of a layer in each thread.
+    # Memory at a time: the collected columns, twice while they are joined, and one layer's gradients in each thread.
     gathered = max(1, min(len(images), memory_bytes // (16 * probes * times * (codes + 1) * groups)))
     largest = max(layer.rows.size for layer in layers)
     at_once = max(1, min(_at_once(gathered), memory_bytes // (32 * probes * largest)))
@@ -108,7 +117,7 @@ def couplings(
             for total, mine, (power, lengths) in zip(sums, kept, parts, strict=True):
                 total.importance += power.numpy()
                 mine.append(lengths)
-        # One product for many passes: the sums over the large matrix are what takes time.
+        # One product for many passes, since adding to the large matrix takes most of the time.
         whole = [torch.cat(part, dim=2) for part in kept]
         tasks = [(index, run) for index, total in enumerate(sums) for run in total.tasks()]
 
@@ -123,14 +132,14 @@ def couplings(
 
 
 def _run_size(groups: int, codes: int, memory_bytes: int) -> int:
-    """So many neighbouring groups are coupled, half the memory for sums; below 2 couplings would not fit at all."""
+    """Number of neighbouring groups whose couplings fit in half the memory; below 2 there are no couplings."""
     return int(memory_bytes // (2 * 8 * (codes + 1) ** 2 * groups))
 
 
 class _ColumnSums:
-    """Sums over images for one layer: squares of gradients, and products of the codes' columns.
+    """Sums over images for one layer: squared gradients, and products of columns.
 
-    Each group's columns are those of its codes and, last, of its bias.
+    Each group has one column per code and, last, the column of a unit change of its bias.
     """
 
     def __init__(self, layer: Layer, codes: int, size: int) -> None:
@@ -143,11 +152,11 @@ class _ColumnSums:
         self.full = [np.zeros(shape) for shape in shapes] if self.coupled else []
 
     def tasks(self) -> list[int]:
-        """Numbers of the runs."""
+        """Numbers of the runs, each the work of one thread."""
         return list(range(len(self.runs)))
 
     def add(self, number: int, columns: torch.Tensor) -> None:
-        """Add the products of columns (groups, codes and bias, n) inside one run."""
+        """Add the products of columns inside one run; `columns` is (groups, codes + 1, entries of a column)."""
         run = self.runs[number]
         mine = columns[run]
         if not self.coupled:
@@ -156,10 +165,10 @@ class _ColumnSums:
             return
         flat = mine.flatten(0, 1).numpy()
         full = self.full[number]
-        full += (flat @ flat.T).reshape(full.shape)  # numpy takes half of the products where it can
+        full += (flat @ flat.T).reshape(full.shape)  # of A Aᵀ numpy computes only one half
 
     def mean(self, images: int, times: int) -> Coupling:
-        """Over so many images and times, each group's share along its bias taken out."""
+        """The means over images and times, with each error compensated by the group's bias."""
         for run, full in zip(self.runs, self.full, strict=False):
             self.squares[run] = np.einsum("gkgk->gk", full)
             self.crossed[run] = np.einsum("gkg->gk", full[:, :, :, -1])
@@ -171,22 +180,23 @@ class _ColumnSums:
 
 
 def _project(sums: _ColumnSums) -> Coupling:
-    """Take out of each group's columns their share along the group's bias column, which is stored last."""
+    """Compensate each error by its group's bias: remove from its column the part parallel to the bias column."""
     alone, power, along = sums.squares[:, :-1], sums.squares[:, -1], sums.crossed[:, :-1]
     shift = None
     if sums.layer.bias_of_group:
         shift = -along / np.where(power > 0, power, 1)[:, None] * (power > 0)[:, None]
         alone = np.maximum(alone + shift * along, 0)
     grams = [
-        _mended(full, None if shift is None else shift[run]) for run, full in zip(sums.runs, sums.full, strict=False)
+        _compensated(full, None if shift is None else shift[run])
+        for run, full in zip(sums.runs, sums.full, strict=False)
     ]
     if grams:
         alone = np.concatenate([np.einsum("gkgk->gk", gram) for gram in grams])
     return Coupling(tuple(grams), alone, sums.importance, shift)
 
 
-def _mended(full: NDArray[np.float64], shift: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """Products of the columns a + shift b, with b a group's bias column, from those of all a and b, b last."""
+def _compensated(full: NDArray[np.float64], shift: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Products of the compensated columns a + shift b, from the products of all columns a and bias columns b (last)."""
     kept = np.ascontiguousarray(full[:, :-1, :, :-1])
     if shift is not None:
         crossed = full[:, :-1, :, -1]  # a_gk · b_h

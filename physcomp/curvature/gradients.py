@@ -1,4 +1,8 @@
-"""Gradients of every image apart: a copy of a network that remembers what its layers were given and gave."""
+"""Per-image gradients: the gradients of the logits in the weights, for each image separately.
+
+A copy of the network records the inputs and outputs of its layers; an image's gradient is a product of both.
+L is the factor of the softmax Hessian that `physcomp.curvature.couplings` explains.
+"""
 
 import copy
 import threading
@@ -12,27 +16,28 @@ from torch.nn import functional
 from physcomp.networks.images import Images
 from physcomp.networks.layers import Granularity, Layer, layers_of
 
-# Up to so many classes every column of L is used; beyond, random signs mix them into PROBES columns. Our choice: with
-# ten classes, 2,000 images and two probes the error against 2,000 other images is that of all ten columns (0.16 against
-# 0.17 in the median on the diagonal, 1.36 against 1.19 beside it), since which images are taken matters far more.
+# With at most EXACT_CLASSES classes every column of L is used; with more, random signs mix them into PROBES columns.
+# Our choice: with ten classes and 2,000 images, two probes differ from an estimate on 2,000 other images about as much
+# as all ten columns do (median error on the diagonal 0.16 against 0.17, off it 1.36 against 1.19), since the choice of
+# images matters far more.
 EXACT_CLASSES = 4
 PROBES = 2
-PASS = 50  # images of one pass, where the memory allows it; more were no faster
-PROBED = 10  # images asked at a time which layers they call; mostly the first few call all
-SIGNED = 100  # images whose random signs are drawn together
+PASS = 50  # images per pass, where the memory allows it; more were no faster
+PROBED = 10  # images per pass that finds out which layers are called; mostly the first pass calls all
+SIGNED = 100  # images whose random signs are drawn from one generator
 MEMORY_BYTES = 1 << 30  # our choice
 Progress = Callable[[float], None]
 Call = tuple[int, torch.Tensor, torch.Tensor]
 
 
 def _hessian_columns(probabilities: torch.Tensor, mixing: torch.Tensor) -> torch.Tensor:
-    """L = diag(√p) - p √pᵀ of each image, L Lᵀ = diag(p) - p pᵀ, times (images, classes, n): of the same shape."""
+    """L = diag(√p) - p √pᵀ of each image times `mixing`, both (images, classes, probes)."""
     root = probabilities.sqrt().unsqueeze(2) * mixing
     return root - probabilities.unsqueeze(2) * root.sum(1, keepdim=True)
 
 
 class Tape:
-    """A copy of a network that keeps inputs and outputs of its grouped layers, for each thread its own."""
+    """A copy of a network that records the inputs and outputs of its grouped layers, for each thread separately."""
 
     def __init__(self, module: nn.Module, layers: tuple[Layer, ...]) -> None:
         self.module = copy.deepcopy(module).requires_grad_(False)
@@ -44,15 +49,15 @@ class Tape:
 
     def _keep(self, index: int, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         if not torch.is_grad_enabled():
-            return output  # no gradient comes back through such a call
-        # An output that hangs on nothing that needs a gradient still needs one itself.
+            return output  # no gradient flows back through such a call
+        # The gradient is taken in the output itself, even where nothing before it requires one.
         if not output.requires_grad:
             output = output.detach().requires_grad_()
         self.local.calls.append((index, given.detach(), output))
-        return output.clone()  # what follows may work in place
+        return output.clone()  # the next layer may change it in place
 
     def called(self, pixels: torch.Tensor) -> set[int]:
-        """Numbers of the layers that some images call, where a gradient can come back."""
+        """Numbers of the layers that are called on these images and that a gradient can reach."""
         return {index for index, _, _ in self._forward(pixels)[1]}
 
     def _forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, list[Call]]:
@@ -63,15 +68,15 @@ class Tape:
         return logits, calls
 
     def gradients(self, pixels: torch.Tensor, mixing: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-        """Gradients of the logits along each mixed column of L, of every image apart, layer by layer.
+        """Gradients of the logits along each mixed column of L, for each image separately, layer by layer.
 
         Args:
             pixels: (images, channels, height, width).
-            mixing: (images, classes, probes), by which the columns of L are mixed.
+            mixing: (images, classes, probes): each probe is one mixture of the columns of L.
 
         Yields:
-            Number of the layer, gradients of its rows (images · probes, groups, weights), and of its groups' biases
-            (images · probes, groups), 0 without own biases.
+            Number of the layer; gradients in its rows (images · probes, groups, weights); and gradients in the
+            biases of its groups (images · probes, groups), zero where groups have no bias of their own.
         """
         logits, calls = self._forward(pixels)
         columns = _hessian_columns(logits.detach().softmax(1), mixing)
@@ -105,15 +110,15 @@ class Tape:
 
 
 def called_layers(module: nn.Module, granularity: Granularity, images: Images) -> tuple[Layer, ...]:
-    """The Conv2d and Linear layers that a network calls on at least one of some images: those that cells may hold.
+    """The layers that cells may hold: the Conv2d and Linear layers called on at least one of the calibration images.
 
-    What an error in a weight would cost is measured at its layer's calls. Of a layer without any, such as the
-    `out_proj` of `nn.MultiheadAttention`, whose weight serves a function, or a layer called under `torch.no_grad`,
-    nothing is known; its parameters are left to `physcomp.networks.layers.other_tensors`, which stay digital.
+    The cost of an error in a weight is measured when its layer is called. Some layers never are:
+    `nn.MultiheadAttention` passes the weight of its `out_proj` to a function, and under `torch.no_grad` no gradient
+    flows. Their parameters stay digital (`physcomp.networks.layers.other_tensors`).
 
     Args:
         module: in evaluation mode.
-        granularity: what one group is.
+        granularity: which weights form a group.
         images: calibration images.
 
     Raises:
@@ -135,7 +140,7 @@ def called_layers(module: nn.Module, granularity: Granularity, images: Images) -
 
 
 def _positions(part: nn.Module, given: torch.Tensor) -> torch.Tensor:
-    """Inputs of a layer, one column for each position its filter is applied at: (images, blocks, fan-in, places)."""
+    """Inputs of a layer as columns, one per position of its filters: (images, channel groups, fan-in, positions)."""
     if isinstance(part, nn.Conv2d):
         if part.padding_mode != "zeros":
             raise ValueError(f"network: Conv2d with padding_mode '{part.padding_mode}' is not supported, use 'zeros'")
@@ -153,13 +158,13 @@ def _positions(part: nn.Module, given: torch.Tensor) -> torch.Tensor:
 def _per_image(
     part: nn.Module, layer: Layer, given: torch.Tensor, gradient: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradient of each image and probe with respect to the layer's rows, and to its groups' biases.
+    """Per-image gradients of one call: in the layer's rows and in its groups' biases, as `Tape.gradients` yields them.
 
     Args:
         part: the layer's module.
-        layer: the layer.
+        layer: the same layer as rows.
         given: its input, (images, ...).
-        gradient: with respect to its output, (images, probes, ...).
+        gradient: the gradients in its output, (images, probes, ...).
     """
     positions = _positions(part, given)
     count, blocks, _, places = positions.shape
@@ -178,7 +183,7 @@ def _per_image(
 
 
 def _at_once(gathered: int) -> int:
-    """Images of one pass: some passes for every gathering, so that there is work for several threads."""
+    """Images per pass: at least two passes for the images collected, so that several threads have work."""
     return max(1, min(PASS, -(-gathered // 2)))
 
 
@@ -187,10 +192,16 @@ def _slices(first: int, last: int, size: int) -> list[slice]:
 
 
 def mixing_of(module: nn.Module, images: Images, probes: int, seed: int) -> Callable[[slice], torch.Tensor]:
-    """What mixes the columns of L of some images, (images, classes, probes): random signs, or nothing for few classes.
+    """The mixing of the columns of L: a function from a range of images to (images, classes, probes).
 
-    One probe is for the curvature inside groups; several are used only beyond `EXACT_CLASSES` classes. An image's signs
-    do not depend on how many images pass at a time.
+    The mixing is random signs over √probes. With several probes and at most `EXACT_CLASSES` classes it is the identity:
+    every column of L is then a probe of its own. An image's signs do not depend on how many images pass at a time.
+
+    Args:
+        module: gives the number of classes.
+        images: all calibration images.
+        probes: mixed columns per image.
+        seed: seed of the signs.
     """
     classes = _classes(module, images)
     if probes > 1 and classes <= EXACT_CLASSES:

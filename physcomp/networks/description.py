@@ -21,28 +21,28 @@ from physcomp.networks.network import Network, prepare
 
 
 class Normalise(nn.Module):
-    """Subtract the mean and divide by the standard deviation of the training pixels (both in [0, 1] units)."""
+    """A module that standardises pixels by the mean and standard deviation of the training pixels (all in [0, 1])."""
 
     def __init__(self, mean: float, sd: float) -> None:
         super().__init__()
         self.mean, self.sd = mean, sd
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Normalise a batch of pixels of any shape."""
+        """The standardised pixels, of the same shape."""
         return (pixels - self.mean) / self.sd
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a description file says of a network.
+    """A network as its description file states it: layers, classes, pixel statistics and training recipe.
 
     Args:
         name: the network's name.
         input_shape: channels, height and width of an image.
         mean: mean of the training pixels, in [0, 1].
-        sd: their standard deviation.
+        sd: standard deviation of the training pixels, in the same units.
         classes: the names of the classes, in the order of the logits.
-        layers: the layers, one string each, as the module's docstring says.
+        layers: the layers in order, one string each, in the form that the docstring of this file lists.
         recipe: how it is trained: `epochs`, `seed`, `batch`, `learning_rate`, `weight_decay`.
     """
 
@@ -66,14 +66,14 @@ def read_description(path: Path) -> Description:
     except FileNotFoundError:
         raise ValueError(f"{path}: no such description of a network; name a .toml file") from None
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: not valid TOML ({error}); mend that line") from None
+        raise ValueError(f"{path}: not valid TOML ({error}); correct that line") from None
     try:
         if not isinstance(fields["recipe"], dict) or not all(isinstance(n, str) for n in fields["layers"]):
             raise TypeError("layers are strings and the recipe is a table")
         if not all(isinstance(n, int) and n > 0 for n in fields["input"]) or len(fields["input"]) != 3:
             raise TypeError("input is three whole numbers above 0")
         if not isinstance(fields["mean"], float | int) or not fields["sd"] > 0:
-            raise TypeError("mean is a number and sd one above 0")
+            raise TypeError("mean is a number and sd is a number above 0")
         return Description(
             name=fields["name"],
             input_shape=tuple(fields["input"]),
@@ -90,7 +90,7 @@ def read_description(path: Path) -> Description:
 
 
 def build_module(description: Description) -> nn.Sequential:
-    """Build the untrained module of a description; its weights come from torch's global generator.
+    """Build the untrained module of a description, its weights drawn from torch's global random generator.
 
     Raises:
         ValueError: a layer is not one of those this file's docstring lists.
@@ -128,10 +128,13 @@ def build_module(description: Description) -> nn.Sequential:
 
 
 def load_network(path: Path | str) -> Network:
-    """Load the network of a description: the safetensors file of the same name beside it, norms folded.
+    """Load a trained network from its description, with batch norms folded into the layers before them.
+
+    Args:
+        path: the .toml file; the weights are in the .safetensors file of the same name beside it.
 
     Raises:
-        ValueError: the description or the weights are missing, foreign, or hold NaN.
+        ValueError: a file is missing, the weights are not those of the description, or a weight is not finite.
     """
     path = Path(path)
     description = read_description(path)
@@ -149,20 +152,20 @@ def load_network(path: Path | str) -> Network:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Described:
-    """A network whose description says all of it: no norm that was folded away is listed any more.
+    """A network together with a description that matches it exactly: batch norms that were folded are not listed.
 
     Args:
-        description: the layers.
-        network: as `physcomp.load_network` would load it from that description.
+        description: the layers that the network has.
+        network: equal to what `physcomp.load_network` returns for the saved description.
     """
 
     description: Description
     network: Network
 
     def save(self, path: Path | str) -> None:
-        """Write the description, a .toml file, and beside it the weights as safetensors.
+        """Write the description as a .toml file and the weights as a .safetensors file beside it.
 
-        `physcomp.load_network` of the file gives a network of the same fingerprint.
+        `physcomp.load_network` of the file returns a network with the same fingerprint.
         """
         path = Path(path)
         state = {name: tensor.contiguous() for name, tensor in self.network.module.state_dict().items()}
@@ -177,11 +180,11 @@ class Described:
 
 
 def describe(description: Description, network: Network) -> Described:
-    """The description of a loaded network without the norms that were folded into the layers before them.
+    """Describe a loaded network: its description without the batch norms that loading folded away.
 
     Args:
-        description: what the network was loaded from.
-        network: `physcomp.load_network` of it.
+        description: the description that the network was loaded from.
+        network: what `physcomp.load_network` returned for it.
     """
     parts = dict(network.module.named_modules())
     kept = [number for number in range(len(description.layers)) if str(number + 1) in parts]

@@ -1,4 +1,4 @@
-"""Labelled images from IDX files: the embedded Fashion-MNIST parts, or the whole set in a folder of the user's.
+"""Labelled images from IDX files: the parts of Fashion-MNIST in `data/`, or the whole set in a folder of the user.
 
 The IDX format is the one of LeCun's MNIST page: two zero bytes, a type byte (0x08: unsigned bytes), the number
 of dimensions, each dimension as a big-endian 32-bit integer, then the data.
@@ -14,16 +14,16 @@ import numpy as np
 import torch
 
 UNSIGNED_BYTES = 0x08
-# Where a folder may keep the files: itself (Debian's dataset-fashion-mnist), or torchvision's layout.
+# Where the files may lie below the folder named: in it (Debian's dataset-fashion-mnist), or in torchvision's layout.
 SUBFOLDERS = ("", "FashionMNIST/raw", "raw", "fashion-mnist", "datasets/fashion-mnist")
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images and their labels.
+    """A set of images with their labels; a slice of it is one too.
 
     Args:
-        pixels: float32 tensor (N, C, H, W), 0 for black and 1 for white; networks normalise them themselves.
+        pixels: float32 tensor (N, C, H, W), from 0 (black) to 1 (white); a network standardises them itself.
         labels: int64 tensor (N,), the class of each image.
 
     Raises:
@@ -74,11 +74,12 @@ def write_idx(path: Path, array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
 def load_images(folder: Path | str, part: str) -> Images:
-    """Load `part`-images and `part`-labels from a folder.
+    """Load one part of a data set of labelled images from a folder of IDX files.
 
     Args:
-        folder: holds the IDX files, plain or `.gz`, itself or in torchvision's `FashionMNIST/raw`.
-        part: the name before the dash: `train` and `t10k` in the published set, `calibration` and `heldout` in ours.
+        folder: holds the IDX files, plain or `.gz`, or holds torchvision's `FashionMNIST/raw` with them.
+        part: the file names before the first dash: `train` or `t10k` in the published set, and `calibration` or
+            `heldout` in `data/fashion-mnist`.
 
     Returns:
         The images, (N, 1, H, W) in [0, 1].

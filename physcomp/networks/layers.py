@@ -1,4 +1,4 @@
-"""Groups of weights: the layers of a network as rows, one group a row, and the parameters stored beside them."""
+"""Layers as groups of weights: each layer a matrix with one group per row; and the parameters outside all groups."""
 
 from collections.abc import Container
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Granularity = Literal["layer", "filter", "kernel"]
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One Conv2d or Linear layer, its weights as rows.
+    """The weights of one Conv2d or Linear layer as a matrix, one row per group.
 
     Args:
         name: the module's name in the network.
@@ -52,15 +52,15 @@ def layers_of(
     """The Conv2d and Linear layers of a network, in the order of its modules.
 
     Args:
-        module: the network's.
-        granularity: what one group is.
-        names: only the layers of these names, such as those of a plan; None: all.
+        module: the module of the network.
+        granularity: which weights form a group: a `layer`, a `filter` or a `kernel`.
+        names: only layers with these names, such as those of a plan; None means all.
 
     Raises:
-        ValueError: there is none, or the granularity is unknown.
+        ValueError: the network has no such layer, or the granularity is unknown.
     """
     if granularity not in get_args(Granularity):
-        raise ValueError(f"granularity: one of {', '.join(get_args(Granularity))}, got '{granularity}'")
+        raise ValueError(f"granularity: must be one of {', '.join(get_args(Granularity))}, got '{granularity}'")
     layers = []
     for name, part in module.named_modules():
         if isinstance(part, nn.Conv2d | nn.Linear) and (names is None or name in names):
@@ -84,10 +84,15 @@ def _groups(weight: torch.Tensor, granularity: Granularity) -> int:
 
 
 def other_tensors(module: nn.Module, layers: tuple[Layer, ...]) -> dict[str, torch.Tensor]:
-    """Parameters and buffers that are neither grouped weights nor their biases.
+    """Floating-point parameters and buffers outside all groups, by name; they are stored as bfloat16.
 
-    Such are those of unfolded norms and of layers that are never called (`physcomp.curvature.gradients.called_layers`).
-    They are stored as bfloat16. Integer buffers (batch counters) do not act in evaluation and are not stored.
+    They belong to norms that could not be folded, to kinds of layers that cells do not hold, and to layers that are
+    never called (`physcomp.curvature.gradients.called_layers`). Integer buffers, such as batch counters, have no effect
+    in evaluation and are left out.
+
+    Args:
+        module: the module of the network.
+        layers: the layers whose weights and biases are left out.
     """
     grouped = {f"{layer.name}.{part}" for layer in layers for part in ("weight", "bias")}
     return {
@@ -98,5 +103,5 @@ def other_tensors(module: nn.Module, layers: tuple[Layer, ...]) -> dict[str, tor
 
 
 def weights_of(network: Network) -> int:
-    """Number of weights that plans count for a network."""
+    """Number of weights of all Conv2d and Linear layers of a network."""
     return sum(layer.rows.size for layer in layers_of(network.module))

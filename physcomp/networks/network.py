@@ -1,8 +1,4 @@
-"""Networks: from a description to a module, norms folded, fingerprints, and loss and accuracy on images.
-
-A description is a TOML file beside a safetensors file. Its `layers` are read in order:
-`conv OUT KERNEL` (stride 1, same padding), `norm` (batch norm), `relu`, `pool K`, `flatten`, `linear OUT`.
-"""
+"""Networks that are ready to be stored: batch norms folded, and a fingerprint by which a network is recognised."""
 
 import copy
 import hashlib
@@ -19,9 +15,9 @@ class Network:
     """A trained network, ready to be stored.
 
     Args:
-        name: what reports call it.
-        module: in evaluation mode, norms folded where they follow a convolution; takes pixels in [0, 1].
-        classes: the names of the classes.
+        name: the name in reports.
+        module: in evaluation mode, with batch norms folded where possible; maps pixels in [0, 1] to logits.
+        classes: the names of the classes, in the order of the logits; empty if they are unknown.
     """
 
     name: str
@@ -30,22 +26,22 @@ class Network:
 
     @property
     def sha256(self) -> str:
-        """Fingerprint of names, shapes and values of everything the module holds."""
+        """Fingerprint of the module; see `fingerprint`."""
         return fingerprint(self.module)
 
 
 def prepare(module: nn.Module) -> nn.Module:
-    """Copy a module for storage: evaluation mode, and each batch norm folded into the layer before it.
+    """Copy a module for storage: in evaluation mode, and with each batch norm folded into the layer before it.
 
-    A folded norm costs nothing to store, since scale and bias of the filter are stored anyway. A module that
-    torch.fx cannot trace keeps its norms, and their parameters are counted.
+    A folded norm costs nothing to store, since a filter's scale and bias are stored anyway. A module that torch.fx
+    cannot trace keeps its norms, and storing their parameters is counted.
 
     Raises:
         ValueError: a weight is NaN or infinite.
     """
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"network: '{name}' holds NaN or infinite values; store a network that trained soundly")
+            raise ValueError(f"network: '{name}' holds NaN or infinite values; train it again")
     copied = copy.deepcopy(module).eval()
     try:
         graph = symbolic_trace(copied)
@@ -79,9 +75,9 @@ def _fold_norms(graph: GraphModule) -> GraphModule:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """SHA-256 over what a module computes, in its parts and between them, and names, shapes and values of all it holds.
+    """Fingerprint of a module: SHA-256 over its operations, and names, shapes and values of parameters and buffers.
 
-    Only settings that torch has kept for years go in, so that another version of torch knows the network again.
+    Of a layer's settings only long-standing ones of torch are hashed, so that versions of torch agree on it.
     """
     digest = hashlib.sha256()
     for name, part in module.named_modules():
@@ -98,5 +94,13 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def wrap(module: nn.Module, name: str = "network") -> Network:
-    """A network of one's own: prepared for storage, under a name, its classes unnamed."""
+    """Make a `Network` of your own PyTorch module: a copy in evaluation mode, with batch norms folded.
+
+    Args:
+        module: classifies images: (N, C, H, W) pixels in [0, 1] to (N, classes) logits.
+        name: the name in reports.
+
+    Raises:
+        ValueError: a weight is NaN or infinite.
+    """
     return Network(name, prepare(module), ())

@@ -1,4 +1,4 @@
-"""Training of the networks that physcomp ships: plain, seeded, and on one thread, so that a seed fixes every bit."""
+"""Plain training of a described network, without cells; seeded and on one thread, so that a seed fixes every bit."""
 
 import itertools
 import math
@@ -15,16 +15,14 @@ from devices.files import replacing
 from physcomp.networks.description import Description, build_module
 from physcomp.networks.images import Images
 
-SHIFT = 2  # pixels of random shift, our choice
-HELD_BACK = 4000  # images at the end of a training set that plans are made on and nothing is trained on
-
-
+SHIFT = 2  # largest random shift in pixels; our choice
+HELD_BACK = 4000  # images at the end of a training set that serve for making plans, never for training
 RECIPE = ("epochs", "seed", "batch", "learning_rate", "weight_decay")
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained module with its norms, and the mean training loss of each epoch in nats."""
+    """A trained module, its batch norms not folded, and the mean training loss of each epoch in nats."""
 
     module: nn.Module
     losses: tuple[float, ...]
@@ -36,7 +34,7 @@ def train(description: Description, images: Images, progress: Callable[[float], 
     Args:
         description: the layers and the recipe (`epochs`, `seed`, `batch`, `learning_rate`, `weight_decay`).
         images: what to train on.
-        progress: called with the share done.
+        progress: called with the share of the training that is done, 0 to 1.
 
     Returns:
         The module in evaluation mode. The same seed on the same torch build gives the same weights.
@@ -83,19 +81,25 @@ def train(description: Description, images: Images, progress: Callable[[float], 
 
 
 def save(trained: Trained, path: Path) -> None:
-    """Write the module's parameters and buffers as safetensors, under a temporary name first."""
+    """Write the parameters and buffers of a trained module as safetensors; a crash leaves no half-written file."""
     with replacing(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in trained.module.state_dict().items()}, temporary)
 
 
 def copies(pixels: torch.Tensor, shift: int, *, mirrored: bool = True) -> Iterator[torch.Tensor]:
-    """Every copy of images (images, channels, height, width) shifted by up to so many pixels, as `train` shows them.
+    """Every shifted copy of a batch of images, such as `train` draws at random.
 
-    Edges are filled with black; with `mirrored` each shift comes mirrored as well.
+    Args:
+        pixels: (images, channels, height, width).
+        shift: largest shift in pixels, up and down and to both sides; the edges are filled with black.
+        mirrored: whether each shift comes mirrored (left to right) as well.
+
+    Yields:
+        (2 `shift` + 1)² copies, twice as many if mirrored, each of the shape of `pixels`.
     """
     height, width = pixels.shape[2:]
-    for turned in (pixels, pixels.flip(3)) if mirrored else (pixels,):
-        padded = functional.pad(turned, (shift, shift, shift, shift))
+    for original in (pixels, pixels.flip(3)) if mirrored else (pixels,):
+        padded = functional.pad(original, (shift, shift, shift, shift))
         for row, column in itertools.product(range(2 * shift + 1), repeat=2):
             yield padded[:, :, row : row + height, column : column + width]
 

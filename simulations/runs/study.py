@@ -121,7 +121,7 @@ def load_study(path: Path | str, models: Mapping[str, type[Study]], *, quick: bo
         known = ", ".join(sorted(str(study) for study in STUDIES.glob("*.toml")))
         raise ValueError(f"{path}: no such study; physcomp ships {known}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid TOML ({error}); mend that line") from None
+        raise ValueError(f"{path}: not valid TOML ({error}); correct that line") from None
     faster = content.pop("quick", None)
     if quick:
         if not isinstance(faster, dict):
