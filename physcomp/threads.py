@@ -9,6 +9,9 @@ from typing import TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
+Progress = Callable[[float], None]
+"""What long work calls with the share that is done, from 0 to 1."""
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 

@@ -39,6 +39,7 @@ steps = st.sampled_from([[], ["levels=2"], ["levels=5"]])
 ways = st.sampled_from([[], ["raw"]])
 digital = st.sampled_from([1, 1.58, 2, 2.32, 3, 3.91, 8]).map(lambda bits: f"digital({bits})")
 coded = st.sampled_from([1, 1.58, 2, 4, 8]).map(lambda bits: f"coded({bits})")
+codebook = st.sampled_from([1, 2, 4, 8]).map(lambda bits: f"codebook({bits})")
 
 
 @st.composite
@@ -79,7 +80,9 @@ def sparse(draw: st.DrawFn) -> str:
     return f"sparse({draw(st.sampled_from([10, 50, 75, 97]))},{inner}{run})"
 
 
-every_code = st.one_of(st.sampled_from(["pruned", "float32"]), digital, coded, analog(), hybrid(), mixed(), sparse())
+every_code = st.one_of(
+    st.sampled_from(["pruned", "float32"]), digital, coded, codebook, analog(), hybrid(), mixed(), sparse()
+)
 noisy_code = st.one_of(analog(), hybrid(), mixed(), sparse()).filter(lambda name: parse(name).analog_cells(20) > 0)
 
 
@@ -103,10 +106,10 @@ def importance_of(rows: np.ndarray) -> np.ndarray:
 
 
 def prepared(name: str, rows: np.ndarray, medium: Medium) -> tuple[Code, np.ndarray]:
-    """The code with its allocation, and its scales."""
+    """The code with what it has to know of the rows, and its scales."""
     code, importance = parse(name), importance_of(rows)
     scales = fit_scales(code, rows, importance, medium)
-    return code.given(code.allocate(rows, importance, scales, medium)), scales
+    return code.writer(rows, importance, scales, medium), scales
 
 
 def read_back(code: Code, encoded: Encoded, scales: np.ndarray, size: int, medium: Medium, seed: int = 0) -> np.ndarray:
@@ -132,7 +135,7 @@ def test_the_grammar_here_reaches_every_code_and_every_option_there_is() -> None
             value = getattr(code, field.name)
             if isinstance(value, Code):
                 note(value)
-            elif field.name != "allocation":
+            elif field.name not in ("allocation", "book"):
                 fields.setdefault(field.name, set()).add(value)
 
     @settings(max_examples=600, database=None, derandomize=True, deadline=None)
@@ -167,10 +170,10 @@ def test_bits_and_cells_written_are_those_counted_and_all_of_them_have_a_purpose
     assert code.stored_bits(np.concatenate([encoded.bits.ravel(), tail]), groups, size) == encoded.bits.size
     stated = float(code.costs(rows, scales, medium).sum())
     written = (encoded.bits.size + groups * code.scale_bits) / medium.bits_per_cell + encoded.levels.size
-    slack = code.stream_bits / medium.bits_per_cell  # what a stream takes beside the information of its groups
+    slack = code.setup_bits / medium.bits_per_cell  # what a stream takes beside the information of its groups
     assert stated - 1e-9 * stated <= written <= stated + slack + 1e-9 * stated
     assert code.scale_bits in (0, SCALE_BITS)
-    if not code.stream_bits:
+    if not code.setup_bits:
         signs, masks = code.sign_bits(size), code.mask_bits(size)
         assert min(signs, masks) >= 0
         assert signs + masks <= code.digital_bits(size)
@@ -303,7 +306,7 @@ def test_the_ledger_of_any_plan_is_what_its_chip_holds(
     choice = np.random.default_rng(len(menu)).integers(0, len(model.menu), len(model.loss))
     plan = physcomp.Plan.from_json(physcomp.plan_of(model, choice, method="any", shrinkage=0.0).to_json())
     chip = physcomp.store(pair[0], plan, seed=1)
-    written = sum(plan.ledger[name] for name in ("digits", "signs", "masks", "scales", "biases", "norms"))
+    written = sum(plan.ledger[name] for name in ("digits", "signs", "masks", "scales", "setup", "biases", "norms"))
     assert len(chip.bits) == pytest.approx(written * plan.bits_per_cell)
     assert chip.cells.levels.size == plan.ledger["analog"]
     assert min(plan.ledger.values()) >= 0
@@ -313,8 +316,9 @@ def test_the_ledger_of_any_plan_is_what_its_chip_holds(
         for group, index in enumerate(plan.layers[number].codes):
             code = model.menu[index]
             allocation = model.allocations[number].get(code.name)
-            writer = code.given(None if allocation is None else allocation[group : group + 1])
-            row = model.target(number, code)[group : group + 1]
+            allocated = None if allocation is None else allocation[group : group + 1]
+            writer = code.given(allocated, model.learned[number].get(code.name))
+            row = model.rows_for(number, code)[group : group + 1]
             mean, variance = writer.error(row, model.scales[number][group : group + 1, index], model.medium)
             size = float(np.abs(row).max())
             # 40 sd: the tails of wrong decisions and drift; what is noiseless is exact but for float32.

@@ -7,7 +7,7 @@ import torch
 
 from physcomp.choice.loss_model import build_model
 from physcomp.choice.planning import uniform_plan
-from physcomp.choice.scale_correction import GAINS, Matching
+from physcomp.choice.scale_correction import GAINS, ScaleCorrection
 from physcomp.storage import chip, layer_plan
 from physcomp.storage.plan import Plan, menu_of
 
@@ -19,9 +19,9 @@ def model(tiny, tiny_images):
     return build_model(tiny, tiny_images, card="ideal", menu=MENU)
 
 
-def answers(module, name, images):
+def outputs_of(module, name, images):
     found = []
-    handle = module.get_submodule(name).register_forward_hook(lambda _, given, answer: found.append(answer.clone()))
+    handle = module.get_submodule(name).register_forward_hook(lambda _, given, output: found.append(output.clone()))
     with torch.no_grad():
         module(images.pixels)
     handle.remove()
@@ -29,14 +29,14 @@ def answers(module, name, images):
 
 
 def misses(model, made, images):
-    """Mean squared difference of each layer's answers, after the rectifier where there is one."""
+    """Mean squared difference of each layer's outputs, after the rectifier where there is one."""
     network = model.network
     back = chip.store(network, made, card=model.medium.card).read_back()
     module = copy.deepcopy(network.module)
     module.load_state_dict(back, strict=False)
     found = []
     for number, layer in enumerate(model.layers):
-        ours, clean = answers(module, layer.name, images), answers(network.module, layer.name, images)
+        ours, clean = outputs_of(module, layer.name, images), outputs_of(network.module, layer.name, images)
         if number < len(model.layers) - 1:
             ours, clean = ours.relu(), clean.relu()
         found.append(float((ours - clean).square().mean()))
@@ -44,19 +44,19 @@ def misses(model, made, images):
 
 
 @pytest.mark.parametrize("code", ["digital(1)", "digital(2)", "sparse(75,digital(1))"])
-def test_a_matched_plan_answers_nearer_to_the_network_at_no_cell_more(model, tiny_images, code):
+def test_a_corrected_plan_gives_outputs_nearer_to_the_network_at_no_cell_more(model, tiny_images, code):
     plain = uniform_plan(model, code, shrinkage=0.0)
-    matched = Matching.of(model).matched(plain)
-    assert misses(model, matched, tiny_images)[-1] < 0.8 * misses(model, plain, tiny_images)[-1]
-    assert matched.ledger == plain.ledger
-    assert Plan.from_json(matched.to_json()) == matched
+    corrected = ScaleCorrection.of(model).corrected(plain)
+    assert misses(model, corrected, tiny_images)[-1] < 0.8 * misses(model, plain, tiny_images)[-1]
+    assert corrected.ledger == plain.ledger
+    assert Plan.from_json(corrected.to_json()) == corrected
 
 
-def test_matching_keeps_every_digit_and_changes_scales_within_bounds(model, tiny):
+def test_correction_keeps_every_digit_and_changes_scales_within_bounds(model, tiny):
     plain = uniform_plan(model, "digital(2)", shrinkage=0.0)
-    matched = Matching.of(model).matched(plain)
-    read = [chip.store(tiny, each).read_back() for each in (plain, matched)]
-    for layer, before, after in zip(model.layers, plain.layers, matched.layers, strict=True):
+    corrected = ScaleCorrection.of(model).corrected(plain)
+    read = [chip.store(tiny, each).read_back() for each in (plain, corrected)]
+    for layer, before, after in zip(model.layers, plain.layers, corrected.layers, strict=True):
         old, new = (back[f"{layer.name}.weight"].numpy().reshape(layer.rows.shape) for back in read)
         ratio = np.array(after.scales) / np.array(before.scales)
         # Both scales are bfloat16 numbers, 2^-8 apart.
@@ -75,18 +75,18 @@ def test_a_gain_and_a_shift_that_were_put_in_are_taken_out_again(model, tiny_ima
         biases=first.biases + np.float32(0.125),
     )
     spoiled = dataclasses.replace(plain, layers=(weak, *plain.layers[1:]))
-    matched = Matching.of(model).matched(spoiled)
-    assert misses(model, matched, tiny_images).max() < 0.01 * misses(model, spoiled, tiny_images).max()
-    # Gains and biases are kept to 2^-9 of themselves, and a filter whose answers are seldom positive fits loosely.
-    assert np.median(np.array(matched.layers[0].scales) / np.array(first.scales)) == pytest.approx(1, abs=0.02)
+    corrected = ScaleCorrection.of(model).corrected(spoiled)
+    assert misses(model, corrected, tiny_images).max() < 0.01 * misses(model, spoiled, tiny_images).max()
+    # Gains and biases are kept to 2^-9 of themselves, and a filter whose outputs are seldom positive fits loosely.
+    assert np.median(np.array(corrected.layers[0].scales) / np.array(first.scales)) == pytest.approx(1, abs=0.02)
 
 
 def test_layers_before_a_rectifier_are_found(model):
     names = [layer.name for layer in model.layers]
-    assert Matching.of(model).rectified == set(names[:-1])
+    assert ScaleCorrection.of(model).rectified == set(names[:-1])
 
 
 def test_other_groups_than_filters_are_left_as_they_are(tiny, tiny_images):
     model = build_model(tiny, tiny_images, card="ideal", menu=MENU, granularity="layer")
     plain = uniform_plan(model, "digital(2)", shrinkage=0.0)
-    assert Matching.of(model).matched(plain) is plain
+    assert ScaleCorrection.of(model).corrected(plain) is plain

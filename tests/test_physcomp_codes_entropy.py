@@ -123,7 +123,7 @@ def model(tiny, tiny_images):
 def test_the_cost_of_a_coded_group_is_its_information(model):
     code = model.menu.index(Coded(4))
     for number, start in enumerate(model.starts):
-        rows, scales = model.target(number, Coded(4)), model.scales[number][:, code]
+        rows, scales = model.rows_for(number, Coded(4)), model.scales[number][:, code]
         bits = Coded(4).bits_of(rows, scales) + 16
         found = model.cost[start : start + len(rows), code] * model.medium.bits_per_cell
         np.testing.assert_allclose(found, bits)
@@ -133,7 +133,7 @@ def test_the_ledger_counts_the_stream_really_written_and_the_chip_reads_it(model
     choice = np.arange(len(model.loss)) % len(model.menu)
     plan = physcomp.plan_of(model, choice, method="mixed", shrinkage=0.0)
     chip = physcomp.store(tiny, plan, seed=1)
-    parts = ("digits", "signs", "masks", "scales", "biases", "norms")
+    parts = ("digits", "signs", "masks", "scales", "setup", "biases", "norms")
     bits = sum(plan.ledger[name] for name in parts) * plan.bits_per_cell
     assert len(chip.bits) == pytest.approx(bits)
     chip.save(tmp_path / "chip.h5")
@@ -143,7 +143,7 @@ def test_the_ledger_counts_the_stream_really_written_and_the_chip_reads_it(model
     for number, layer in enumerate(plan.layers):
         for group, index in enumerate(layer.codes):
             if isinstance(model.menu[index], Digital):
-                written = model.target(number, model.menu[index])[group]
+                written = model.rows_for(number, model.menu[index])[group]
                 read = loaded[f"{layer.name}.weight"].numpy().reshape(len(layer.codes), -1)[group]
                 np.testing.assert_allclose(read, written, atol=1e-6)
 

@@ -25,7 +25,7 @@ def models(tiny, tiny_images):
 
 def errors_at(model, number: int, index: int, time_s: float) -> tuple[np.ndarray, np.ndarray]:
     """Mean error and variance of one code on one layer when read at a time, with the model's scales."""
-    code, rows = model.menu[index], model.target(number, model.menu[index])
+    code, rows = model.menu[index], model.rows_for(number, model.menu[index])
     scales = model.scales[number][:, index]
     medium = Medium(model.medium.card, 0.0, time_s)
     writer = code.given(model.allocations[number].get(code.name))

@@ -10,7 +10,7 @@ from physcomp.codes.base import to_bfloat16
 from physcomp.compensation.cholesky import factor_of, square_of
 from physcomp.compensation.pruning import kept_of, prune_rows, unit_curvature
 from physcomp.compensation.rounding import DAMPING, SHARES, round_rows
-from physcomp.compensation.rows import targets_of
+from physcomp.compensation.rows import rows_for_codes
 from physcomp.curvature.blocks import Curvature, curvatures
 from physcomp.networks.layers import layers_of
 from physcomp.storage import chip, plan
@@ -187,17 +187,17 @@ def test_sixteen_images_prune_better_than_none(tiny, tiny_images):
     assert lost[0] < 0.7 * lost[1]
 
 
-def test_targets_of_sparse_codes_keep_so_many_weights_each_on_a_level():
+def test_rows_for_codes_sparse_codes_keep_so_many_weights_each_on_a_level():
     rows, curvature = rows_of(6, 80), curvature_of(6, 80, 100, seed=7)
     codes = tuple(parse(f"sparse({inner})") for inner in ("50,digital(2)", "90,digital(2)", "75,analog(1)"))
-    targets = targets_of(rows, curvature, codes)
+    targets = rows_for_codes(rows, curvature, codes)
     for code in codes:
         target = targets[code.name]
         assert np.all((target.rows != 0).sum(axis=1) == code.kept(80))
         if target.scales is not None:
             place = np.abs(target.rows[target.rows != 0].reshape(6, -1)) / target.scales[:, None] * 2
             np.testing.assert_allclose(place, np.clip(np.round(place), 1, 2), rtol=1e-5)
-    magnitude = targets_of(rows, unit_curvature(rows), codes)
+    magnitude = rows_for_codes(rows, unit_curvature(rows), codes)
     for code in codes[:2]:
         ours, plain = (found[code.name].rows - rows for found in (targets, magnitude))
         losses = [[form(damped(curvature, g), change[g]) for g in range(6)] for change in (ours, plain)]
@@ -212,7 +212,7 @@ def test_a_network_stored_sparsely_reads_back_as_planned(tiny, tiny_images):
         made = plan.Plan.from_json(uniform_plan(model, name, shrinkage=0.0).to_json())
         state = chip.store(tiny, made).read_back()
         for index, layer in enumerate(model.layers):
-            expected = model.target(index, model.menu[number])
+            expected = model.rows_for(index, model.menu[number])
             # The scale is a bfloat16 number, so that the largest weight may be clipped by 2^-8 of itself.
             np.testing.assert_allclose(
                 state[f"{layer.name}.weight"].numpy().reshape(expected.shape), expected, rtol=2**-8, atol=1e-6

@@ -8,7 +8,7 @@ import pytest
 from physcomp.codes import parse
 from physcomp.compensation.pruning import prune_rows, unit_curvature
 from physcomp.compensation.pruning_runs import prune_runs
-from physcomp.compensation.rows import targets_of
+from physcomp.compensation.rows import rows_for_codes
 from physcomp.curvature.blocks import Curvature
 
 
@@ -185,7 +185,7 @@ def test_a_number_of_runs_that_cannot_be_kept_is_refused(count):
         prune_runs(*(lambda rows: (rows, unit_curvature(rows)))(np.ones((1, 10), np.float32)), 3, (count,))
 
 
-def test_targets_of_structured_codes_keep_whole_runs_each_weight_on_a_level():
+def test_rows_for_codes_structured_codes_keep_whole_runs_each_weight_on_a_level():
     rows = np.random.default_rng(7).standard_normal((6, 81)).astype(np.float32)
     matrices = [problem(81, seed)[1] for seed in range(6)]
     curvature = curvature_of(*matrices)
@@ -194,7 +194,7 @@ def test_targets_of_structured_codes_keep_whole_runs_each_weight_on_a_level():
         *("sparse(75,analog(1),7)", "sparse(75,digital(2),7)", "sparse(75,analog(1,split),9)"),
     )
     codes = tuple(parse(name) for name in names)
-    targets = targets_of(rows, curvature, codes)
+    targets = rows_for_codes(rows, curvature, codes)
     for code in codes:
         target = targets[code.name]
         kept = target.rows != 0
@@ -208,7 +208,7 @@ def test_targets_of_structured_codes_keep_whole_runs_each_weight_on_a_level():
                 np.testing.assert_allclose(place, np.clip(np.round(place), 1, levels), rtol=1e-5)
         else:
             assert target.scales is None
-    magnitude = targets_of(rows, unit_curvature(rows), codes)
+    magnitude = rows_for_codes(rows, unit_curvature(rows), codes)
     for code in codes[:2]:
         ours, plain = (
             sum(form(matrix, row - old) for matrix, row, old in zip(matrices, found[code.name].rows, rows, strict=True))
@@ -221,8 +221,8 @@ def test_a_code_has_the_same_target_whatever_else_is_in_the_menu():
     rows = np.random.default_rng(7).standard_normal((4, 45)).astype(np.float32)
     curvature = curvature_of(*(problem(45, seed)[1] for seed in range(4)))
     names = ("sparse(80,digital(2),9)", "sparse(60,digital(2),9)", "sparse(80,digital(2),3)", "sparse(80,digital(2))")
-    together = targets_of(rows, curvature, tuple(parse(name) for name in (*names, "digital(2)", "analog(1)")))
+    together = rows_for_codes(rows, curvature, tuple(parse(name) for name in (*names, "digital(2)", "analog(1)")))
     for name in names:
-        alone = targets_of(rows, curvature, (parse(name),))[name]
+        alone = rows_for_codes(rows, curvature, (parse(name),))[name]
         np.testing.assert_allclose(together[name].rows, alone.rows, atol=1e-6)
         np.testing.assert_array_equal(together[name].scales, alone.scales)

@@ -279,18 +279,18 @@ def test_the_share_done_is_told_and_the_network_given_is_left_alone(
 
 
 @pytest.mark.parametrize(("mirrored", "copies"), [(True, 18), (False, 9)])
-def test_the_teacher_answers_with_its_mean_over_shifted_copies(
+def test_the_output_of_the_teacher_is_its_mean_over_shifted_copies(
     tiny: physcomp.Network, tiny_images: physcomp.Images, mirrored: bool, copies: int
 ) -> None:
     recipe = Recipe(batch=7, bfloat16=False, mirrored=mirrored)
     assert recipe.copies == copies
-    answers = finetuning._answers(tiny.module, tiny_images, recipe, lambda share: None)
+    outputs = finetuning._teacher_outputs(tiny.module, tiny_images, recipe, lambda share: None)
     size = tiny_images.pixels.shape[2]
     padded = torch.nn.functional.pad(tiny_images.pixels, (1, 1, 1, 1))
     seen = [padded[:, :, y : y + size, x : x + size] for y in range(3) for x in range(3)]
     seen += [image.flip(3) for image in seen] if mirrored else []
     expected = sum(tiny.module(image).softmax(1) for image in seen) / copies
-    torch.testing.assert_close(answers.softmax(1), expected.detach())
+    torch.testing.assert_close(outputs.softmax(1), expected.detach())
 
 
 def test_a_plan_rewritten_for_its_own_network_stores_the_same_levels_of_noisy_codes(

@@ -11,7 +11,7 @@ trained weights: the model is built again on the way to that plan, and the probl
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,13 @@ import torch
 import qubo
 from physcomp.choice.loss_model import LossModel
 from physcomp.choice.planning import plan_of
-from physcomp.choice.scale_correction import Matching
+from physcomp.choice.scale_correction import ScaleCorrection
 from physcomp.networks.evaluation import evaluate
 from physcomp.networks.images import Images
 from physcomp.storage.chip import store
 from physcomp.storage.measure import HELDOUT_SEED, heldout_losses
 from physcomp.storage.plan import Plan
-from physcomp.threads import in_threads
+from physcomp.threads import Progress, in_threads
 
 # The model is built again where a plan's measured loss rise is more than so many times the predicted one, and more than
 # so many nats, a third of the way to it: the node of Taylor's remainder. Our choices, as is one round: a second gained
@@ -102,7 +102,7 @@ def choose(
     budgets: Iterable[float],
     *,
     search: Search | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Choices:
     """Solve the selection problem for every budget, shrinkage and part of the menu, and measure each plan.
 
@@ -148,10 +148,10 @@ def _attempts(
     tasks: list[tuple[LossModel, float, str, float]],
     heldout: Images,
     search: Search,
-    progress: Callable[[float], None] | None,
+    progress: Progress | None,
 ) -> list[Plan]:
-    """Solve each (model, budget, part, shrinkage), and measure the plans, plain and matched, on held-out images."""
-    matching = Matching.of(tasks[0][0])
+    """Solve each (model, budget, part, shrinkage); measure the plans, with scales corrected and as they are."""
+    correction = ScaleCorrection.of(tasks[0][0])
 
     def attempt(task: tuple[LossModel, float, str, float]) -> Plan:
         model, budget, part, shrinkage = task
@@ -167,7 +167,7 @@ def _attempts(
             budget=budget,
             solution=solution,
         )
-        return min((measured(model, each) for each in (plan, matching.matched(plan))), key=_heldout)
+        return min((measured(model, each) for each in (plan, correction.corrected(plan))), key=_heldout)
 
     def measured(model: LossModel, plan: Plan) -> Plan:
         card, times_s = model.medium.card, [read.read_time_s for read in model.medium.reads]

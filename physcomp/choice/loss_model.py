@@ -1,10 +1,10 @@
 """The loss model of a network on a card: what every code would cost each group, in cells and in expected loss."""
 
 import copy
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 
 import numpy as np
 import torch
@@ -13,17 +13,18 @@ from torch import nn
 
 import devices
 import qubo
+from physcomp.choice.fits import costs_of, fits_of, losses_of
 from physcomp.codes import Code, Medium
 from physcomp.codes.base import SCALE_BITS, Over, Rows, Storage
 from physcomp.codes.menu import DEFAULT, part_of, read_menu
-from physcomp.compensation.rows import Target, targets_of
+from physcomp.compensation.rows import RowsToWrite, rows_for_codes
 from physcomp.curvature.blocks import curvatures
 from physcomp.curvature.couplings import Coupling, couplings
-from physcomp.curvature.gradients import MEMORY_BYTES, Progress, called_layers
+from physcomp.curvature.gradients import MEMORY_BYTES, called_layers
 from physcomp.networks.images import Images
 from physcomp.networks.layers import Granularity, Layer, other_tensors
 from physcomp.networks.network import Network
-from physcomp.threads import in_threads
+from physcomp.threads import Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +39,13 @@ class LossModel:
         menu: the codes, those offered for choice first.
         offered: how many of them are offered; the others are there for comparison.
         scales: for each layer float32 (groups, codes), the scale each group would have with each code.
-        targets: for each layer what each code is given to write, by the code's name.
+        to_write: for each layer the rows that each code is to write, by the code's name.
         allocations: for each layer uint8 (groups, weights), the cells of each weight, by the code's name; of codes
             that let them differ.
+        learned: for each layer what its groups share, by the code's name; of codes with a setup of such numbers.
         couplings: for each layer what the codes' mean errors do to the loss.
         loss: float64 (groups, codes): expected loss increase of one code alone, mean error and spread.
-        cost: float64 (groups, codes): cells, scales included.
+        cost: float64 (groups, codes): cells, scales included; what a layer takes once is in `setups`.
         images: the calibration images it was measured on.
         seed: of the random probes.
         memory_bytes: as it was built with, see `build_models`.
@@ -56,8 +58,9 @@ class LossModel:
     menu: tuple[Code, ...]
     offered: int
     scales: tuple[Rows, ...]
-    targets: tuple[Mapping[str, Target], ...]
+    to_write: tuple[Mapping[str, RowsToWrite], ...]
     allocations: tuple[Mapping[str, NDArray[np.uint8]], ...]
+    learned: tuple[Mapping[str, Rows], ...]
     couplings: tuple[Coupling, ...]
     loss: NDArray[np.float64]
     cost: NDArray[np.float64]
@@ -79,9 +82,16 @@ class LossModel:
         """Number of each layer's first group."""
         return tuple(int(n) for n in np.cumsum([0] + [layer.groups for layer in self.layers[:-1]]))
 
-    def target(self, number: int, code: Code) -> Rows:
-        """The rows of a layer that a code is given to write, see `physcomp.compensation.rows`."""
-        return self.targets[number][code.name].rows
+    def rows_for(self, number: int, code: Code) -> Rows:
+        """The rows of a layer that a code is to write, see `physcomp.compensation.rows`."""
+        return self.to_write[number][code.name].rows
+
+    @cached_property
+    def setups(self) -> tuple[qubo.Setup, ...]:
+        """For each layer the cells that each code takes once if any of its groups uses it; none without such codes."""
+        cells = np.array([code.setup_bits for code in self.menu]) / self.medium.bits_per_cell
+        groups = [start + np.arange(layer.groups) for start, layer in zip(self.starts, self.layers, strict=True)]
+        return tuple(qubo.Setup(of_layer, cells) for of_layer in groups) if cells.any() else ()
 
     def overhead(self, codes: int) -> dict[str, float]:
         """Cells taken whatever is chosen, by what they hold; `norms` are all parameters outside of `layers`."""
@@ -107,25 +117,24 @@ class LossModel:
             ValueError: the budget is below the smallest feasible one, which the error names.
         """
         allowed = np.array(self.part(part))
-        streams = sum(code.stream_bits for code, offered in zip(self.menu, allowed, strict=True) if offered)
         fixed = sum(self.overhead(int(allowed.sum())).values())
-        fixed += streams * len(self.layers) / self.medium.bits_per_cell
-        smallest = (self.cost[:, allowed].min(axis=1).sum() + fixed) / self.weights
-        if not cells_per_weight >= smallest:
-            raise ValueError(
-                f"budget: {self.network.name} on {self.medium.card.name} with the menu '{part}' takes at least "
-                f"{smallest:.4f} cells/weight, got {cells_per_weight:g}; raise it"
-            )
+        setups = sum(code.setup_bits for code, offered in zip(self.menu, allowed, strict=True) if offered)
+        fixed += setups * len(self.layers) / self.medium.bits_per_cell
         blocks = tuple(
             qubo.Block.from_gram(start + np.arange(run.start, run.stop), gram)
             for start, coupling in zip(self.starts, self.couplings, strict=True)
             for run, gram in zip(coupling.runs, coupling.grams, strict=True)
             if len(gram) > 1
         )
-        whole = qubo.Selection(
-            loss=self.loss, cost=self.cost, budget=cells_per_weight * self.weights - fixed, blocks=blocks
-        )
-        return whole.with_couplings(shrinkage).restrict(allowed)
+        whole = qubo.Selection(loss=self.loss, cost=self.cost, budget=math.inf, blocks=blocks)
+        offered = whole.with_couplings(shrinkage).restrict(allowed)
+        smallest = (offered.smallest_cost + fixed) / self.weights
+        if not cells_per_weight >= smallest:
+            raise ValueError(
+                f"budget: {self.network.name} on {self.medium.card.name} with the menu '{part}' takes at least "
+                f"{smallest:.4f} cells/weight, got {cells_per_weight:g}; raise it"
+            )
+        return offered.with_budget(cells_per_weight * self.weights - fixed)
 
     def around(self, state: Mapping[str, torch.Tensor], share: float) -> "LossModel":
         """The model of the codes offered, with the curvature taken part of the way from the trained network to another.
@@ -253,13 +262,13 @@ def _models(
 
     curved = curvatures(module, layers, images, seed=seed, memory_bytes=memory_bytes, progress=share(0))
     importances = [curve.importance for curve in curved]
-    targets = []
+    to_write = []
     for number, layer in enumerate(layers):
-        targets.append(targets_of(layer.rows, curved.pop(0), codes))  # popped, since its blocks are large
+        to_write.append(rows_for_codes(layer.rows, curved.pop(0), codes))  # popped, since its blocks are large
         share(1)((number + 1) / len(layers))
     models = []
     for step, medium in enumerate(cells, start=2):
-        fitted = _fits(layers, importances, targets, codes, medium)
+        fitted = fits_of(layers, importances, to_write, codes, medium)
         means = [fit.mean for fit in fitted]
         measured = couplings(module, layers, images, means, seed=seed, memory_bytes=memory_bytes, progress=share(step))
         models.append(
@@ -271,12 +280,13 @@ def _models(
                 menu=codes,
                 offered=offered,
                 scales=tuple(fit.scales for fit in fitted),
-                targets=tuple(targets),
+                to_write=tuple(to_write),
                 allocations=tuple(fit.allocations for fit in fitted),
+                learned=tuple(fit.learned for fit in fitted),
                 couplings=tuple(measured),
-                loss=np.concatenate([_loss(m, fit.spread) for m, fit in zip(measured, fitted, strict=True)]),
+                loss=np.concatenate([losses_of(m, fit.spread) for m, fit in zip(measured, fitted, strict=True)]),
                 cost=np.concatenate(
-                    [_cost(target, fit.scales, codes, medium) for target, fit in zip(targets, fitted, strict=True)]
+                    [costs_of(rows, fit.scales, codes, medium) for rows, fit in zip(to_write, fitted, strict=True)]
                 ),
                 images=images,
                 seed=seed,
@@ -317,82 +327,3 @@ def build_model(
         memory_bytes=memory_bytes,
         progress=progress,
     )[0]
-
-
-@dataclass(frozen=True, eq=False)
-class _Fit:
-    """Scales (groups, codes), mean and variance of the errors (groups, weights, codes), and allocations of a layer.
-
-    Over several times the mean errors are those at each, (groups, weights, codes, times). Of the variance, the mean one
-    over times, (groups, weights) by the code's index, where it is not zero.
-    """
-
-    scales: Rows
-    mean: Rows
-    spread: dict[int, Rows]
-    allocations: dict[str, NDArray[np.uint8]]
-
-
-def _fits(
-    layers: tuple[Layer, ...],
-    importances: list[NDArray[np.float64]],
-    targets: list[dict[str, Target]],
-    codes: tuple[Code, ...],
-    medium: Medium,
-) -> list[_Fit]:
-    """One task for each layer and code."""
-    times = len(medium.reads) if medium.over == "mean" else 1
-    found = [
-        _Fit(
-            np.empty((layer.groups, len(codes)), np.float32),
-            np.empty((*layer.rows.shape, len(codes), times), np.float32),
-            {},
-            {},
-        )
-        for layer in layers
-    ]
-
-    def one(task: tuple[int, int]) -> None:
-        number, index = task
-        layer, importance, fit, code = layers[number], importances[number], found[number], codes[index]
-        target = targets[number][code.name].rows
-        scale = targets[number][code.name].scales_on(code, importance, medium)
-        allocation = code.allocate(target, importance, scale, medium)
-        if allocation is not None:
-            fit.allocations[code.name] = allocation
-        writer = code.given(allocation)
-        errors = [writer.error(target, scale, read) for read in medium.reads]
-        means, spreads = np.stack([error for error, _ in errors]), np.stack([var for _, var in errors])
-        del errors
-        means += target
-        means -= layer.rows
-        if medium.over == "worst" and len(means) > 1:
-            means, spreads = _worst(means, spreads, importance)
-        fit.scales[:, index] = scale
-        fit.mean[:, :, index] = means.transpose(1, 2, 0)
-        if spreads.any():
-            fit.spread[index] = spreads.mean(axis=0, dtype=np.float64).astype(np.float32)
-
-    list(in_threads(one, product(range(len(layers)), range(len(codes)))))
-    return [replace(fit, mean=fit.mean if times > 1 else fit.mean[:, :, :, 0]) for fit in found]
-
-
-def _worst(
-    means: NDArray[np.float64], spreads: NDArray[np.float64], importance: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of errors (times, groups, weights), those at the time at which each group loses most: (1, groups, weights)."""
-    losses = np.einsum("gw,tgw->tg", importance, means**2 + spreads)
-    worst = losses.argmax(axis=0)[None, :, None]
-    return np.take_along_axis(means, worst, axis=0), np.take_along_axis(spreads, worst, axis=0)
-
-
-def _loss(coupling: Coupling, spread: Mapping[int, Rows]) -> NDArray[np.float64]:
-    """½ of each column's square and ½ Σ h Var: (groups, codes)."""
-    loss = coupling.alone / 2
-    for index, variance in spread.items():
-        loss[:, index] += np.einsum("gw,gw->g", coupling.importance, variance) / 2
-    return loss
-
-
-def _cost(targets: Mapping[str, Target], scales: Rows, codes: tuple[Code, ...], medium: Medium) -> NDArray[np.float64]:
-    return np.stack([code.costs(targets[code.name].rows, scales[:, i], medium) for i, code in enumerate(codes)], axis=1)

@@ -1,8 +1,8 @@
-"""Wang et al.'s magnitude Hamiltonian of a network, and its answer as a plan, stored and read back like any other.
+"""Wang et al.'s magnitude Hamiltonian of a network, and its solution as a plan, stored and read back like any other.
 
 The Hamiltonian (`qubo.magnitude.hamiltonian`) knows magnitudes alone: filters of small mean |w| are pruned, and each
-layer keeps one bit-width for what is left. Its answer becomes a plan of codes `pruned` and `digital(bits)` through the
-same menu, with the same rounding and the same ledger, so that what is compared is the choice and nothing else.
+layer keeps one bit-width for what is left. Its solution becomes a plan of codes `pruned` and `digital(bits)` through
+the same menu, with the same rounding and the same ledger, so that what is compared is the choice and nothing else.
 
 What is stored beside the digits is counted as this choice needs it: one bit a filter for the mask, and three bits a
 layer for its bit-width.
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 import qubo
 from physcomp.choice.loss_model import LossModel
 from physcomp.choice.planning import plan_of
-from physcomp.codes import Digital
 from physcomp.networks.layers import Layer, layers_of
 from physcomp.networks.network import Network
 from physcomp.storage.plan import Plan
@@ -60,14 +59,14 @@ def choice_of(model: LossModel, compression: qubo.Compression) -> NDArray[np.int
     Raises:
         ValueError: another granularity or other layers, no `pruned`, or no code as wide.
     """
-    names = [code.name for code in model.menu]
+    nothing = [index for index, code in enumerate(model.menu) if not code.stores(1)]
     if model.granularity != "filter":
         raise ValueError(f"model: the magnitude Hamiltonian prunes filters, got granularity '{model.granularity}'")
     if [flags.size for flags in compression.pruned] != [layer.groups for layer in model.layers]:
         raise ValueError("compression: its layers are not the model's; make it from the model")
-    if "pruned" not in names:
+    if not nothing:
         raise ValueError("menu: the magnitude Hamiltonian prunes, but 'pruned' is not in it; add it")
-    wide = {index: code.bits for index, code in enumerate(model.menu) if type(code) is Digital}
+    wide = {index: code.width for index, code in enumerate(model.menu) if code.width is not None}
     choice = []
     for flags, bits in zip(compression.pruned, compression.bits, strict=True):
         fits = [index for index in wide if wide[index] >= bits]
@@ -75,7 +74,7 @@ def choice_of(model: LossModel, compression: qubo.Compression) -> NDArray[np.int
             raise ValueError(
                 f"menu: no digital code of {bits} bits or more is in it; build the model with compared=magnitude.CODES"
             )
-        choice.append(np.where(flags, names.index("pruned"), min(fits, key=wide.__getitem__)))
+        choice.append(np.where(flags, nothing[0], min(fits, key=wide.__getitem__)))
     return np.concatenate(choice).astype(np.int64)
 
 

@@ -93,10 +93,9 @@ def _layer_plan(model: LossModel, number: int, choice: NDArray[np.int64]) -> Lay
     biases = np.zeros(0) if layer.bias is None else layer.bias.astype(np.float64)
     if coupling.shift is not None:
         biases = biases + coupling.shift[index, picked]
-    targets = model.targets[number]
-    kept = {place: targets[code.name].rows for place, code in enumerate(model.menu) if code.keeps_rows}
-    found = model.allocations[number]
-    cells = {place: found[code.name] for place, code in enumerate(model.menu) if code.allocates}
+    kept = {place: model.rows_for(number, code) for place, code in enumerate(model.menu) if code.keeps_rows}
+    allocated, learned = model.allocations[number], model.learned[number]
+    cells = {place: allocated[code.name] for place, code in enumerate(model.menu) if code.allocates}
     return LayerPlan(
         name=layer.name,
         shape=layer.shape,
@@ -105,6 +104,11 @@ def _layer_plan(model: LossModel, number: int, choice: NDArray[np.int64]) -> Lay
         rows=_gathered(picked, kept, np.zeros((0, layer.weights), np.float32)),
         biases=to_bfloat16(biases),
         cells=_gathered(picked, cells, np.zeros((0, layer.weights), np.uint8)),
+        learned={
+            place: learned[code.name]
+            for place, code in enumerate(model.menu)
+            if code.name in learned and place in picked
+        },
     )
 
 

@@ -1,15 +1,15 @@
-"""Matching: a plan's scales and biases set so that every filter answers as nearly as it can as in the trained network.
+"""Scale correction: a plan's scales and biases set so that every filter's outputs are as in the trained network.
 
-Rounding and pruning make answers weaker, layer upon layer, and errors add up to shifts of their means that the loss
+Rounding and pruning make outputs weaker, layer upon layer, and errors add up to shifts of their means that the loss
 model, exact only for small errors, does not see. Both are undone here from the input on, each layer with those before
-it already matched: gain and shift of each filter are those of least squared difference between its answers and the
+it already corrected: gain and shift of each filter are those of least squared difference between its outputs and the
 trained network's on calibration images, after the rectifier where one follows. The gain goes into the group's scale
 and the shift into its bias, which are stored anyway, so that it takes no cell. (Kin to estimating the statistics of
-norms anew: Jordan et al., "REPAIR", ICLR 2023, arXiv 2211.08403; that the fit is to the rectified answers, as in Zhang
+norms anew: Jordan et al., "REPAIR", ICLR 2023, arXiv 2211.08403; that the fit is to the rectified outputs, as in Zhang
 et al., IEEE TPAMI 38:1943, 2016, arXiv 1505.06798, lost less here than equal means and spreads.)
 
-A gain is given to groups of digital and sparse codes, which are where answers become weaker; filter by filter, so only
-with granularity `filter`. It needs no labels.
+A gain is given to groups whose code rounds or prunes them, which are where outputs become weaker; filter by filter, so
+only with granularity `filter`. It needs no labels.
 """
 
 import copy
@@ -31,10 +31,10 @@ from physcomp.networks.network import Network
 from physcomp.storage.layer_plan import LayerPlan, kept_rows, mean_read_back, rows_to_write
 from physcomp.storage.plan import Plan, menu_of
 
-# Our choices: at most so many images, and so many answers of a channel among them; gains no smaller and no larger than
+# Our choices: at most this many images, and outputs of a channel among them; gains no smaller and no larger than
 # these; steps of the Gauss-Newton iteration (one solves it where nothing is rectified), each shortened for the kinks.
 IMAGES = 1000
-ANSWERS = 8192
+OUTPUTS = 8192
 GAINS = (0.5, 2.0)
 STEPS = 12
 STRIDE = 0.7
@@ -43,16 +43,16 @@ Hook = Callable[[Layer, nn.Module, torch.Tensor], torch.Tensor | None]
 
 
 @dataclass(frozen=True, eq=False)
-class Matching:
-    """What every filter of a network answers.
+class ScaleCorrection:
+    """The outputs of every filter of a network, to which those of plans are fitted.
 
     Args:
         network: the trained network.
         medium: the cells that plans are made for.
         images: calibration images, labels unused.
         layers: its layers.
-        wanted: for each layer that is called once, some answers of each channel, (channels, answers).
-        rectified: names of the layers whose answer a `torch.nn.ReLU` takes.
+        wanted: for each layer that is called once, some outputs of each channel, (channels, outputs).
+        rectified: names of the layers whose output a `torch.nn.ReLU` takes.
     """
 
     network: Network
@@ -63,21 +63,21 @@ class Matching:
     rectified: frozenset[str]
 
     @classmethod
-    def of(cls, model: LossModel) -> "Matching":
+    def of(cls, model: LossModel) -> "ScaleCorrection":
         """Measure the network of a loss model on some of its images."""
         module = copy.deepcopy(model.network.module)
         numbers = 0
         calls: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in model.layers}
         places: dict[int, str] = {}
 
-        def count(layer: Layer, part: nn.Module, answer: torch.Tensor) -> None:
+        def count(layer: Layer, part: nn.Module, output: torch.Tensor) -> None:
             nonlocal numbers
-            numbers += answer.numel()
-            places[answer.data_ptr()] = layer.name
-            calls[layer.name].append(answer)  # kept, so that no other tensor takes its place
+            numbers += output.numel()
+            places[output.data_ptr()] = layer.name
+            calls[layer.name].append(output)  # kept, so that no other tensor takes its place
 
-        def keep(layer: Layer, part: nn.Module, answer: torch.Tensor) -> None:
-            calls[layer.name].append(_some(part, answer))
+        def keep(layer: Layer, part: nn.Module, output: torch.Tensor) -> None:
+            calls[layer.name].append(_some(part, output))
 
         rectified: set[str] = set()
         handles = [
@@ -88,15 +88,15 @@ class Matching:
         _run(module, model.layers, model.images[:1], count)
         for handle in handles:
             handle.remove()
-        for answers in calls.values():
-            answers.clear()
+        for outputs in calls.values():
+            outputs.clear()
         images = model.images[: max(1, min(IMAGES, model.memory_bytes // (8 * numbers)))]
         _run(module, model.layers, images, keep)
         wanted = {name: found[0] for name, found in calls.items() if len(found) == 1}
         return cls(model.network, model.medium, images, model.layers, wanted, frozenset(rectified - {""}))
 
-    def matched(self, plan: Plan) -> Plan:
-        """The plan with scales and biases matched; as it is where a group is not a filter."""
+    def corrected(self, plan: Plan) -> Plan:
+        """The plan with scales and biases corrected; as it is where a group is not a filter."""
         if plan.granularity != "filter":
             return plan
         module = copy.deepcopy(self.network.module)
@@ -105,22 +105,22 @@ class Matching:
         rows = {layer.name: rows_to_write(planned[layer.name], menu, layer.rows) for layer in self.layers}
         module.load_state_dict(self._expected(plan, rows), strict=False)
 
-        def match(layer: Layer, part: nn.Module, answer: torch.Tensor) -> torch.Tensor | None:
+        def correct(layer: Layer, part: nn.Module, output: torch.Tensor) -> torch.Tensor | None:
             if layer.name not in self.wanted:
                 return None
             old = planned[layer.name]
             kept = kept_rows(old, menu)
             given = _biases(old)
-            free = _some(part, answer) - given[:, None]
+            free = _some(part, output) - given[:, None]
             able = kept & (old.scales > 0) & (free.abs().amax(1) > 0).numpy()
             fitted = _fit(free, self.wanted[layer.name], given, torch.from_numpy(able), layer.name in self.rectified)
             new, gains = _rescaled(old, able, *fitted)
             planned[layer.name] = dataclasses.replace(new, rows=old.rows * gains[kept, None])
             after = _biases(new)
-            across = _across(part, answer)
-            return (answer - given.reshape(across)) * torch.from_numpy(gains).reshape(across) + after.reshape(across)
+            across = _across(part, output)
+            return (output - given.reshape(across)) * torch.from_numpy(gains).reshape(across) + after.reshape(across)
 
-        _run(module, self.layers, self.images, match)
+        _run(module, self.layers, self.images, correct)
         return dataclasses.replace(plan, layers=tuple(planned[layer.name] for layer in plan.layers))
 
     def _expected(self, plan: Plan, rows: dict[str, Rows]) -> dict[str, torch.Tensor]:
@@ -142,22 +142,22 @@ def _biases(layer: LayerPlan) -> torch.Tensor:
 def _fit(
     free: torch.Tensor, wanted: torch.Tensor, bias: torch.Tensor, able: torch.Tensor, rectified: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gain and bias of each channel for least squared difference to the answers wanted.
+    """Gain and bias of each channel for least squared difference to the outputs wanted.
 
     Args:
-        free: (channels, answers), without their bias.
+        free: (channels, outputs), without their bias.
         wanted: of the same shape, with it.
         bias: (channels,), to begin with; the end where nothing is better.
         able: (channels,), whether a gain can be given.
-        rectified: whether only the positive part of answers counts.
+        rectified: whether only the positive part of outputs counts.
     """
     target = wanted.relu() if rectified else wanted
     gain, shift = torch.ones_like(bias), bias.clone()
     best, found = torch.full_like(bias, torch.inf), (gain, shift)
     for _ in range(STEPS + 1):
-        answer = gain[:, None] * free + shift[:, None]
-        seen = (answer > 0).float() if rectified else torch.ones_like(answer)
-        error = answer * seen - target
+        output = gain[:, None] * free + shift[:, None]
+        seen = (output > 0).float() if rectified else torch.ones_like(output)
+        error = output * seen - target
         loss = error.square().mean(1)
         better = loss < best
         best = torch.where(better, loss, best)
@@ -182,28 +182,28 @@ def _rescaled(
     return dataclasses.replace(layer, scales=new_scales, biases=biases), gains
 
 
-def _some(part: nn.Module, answer: torch.Tensor) -> torch.Tensor:
-    """Evenly spaced answers of each channel, over images and places: (channels, at most `ANSWERS`)."""
-    channels = answer.detach().transpose(0, _channel(part, answer)).flatten(1)
-    return channels[:, :: -(-channels.shape[1] // ANSWERS)].clone()
+def _some(part: nn.Module, output: torch.Tensor) -> torch.Tensor:
+    """Evenly spaced outputs of each channel, over images and places: (channels, at most `OUTPUTS`)."""
+    channels = output.detach().transpose(0, _channel(part, output)).flatten(1)
+    return channels[:, :: -(-channels.shape[1] // OUTPUTS)].clone()
 
 
-def _channel(part: nn.Module, answer: torch.Tensor) -> int:
-    return 1 if isinstance(part, nn.Conv2d) else answer.dim() - 1
+def _channel(part: nn.Module, output: torch.Tensor) -> int:
+    return 1 if isinstance(part, nn.Conv2d) else output.dim() - 1
 
 
-def _across(part: nn.Module, answer: torch.Tensor) -> tuple[int, ...]:
-    """The shape that spreads one number a channel over an answer."""
-    channel = _channel(part, answer)
-    return tuple(-1 if axis == channel else 1 for axis in range(answer.dim()))
+def _across(part: nn.Module, output: torch.Tensor) -> tuple[int, ...]:
+    """The shape that spreads one number a channel over an output."""
+    channel = _channel(part, output)
+    return tuple(-1 if axis == channel else 1 for axis in range(output.dim()))
 
 
 @torch.no_grad()
 def _run(module: nn.Module, layers: tuple[Layer, ...], images: Images, hook: Hook) -> None:
-    """One pass of all images, with a hook that sees each layer's answer and may give another."""
+    """One pass of all images, with a hook that sees each layer's output and may give another."""
     handles = [
         module.get_submodule(layer.name).register_forward_hook(
-            lambda part, _, answer, layer=layer: hook(layer, part, answer)
+            lambda part, _, output, layer=layer: hook(layer, part, output)
         )
         for layer in layers
     ]

@@ -37,6 +37,8 @@ class Analog(Code):
     levels: int = 0
     raw: bool = False
 
+    kinds = ("analog",)
+
     def __post_init__(self) -> None:
         if self.cells < 1 or self.sign not in get_args(Sign):
             raise ValueError(f"{self.name}: needs at least one cell and a sign of {', '.join(get_args(Sign))}")
@@ -46,11 +48,22 @@ class Analog(Code):
     @property
     def name(self) -> str:
         """`analog(cells)`, with the way of the sign unless it is protected, the levels if limited, and `raw`."""
-        parts = [str(self.cells)]
-        parts += [] if self.sign == "protected" else [self.sign]
+        return self.written(str(self.cells))
+
+    def written(self, cells: str, *options: str) -> str:
+        """The name with another number of cells, and options behind its own."""
+        parts = [] if self.sign == "protected" else [str(self.sign)]
         parts += [f"levels={self.levels}"] if self.levels else []
         parts += ["raw"] if self.raw else []
-        return f"analog({','.join(parts)})"
+        return f"analog({','.join([cells, *parts, *options])})"
+
+    def name_with(self, option: str) -> str:
+        """With a further option."""
+        return self.written(str(self.cells), option)
+
+    def in_mask(self) -> Code:
+        """Itself."""
+        return self
 
     @property
     def _protected(self) -> Hybrid:

@@ -1,4 +1,4 @@
-"""What every code answers: its cost in cells, the mean and variance of its error, and how to encode and decode.
+"""What every code says of itself: its cost in cells, the mean and variance of its error, and how to encode and decode.
 
 Codes work on *rows*: a float32 array (groups, weights), one group a row, all groups with the same code. The scale
 of a row is a bfloat16 number, stored digitally, so that the scale used is exactly the scale stored.
@@ -37,20 +37,52 @@ class Encoded:
     levels: Rows
 
 
+@dataclass(frozen=True)
+class Alphabet:
+    """Levels spaced evenly between minus and plus the scale.
+
+    Args:
+        count: their number, at least 2.
+        zero: with False an even number of levels, those of count + 1 evenly spaced ones that are not zero.
+    """
+
+    count: int
+    zero: bool = True
+
+
 class Code(ABC):
     """How a group is stored. Codes are frozen dataclasses; `name` is how plans and menus call one."""
 
     scale_bits: int = SCALE_BITS
+    scale_shares: NDArray[np.float64] = SCALE_SHARES
+    """Shares of a row's largest magnitude among which its scale is picked."""
+    kinds: tuple[str, ...] = ()
+    """The parts of the menu it belongs to beside `all`: `digital`, `analog`; `strategy` for every strategy."""
     keeps_rows: bool = False
     """Whether a plan keeps the rows that are written, since rounding or pruning changed them."""
-    allocates: bool = False  # whether weights of one group have different numbers of cells
-    stream_bits: int = 0
-    """Bits that groups of one layer may take together beyond the sum of their `bits_of`."""
+    drops: bool = False
+    """Whether some weights of a group are not stored. Which ones the plan's rows say; in training they fade out."""
+    allocates: bool = False
+    """Whether weights of one group have different numbers of cells (`allocate`)."""
+    streams: bool = False
+    """Whether groups of one layer share a stream of bits, so that `Encoded.bits` is a single row."""
+    setup_bits: int = 0
+    """Bits that a layer takes once if any of its groups uses the code: at most so many beside their `bits_of`."""
 
     @property
     @abstractmethod
     def name(self) -> str:
         """The word used in plans, menus and tables."""
+
+    @property
+    def alphabet(self) -> Alphabet | None:
+        """The levels to which rows are rounded before they are written, errors compensated; None: they are not."""
+        return None
+
+    @property
+    def width(self) -> float | None:
+        """Bits a weight of codes that round to evenly spaced levels and give each weight the same; None of others."""
+        return None
 
     @abstractmethod
     def digital_bits(self, weights: int) -> int:
@@ -75,6 +107,10 @@ class Code(ABC):
     def written_bits(self, rows: Rows, scales: Rows) -> int:
         """Bits stored for groups of one layer together, without their scales."""
         return len(rows) * self.digital_bits(rows.shape[1])
+
+    def written_once(self, rows: Rows, scales: Rows) -> int:
+        """The part of `written_bits` that the layer takes once."""
+        return 0
 
     def stored_bits(self, bits: Bits, groups: int, weights: int) -> int:
         """How many of these bits are those stored for so many groups."""
@@ -106,9 +142,52 @@ class Code(ABC):
         """
         return None
 
-    def given(self, allocation: NDArray[np.uint8] | None) -> "Code":
-        """The code that writes rows with this allocation, as `allocate` gives it. Reading needs none: it is stored."""
+    def learn(self, rows: Rows, importance: NDArray[np.floating] | None, scales: Rows, medium: Medium) -> Rows | None:
+        """Numbers that all groups of a layer share, stored once, for codes that have some; None for all others.
+
+        Arguments as `allocate` has them, for all groups of a layer.
+        """
+        return None
+
+    def given(self, allocation: NDArray[np.uint8] | None, learned: Rows | None = None) -> "Code":
+        """The code that writes with what `allocate` and `learn` gave. Reading needs neither: they are stored."""
         return self
+
+    def writer(self, rows: Rows, importance: NDArray[np.floating] | None, scales: Rows, medium: Medium) -> "Code":
+        """The code that writes rows as is best for them."""
+        return self.given(self.allocate(rows, importance, scales, medium), self.learn(rows, importance, scales, medium))
+
+    def fit(self, rows: Rows, importance: NDArray[np.floating], medium: Medium) -> Rows:
+        """The scale of each row to be written, see `fit_scales`."""
+        return fit_scales(self, rows, importance, medium)
+
+    def inside(self) -> "Code":
+        """The code as it stands inside others, for some weights of a group.
+
+        Raises:
+            ValueError: it stands for whole groups alone.
+        """
+        return self
+
+    def in_mask(self) -> "Code | None":
+        """The code for weights that a mask keeps, which has no need of a zero; None where it cannot be one."""
+        return None
+
+    def name_with(self, option: str) -> str | None:
+        """The name with a further option; None for codes without options."""
+        return None
+
+    def stores(self, weights: int) -> bool:
+        """Whether anything is stored for groups of so many weights; where not, they read back as zero for good."""
+        return self.digital_bits(weights) + self.analog_cells(weights) > 0
+
+    def mask_of(self, weights: int) -> tuple[int, int] | None:
+        """Weights of a run, which is kept or dropped as a whole, and runs that are kept; None where none is dropped."""
+        return None
+
+    def mask(self, rows: Rows, dropped: float = 1.0) -> NDArray[np.bool_]:
+        """The weights that are kept, (groups, weights), when a share of those to be dropped, above 0, is dropped."""
+        return np.ones(rows.shape, bool)
 
     @abstractmethod
     def error(self, rows: Rows, scales: Rows, medium: Medium) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -139,9 +218,9 @@ def fit_scales(code: Code, rows: Rows, importance: NDArray[np.floating], medium:
     weighting = np.asarray(importance, np.float64) + 1e-12 * (np.mean(importance) + 1e-300)
     best = np.full(len(rows), np.inf)
     scales = np.zeros_like(largest)
-    for share in SCALE_SHARES:
+    for share in code.scale_shares:
         candidate = to_bfloat16(largest * np.float32(share))
-        writer = code.given(code.allocate(rows, weighting, candidate, medium))
+        writer = code.writer(rows, weighting, candidate, medium)
         errors = [writer.error(rows, candidate, read) for read in medium.reads]
         loss = medium.counted([np.einsum("gw,gw->g", weighting, mean**2 + var) for mean, var in errors])
         better = loss < best

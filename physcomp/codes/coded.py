@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from physcomp.codes import entropy
-from physcomp.codes.base import Bits, Encoded, Medium, Rows
+from physcomp.codes.base import Bits, Code, Encoded, Medium, Rows
 from physcomp.codes.digital import Digital
+from physcomp.codes.syntax import Syntax
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Coded(Digital):
         bits: bits a weight before coding, 1 to 10: a whole number, or log2 of a number of levels.
     """
 
-    stream_bits = entropy.STREAM_BITS
+    streams = True
+    setup_bits = entropy.STREAM_BITS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -33,6 +35,18 @@ class Coded(Digital):
         """`coded(bits)`, the bits to two places."""
         return f"coded({self.bits:.3g})"
 
+    @property
+    def width(self) -> None:
+        """None: a weight takes what its value takes."""
+
+    def inside(self) -> Code:
+        """None: groups of a stream are not told apart.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"{self.name} stands for whole groups alone; write digital({self.bits:.3g}) inside")
+
     def bits_of(self, rows: Rows, scales: Rows) -> NDArray[np.float64]:
         """Information of each group's digits, and its width."""
         return entropy.information(self._digits(rows, scales), self.count)
@@ -40,6 +54,10 @@ class Coded(Digital):
     def written_bits(self, rows: Rows, scales: Rows) -> int:
         """Length of the stream."""
         return len(entropy.write(self._digits(rows, scales), self.count))
+
+    def written_once(self, rows: Rows, scales: Rows) -> int:
+        """The head of the stream, which says how long it is."""
+        return entropy.head(entropy.write(self._digits(rows, scales), self.count))[0]
 
     def stored_bits(self, bits: Bits, groups: int, weights: int) -> int:
         """Length of the stream, which stands at its beginning."""
@@ -54,3 +72,8 @@ class Coded(Digital):
         """The quantized weights."""
         digits = entropy.read(encoded.bits.reshape(-1), self.count, len(scales), weights)
         return self._weights(digits, scales).astype(np.float32)
+
+
+SYNTAX = (
+    Syntax("coded", ("coded(bits)",), lambda arguments, _: Coded(float(arguments[0])) if len(arguments) == 1 else None),
+)

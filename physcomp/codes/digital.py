@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from physcomp.codes.base import Bits, Code, Encoded, Medium, Rows, share_of
+from physcomp.codes.base import Alphabet, Bits, Code, Encoded, Medium, Rows, share_of
+from physcomp.codes.syntax import Syntax
 
 WORD_BITS = 64
 
@@ -27,6 +28,7 @@ class Digital(Code):
     bits: float
 
     keeps_rows = True
+    kinds = ("digital",)
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 16:
@@ -36,6 +38,20 @@ class Digital(Code):
     def name(self) -> str:
         """`digital(bits)`, the bits to two places."""
         return f"digital({self.bits:.3g})"
+
+    @property
+    def width(self) -> float | None:
+        """Its bits."""
+        return self.bits
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """Its levels."""
+        return Alphabet(self.count)
+
+    def in_mask(self) -> "Code | None":
+        """The same bits without a level at zero."""
+        return ZeroFree(self.bits)
 
     @property
     def count(self) -> int:
@@ -77,6 +93,45 @@ class Digital(Code):
     def decode(self, encoded: Encoded, scales: Rows, weights: int, medium: Medium) -> Rows:
         """The quantized weights."""
         return self._weights(unpack_digits(encoded.bits, self._base, weights), scales).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class ZeroFree(Digital):
+    """An even number of levels: those of evenly spaced ones around zero that are not zero themselves.
+
+    What a digital code is inside a mask, which says where the zeros are (`physcomp.codes.sparse`). With a scale s and n
+    magnitudes they are ±s/n, ±2s/n, …, ±s. Whole bits are 2^b levels; a fraction is log2 of an even number of
+    them.
+    """
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """Its levels."""
+        return Alphabet(self.count, zero=False)
+
+    def in_mask(self) -> "ZeroFree":
+        """Itself."""
+        return self
+
+    @property
+    def count(self) -> int:
+        """Number of levels."""
+        return 2 * round(2 ** (self.bits - 1))
+
+    @property
+    def _base(self) -> int:
+        return self.count
+
+    def _digits(self, rows: Rows, scales: Rows) -> NDArray[np.int64]:
+        """0 to n-1 are the negative levels, from -s; n to 2n-1 the positive ones, to s."""
+        half = self.count // 2
+        share = share_of(rows, scales)
+        magnitude = np.floor(np.abs(share) * half + 0.5).clip(1, half).astype(np.int64)
+        return np.where(share < 0, half - magnitude, half - 1 + magnitude)
+
+    def _weights(self, digits: NDArray[np.int64], scales: Rows) -> NDArray[np.float64]:
+        half = self.count // 2
+        return (digits - half + (digits >= half)) / half * scales.astype(np.float64)[:, None]
 
 
 def _digits_per_word(count: int) -> int:
@@ -121,3 +176,12 @@ def unpack_digits(bits: Bits, count: int, weights: int) -> NDArray[np.int64]:
             digits[:, start + i] = words % np.uint64(count)
             words //= np.uint64(count)
     return digits
+
+
+SYNTAX = (
+    Syntax(
+        "digital",
+        ("digital(bits)",),
+        lambda arguments, _: Digital(float(arguments[0])) if len(arguments) == 1 else None,
+    ),
+)

@@ -116,15 +116,15 @@ def _number(bits: Bits) -> int:
     return int("".join(map(str, bits.tolist())) or "0", 2)
 
 
-def _head(bits: Bits) -> tuple[int, int]:
-    """Where the widths begin, and how many bits the coder's number has."""
+def head(bits: Bits) -> tuple[int, int]:
+    """Bits of the head of a stream, behind which the widths begin; and how many bits the coder's number has."""
     start = LENGTH_BITS + _number(bits[:LENGTH_BITS])
     return start, _number(bits[LENGTH_BITS:start])
 
 
 def length(bits: Bits, groups: int) -> int:
     """Bits of the stream of so many groups that begins at the first of these."""
-    start, size = _head(bits)
+    start, size = head(bits)
     return start + WIDTH_BITS * groups + size
 
 
@@ -136,7 +136,7 @@ def read(bits: Bits, count: int, groups: int, weights: int) -> Digits:
     """
     if len(bits) != length(bits, groups):
         raise ValueError(f"coded: {len(bits)} bits are no stream of {groups} groups; store the plan again")
-    first, size = _head(bits)
+    first, size = head(bits)
     start = first + WIDTH_BITS * groups
     wide = np.zeros((groups, 8), np.uint8)
     wide[:, 8 - WIDTH_BITS :] = bits[first:start].reshape(groups, WIDTH_BITS)

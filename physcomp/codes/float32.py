@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from physcomp.codes.base import Code, Encoded, Medium, Rows
+from physcomp.codes.syntax import Syntax
 
 BITS = 32
 
@@ -41,3 +42,6 @@ class Float32(Code):
     def decode(self, encoded: Encoded, scales: Rows, weights: int, medium: Medium) -> Rows:
         """The same weights."""
         return np.packbits(encoded.bits, axis=1).view(">f4").astype(np.float32)
+
+
+SYNTAX = (Syntax("float32", ("float32",), lambda arguments, _: Float32() if arguments == [""] else None),)

@@ -34,6 +34,14 @@ class Hybrid(Code):
         """`hybrid(bits,cells)`."""
         return f"hybrid({self.bits},{self.cells})"
 
+    def name_with(self, option: str) -> str:
+        """With a further argument."""
+        return f"{self.name[:-1]},{option})"
+
+    def in_mask(self) -> Code:
+        """Itself."""
+        return self
+
     def digital_bits(self, weights: int) -> int:
         """Bits a weight times weights."""
         return self.bits * weights

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from physcomp.codes import Code, Digital, Sparse, parse
+from physcomp.codes import Code, parse
 
 # Our choice: of the codes that trials chose anywhere from 0.2 to 2 cells a weight, those that were not missed when left
 # out; naming a group's code takes five bits.
@@ -92,29 +92,18 @@ def part_of(menu: tuple[Code, ...], part: str, offered: int | None = None) -> li
     """
     front = [index < (len(menu) if offered is None else offered) for index in range(len(menu))]
     if part in KINDS:
-        flags = [first and _of_kind(code, part) for code, first in zip(menu, front, strict=True)]
+        flags = [first and part in ("all", *code.kinds) for code, first in zip(menu, front, strict=True)]
     elif part.startswith("strategy:"):
         members = _strategy_names(part.removeprefix("strategy:"))
         flags = [code.name in members for code in menu]
-        pruned = [first and code.name == "pruned" for code, first in zip(menu, front, strict=True)]
-        flags = [mine or free for mine, free in zip(flags, pruned, strict=True)] if any(flags) else flags
+        always = [first and "strategy" in code.kinds for code, first in zip(menu, front, strict=True)]
+        flags = [mine or also for mine, also in zip(flags, always, strict=True)] if any(flags) else flags
     else:
         flags = [code.name == part for code in menu]
     if not any(flags):
         names = ", ".join(code.name for code in menu)
         raise ValueError(f"menu: '{part}' is no part of it; use {', '.join(KINDS)}, strategy:name or one of {names}")
     return flags
-
-
-def _of_kind(code: Code, kind: str) -> bool:
-    match kind:
-        case "digital":
-            inner = code.inner if isinstance(code, Sparse) else code
-            return code.name == "pruned" or isinstance(inner, Digital)
-        case "analog":  # with all its options
-            return code.name == "pruned" or code.name.startswith("analog(")
-        case _:
-            return True
 
 
 def _strategy_names(strategy: str) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from physcomp.codes.analog import Analog
 from physcomp.codes.base import (
     SCALE_BITS,
     Code,
@@ -26,9 +25,8 @@ from physcomp.codes.base import (
     bits_to_bfloat16,
     to_bfloat16,
 )
-from physcomp.codes.hybrid import Hybrid
 from physcomp.codes.masks import decode_mask, encode_mask, mask_bits
-from physcomp.codes.sensitive import Sensitive
+from physcomp.codes.syntax import Parse, Syntax, share
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -106,11 +104,30 @@ class Mixed(Code):
     def name(self) -> str:
         """`mixed(large,small,share)`, or the small weights' code with `split` or `clip`; without the usual share."""
         percent = f"{100 * self.share:.6g}%"
+        return self._as_option or f"mixed({self.large.name},{self.small.name},{percent})"
+
+    @property
+    def _as_option(self) -> str | None:
+        """The name as the small weights' code with an option; None where it is none."""
+        percent = f"{100 * self.share:.6g}%"
         if isinstance(self.large, BFloat16):
-            return f"{self.small.name[:-1]},clip{'' if self.share == CLIP else '=' + percent})"
-        if self.large == self.small and isinstance(self.small, Analog | Hybrid | Sensitive):
-            return f"{self.small.name[:-1]},split{'' if self.share == SPLIT else '=' + percent})"
-        return f"mixed({self.large.name},{self.small.name},{percent})"
+            return self.small.name_with("clip" if self.share == CLIP else f"clip={percent}")
+        if self.large == self.small and not isinstance(self.small, Mixed):
+            return self.small.name_with("split" if self.share == SPLIT else f"split={percent}")
+        return None
+
+    def name_with(self, option: str) -> str | None:
+        """With a further option, where it has one already."""
+        return f"{self._as_option[:-1]},{option})" if self._as_option else None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the code whose option it is."""
+        return self.small.kinds if self._as_option else ()
+
+    def in_mask(self) -> Code | None:
+        """Itself, unless it allocates cells."""
+        return None if self.allocates else self
 
     @property
     def scale_bits(self) -> int:  # type: ignore[override]
@@ -185,7 +202,7 @@ class Mixed(Code):
                 np.put_along_axis(found, part.places, cells, axis=1)
         return found
 
-    def given(self, allocation: NDArray[np.uint8] | None) -> "Mixed":
+    def given(self, allocation: NDArray[np.uint8] | None, learned: Rows | None = None) -> "Mixed":
         """The code with its allocation."""
         return self if allocation is None else replace(self, allocation=allocation)
 
@@ -225,3 +242,13 @@ class Mixed(Code):
         stored = Encoded(encoded.bits[:, small:], encoded.levels[:, cells:])
         rows[~mask] = self.small.decode(stored, small_scales, weights - kept, medium).ravel()
         return rows
+
+
+def _read(arguments: list[str], parse: Parse) -> Code | None:
+    if len(arguments) != 3:
+        return None
+    large, small = (parse(name).inside() for name in arguments[:2])
+    return Mixed(large, small, share(arguments[2]))
+
+
+SYNTAX = (Syntax("mixed", ("mixed(large,small,share)",), _read),)

@@ -1,29 +1,18 @@
-"""Codes with options, as menus write them: `analog(2,plain,levels=8,raw,sensitive,split=25%,clip=1%)`."""
+"""Codes with options, as menus write them: `analog(2,plain,levels=8,raw,sensitive,split=25%,clip=1%)`.
+
+Options make other codes of `analog` and `hybrid` ones (`physcomp.codes.sensitive`, `physcomp.codes.mixed`), so that the
+names of all of these are read here.
+"""
 
 import re
 from typing import cast, get_args
 
 from physcomp.codes.analog import Analog, Sign
 from physcomp.codes.base import Code
+from physcomp.codes.hybrid import Hybrid
 from physcomp.codes.mixed import CLIP, SPLIT, BFloat16, Mixed
 from physcomp.codes.sensitive import Sensitive
-
-
-def arguments_of(text: str) -> list[str]:
-    """Split at the commas that stand outside inner parentheses.
-
-    Example:
-        >>> arguments_of("digital(4), analog(1,plain), 25%")
-        ['digital(4)', 'analog(1,plain)', '25%']
-    """
-    parts, depth = [""], 0
-    for character in text:
-        depth += {"(": 1, ")": -1}.get(character, 0)
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts]
+from physcomp.codes.syntax import Syntax, share
 
 
 def analog(cells: str, options: list[str]) -> Code:
@@ -59,17 +48,6 @@ def by_magnitude(code: Code, options: list[str]) -> Code:
     return code
 
 
-def share(text: str) -> float:
-    """A percentage as a number: `25%` is 0.25.
-
-    Raises:
-        ValueError: it is none, or not between 0 and 100.
-    """
-    if not re.fullmatch(r"\d+(\.\d+)?%", text) or not 0 < float(text[:-1]) < 100:
-        raise ValueError(f"'{text}' is no percentage between 0 and 100; write for example 25%")
-    return float(text[:-1]) / 100
-
-
 def _taken(options: list[str], pattern: str) -> str | None:
     """The first option that matches, taken out of the list: what its group matched."""
     for option in options:
@@ -78,3 +56,17 @@ def _taken(options: list[str], pattern: str) -> str | None:
             options.remove(option)
             return match.group(1)
     return None
+
+
+SYNTAX = (
+    Syntax(
+        "analog", ("analog(cells)",), lambda arguments, _: analog(arguments[0], arguments[1:]) if arguments[0] else None
+    ),
+    Syntax(
+        "hybrid",
+        ("hybrid(bits,cells)",),
+        lambda arguments, _: (
+            by_magnitude(Hybrid(int(arguments[0]), int(arguments[1])), arguments[2:]) if len(arguments) > 1 else None
+        ),
+    ),
+)

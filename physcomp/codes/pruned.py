@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from physcomp.codes.base import Code, Encoded, Medium, Rows
+from physcomp.codes.syntax import Syntax
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,7 @@ class Pruned(Code):
     """Every weight of the group reads back as zero."""
 
     scale_bits = 0
+    kinds = ("digital", "analog", "strategy")  # offered beside every way of storing
 
     @property
     def name(self) -> str:
@@ -38,3 +40,6 @@ class Pruned(Code):
     def decode(self, encoded: Encoded, scales: Rows, weights: int, medium: Medium) -> Rows:
         """Zeros."""
         return np.zeros((len(scales), weights), np.float32)
+
+
+SYNTAX = (Syntax("pruned", ("pruned",), lambda arguments, _: Pruned() if arguments == [""] else None),)

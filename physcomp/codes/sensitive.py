@@ -46,6 +46,7 @@ class Sensitive(Code):
     allocation: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
 
     allocates = True
+    kinds = ("analog",)
 
     def __post_init__(self) -> None:
         if self.single.cells != 1 or not 1 < self.cells <= MOST_CELLS or not 0 <= self.share < 1:
@@ -59,8 +60,15 @@ class Sensitive(Code):
     @property
     def name(self) -> str:
         """`analog(cells,…,sensitive)`, between them what the code of one cell says; with the share, if any."""
-        share = f"={100 * self.share:.6g}%" if self.share else ""
-        return f"analog({self.cells:g}{self.single.name.removeprefix('analog(1')[:-1]},sensitive{share})"
+        return self.single.written(f"{self.cells:g}", self._option)
+
+    @property
+    def _option(self) -> str:
+        return f"sensitive={100 * self.share:.6g}%" if self.share else "sensitive"
+
+    def name_with(self, option: str) -> str:
+        """With a further option."""
+        return self.single.written(f"{self.cells:g}", self._option, option)
 
     def _many(self, weights: int) -> int:
         """With a share, weights of a group that have more than one cell."""
@@ -104,7 +112,7 @@ class Sensitive(Code):
         np.put_along_axis(cells, many, np.uint8(self.cells), axis=1)
         return cells
 
-    def given(self, allocation: NDArray[np.uint8] | None) -> "Sensitive":
+    def given(self, allocation: NDArray[np.uint8] | None, learned: Rows | None = None) -> "Sensitive":
         """The code with its allocation."""
         return self if allocation is None else replace(self, allocation=allocation)
 

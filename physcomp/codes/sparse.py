@@ -3,8 +3,8 @@
 The number of weights kept follows from the group's size alone, so that the cost does not depend on the data; the mask
 takes ⌈log2 C(W, k)⌉ bits (`physcomp.codes.masks`). Since it says where the zeros are, a digital code inside has none
 among its levels: `sparse(75,digital(1))` has three values at about 1.06 bits a weight, of which 0.81 are the mask.
-Which weights are kept, and what makes up for the others, is decided before (`physcomp.compensation.pruning`); a row
-with more non-zero weights than are kept loses its smallest.
+Which weights are kept, and how they compensate for the others, is decided before (`physcomp.compensation.pruning`); a
+row with more non-zero weights than are kept loses its smallest.
 
 `sparse(percent, code, run)` keeps or drops whole runs of consecutive weights: with 9 the kernels of 3 × 3 filters, one
 an input channel. The mask has one place a run, and takes a fraction of the bits (`physcomp.compensation.pruning_runs`
@@ -13,49 +13,17 @@ weights written not to depend on whether it is kept, it is then filled up with z
 weights.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from physcomp.codes.analog import Analog
-from physcomp.codes.base import Code, Encoded, Medium, Rows, share_of
-from physcomp.codes.digital import Digital
-from physcomp.codes.hybrid import Hybrid
+from physcomp.codes.base import Alphabet, Code, Encoded, Medium, Rows, fit_scales
 from physcomp.codes.masks import decode_mask, encode_mask, mask_bits
-from physcomp.codes.mixed import Mixed
+from physcomp.codes.syntax import Parse, Syntax
 
 Number = TypeVar("Number", bound=np.generic)
-
-
-@dataclass(frozen=True)
-class ZeroFree(Digital):
-    """An even number of levels: those of evenly spaced ones around zero that are not zero themselves.
-
-    With a scale s and n magnitudes they are ±s/n, ±2s/n, …, ±s. Whole bits are 2^b levels; a fraction is log2 of an
-    even number of them.
-    """
-
-    @property
-    def count(self) -> int:
-        """Number of levels."""
-        return 2 * round(2 ** (self.bits - 1))
-
-    @property
-    def _base(self) -> int:
-        return self.count
-
-    def _digits(self, rows: Rows, scales: Rows) -> NDArray[np.int64]:
-        """0 to n-1 are the negative levels, from -s; n to 2n-1 the positive ones, to s."""
-        half = self.count // 2
-        share = share_of(rows, scales)
-        magnitude = np.floor(np.abs(share) * half + 0.5).clip(1, half).astype(np.int64)
-        return np.where(share < 0, half - magnitude, half - 1 + magnitude)
-
-    def _weights(self, digits: NDArray[np.int64], scales: Rows) -> NDArray[np.float64]:
-        half = self.count // 2
-        return (digits - half + (digits >= half)) / half * scales.astype(np.float64)[:, None]
 
 
 @dataclass(frozen=True)
@@ -64,7 +32,7 @@ class Sparse(Code):
 
     Args:
         percent: of the weights, or runs of them, that are zero, more than 0 and less than 100.
-        inner: for the others: `ZeroFree`, `Analog`, `Hybrid`, or a `Mixed` code that allocates no cells.
+        inner: for the others, one that stands in a mask (`Code.in_mask`).
         run: so many consecutive weights are kept or dropped together, at least 1.
     """
 
@@ -73,11 +41,12 @@ class Sparse(Code):
     run: int = 1
 
     keeps_rows = True
+    drops = True
 
     def __post_init__(self) -> None:
         if not 0 < self.percent < 100:
             raise ValueError(f"sparse: the percentage of zeros is more than 0 and less than 100, got {self.percent:g}")
-        if not isinstance(self.inner, ZeroFree | Analog | Hybrid | Mixed) or self.inner.allocates:
+        if self.inner.in_mask() != self.inner:
             raise ValueError(
                 "sparse: holds digital(bits), analog(cells), hybrid(bits,cells), these with split or clip, or "
                 f"mixed(large,small,share), without sensitive; not {self.inner.name}"
@@ -122,9 +91,28 @@ class Sparse(Code):
         """Those of the inner code."""
         return self.inner.analog_cells(self.kept(weights))
 
-    def mask(self, rows: Rows) -> NDArray[np.bool_]:
+    @property
+    def kinds(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Digital, where the inner code is."""
+        return ("digital",) if "digital" in self.inner.kinds else ()
+
+    @property
+    def alphabet(self) -> Alphabet | None:
+        """That of the inner code."""
+        return self.inner.alphabet
+
+    def mask_of(self, weights: int) -> tuple[int, int]:
+        """Weights of a run, and runs that are kept."""
+        return self.run, self.kept_runs(weights)
+
+    def mask(self, rows: Rows, dropped: float = 1.0) -> NDArray[np.bool_]:
         """The weights of each row that are kept: those of the largest runs, the first of equal ones."""
-        return self._spread(self._mask(rows), rows.shape[1])
+        code = self if dropped == 1 else replace(self, percent=self.percent * dropped)
+        return code._spread(code._mask(rows), rows.shape[1])
+
+    def fit(self, rows: Rows, importance: NDArray[np.floating], medium: Medium) -> Rows:
+        """The scales of the inner code for the weights kept."""
+        return fit_scales(self.inner, self.survivors(rows), self.among(np.asarray(importance), rows), medium)
 
     def survivors(self, rows: Rows) -> Rows:
         """The weights written, in their order: (groups, kept)."""
@@ -191,3 +179,13 @@ def _filled(values: NDArray[Number], columns: int) -> NDArray[Number]:
     """With columns of zeros after the others, so many in all."""
     missing = columns - values.shape[1]
     return np.pad(values, ((0, 0), (0, missing))) if missing else values
+
+
+def _read(arguments: list[str], parse: Parse) -> Code | None:
+    if not 2 <= len(arguments) <= 3:
+        return None
+    inner = parse(arguments[1]).inside()
+    return Sparse(float(arguments[0]), inner.in_mask() or inner, *map(int, arguments[2:]))
+
+
+SYNTAX = (Syntax("sparse", ("sparse(percent,code)", "sparse(percent,code,run)"), _read),)

@@ -1,4 +1,4 @@
-"""Pruning that knows second order: which weights of a group to drop, and how the others make up for them.
+"""Pruning that knows second order: which weights of a group to drop, and how the others compensate.
 
 With H the curvature inside a group, dropping weight i and moving the others to the new minimum of the quadratic form
 raises the loss by w_i² / (2 [H⁻¹]_ii) (Hassibi and Stork, "optimal brain surgeon", NIPS 1992). Weights are dropped one
@@ -45,7 +45,7 @@ def unit_curvature(rows: Rows) -> Curvature:
 
 
 def prune_rows(rows: Rows, curvature: Curvature, shares: tuple[float, ...], *, damping: float = DAMPING) -> Rows:
-    """Prune the rows of a layer to several sparsities; the survivors make up for what is pruned.
+    """Prune the rows of a layer to several sparsities; the survivors compensate for what is pruned.
 
     Args:
         rows: float32 (groups, weights).
@@ -86,7 +86,7 @@ def _prune_some(
         for number in range(len(wanted)):
             kept = _kept_after(sequence, len(row), len(row) - wanted[number])
             factors = factors_of(blocks[group], kept, damping)
-            pruned[group, number] = made_up(row, blocks[group], kept, factors)
+            pruned[group, number] = compensated(row, blocks[group], kept, factors)
 
 
 @njit(cache=True, nogil=True)
@@ -122,7 +122,7 @@ def _kept_after(sequence: NDArray[np.int64], weights: int, dropped: int) -> NDAr
 
 
 @njit(cache=True, nogil=True)
-def made_up(
+def compensated(
     row: NDArray[np.float64], blocks: NDArray[np.float32], kept: NDArray[np.bool_], factors: Factors
 ) -> NDArray[np.float64]:
     """Zero what is not kept and move the others, whose factors are given, to the minimum of the quadratic form."""

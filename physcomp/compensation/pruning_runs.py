@@ -1,4 +1,4 @@
-"""Structured pruning that knows second order: which runs of a group to drop, and how the other weights make up for it.
+"""Structured pruning that knows second order: which runs of a group to drop, and how the other weights compensate.
 
 With H the curvature inside a group, dropping the weights of a run q together and moving all others to the new minimum
 of the quadratic form raises the loss by ½ w_qᵀ ([H⁻¹]_qq)⁻¹ w_q (Kurtic et al., "The optimal BERT surgeon", EMNLP 2022,
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from physcomp.codes.base import Rows
 from physcomp.compensation.cholesky import PANEL, square_of, take_off
-from physcomp.compensation.pruning import by_groups, dropping_order, made_up
+from physcomp.compensation.pruning import by_groups, compensated, dropping_order
 from physcomp.compensation.rounding import DAMPING, Factors, factors_of
 from physcomp.curvature.blocks import Curvature
 
 
 def prune_runs(rows: Rows, curvature: Curvature, run: int, kept: tuple[int, ...], *, damping: float = DAMPING) -> Rows:
-    """Prune the rows of a layer run by run to several numbers of runs; the survivors make up for what is pruned.
+    """Prune the rows of a layer run by run to several numbers of runs; the survivors compensate for what is pruned.
 
     Args:
         rows: float32 (groups, weights); runs begin at multiples of `run`, the last may be shorter.
@@ -59,7 +59,7 @@ def _prune_some(
         masks = masks_of(row, factors_of(blocks[group], every, damping), wanted)
         for number in range(len(wanted)):
             factors = factors_of(blocks[group], masks[number], damping)
-            pruned[group, number] = made_up(row, blocks[group], masks[number], factors)
+            pruned[group, number] = compensated(row, blocks[group], masks[number], factors)
 
 
 @njit(cache=True, nogil=True)

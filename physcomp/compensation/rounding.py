@@ -1,4 +1,4 @@
-"""Rounding that makes up for itself: each weight's rounding error is pushed onto the weights not yet rounded.
+"""Rounding that compensates for its errors: each weight's rounding error is pushed onto the weights not yet rounded.
 
 The optimal-brain-surgeon step for one weight fixed at a value, applied weight by weight in order of falling
 curvature, through the Cholesky factor of the inverse (Frantar et al., "GPTQ", ICLR 2023, arXiv 2210.17323; Hassibi
@@ -7,7 +7,6 @@ group, with what the group's bias can mend taken out. Scales are picked by the s
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
@@ -24,19 +23,6 @@ DAMPING = 0.1
 # Scales tried, as shares of the largest magnitude; our choice.
 SHARES = np.geomspace(0.15, 1.0, 10)
 AT_ONCE = 1 << 21  # entries of the curvature that one thread takes at a time
-
-
-@dataclass(frozen=True)
-class Alphabet:
-    """Levels spaced evenly between minus and plus the scale.
-
-    Args:
-        count: their number, at least 2.
-        zero: with False an even number of levels, those of count + 1 evenly spaced ones that are not zero.
-    """
-
-    count: int
-    zero: bool = True
 
 
 def some_groups(blocks: NDArray[np.float32]) -> Iterator[slice]:

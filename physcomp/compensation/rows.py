@@ -1,6 +1,6 @@
-"""What codes are given to write where that is not the trained weights: rounded rows, pruned rows, or both.
+"""The rows that codes write where these are not the trained weights: rounded rows, pruned rows, or both.
 
-Rounding and pruning make up for their own errors, so the rows are found for each code before it writes them. They
+Rounding and pruning compensate for their own errors, so the rows are found for each code before it writes them. They
 depend on the curvature alone, not on the cells.
 """
 
@@ -10,19 +10,18 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from physcomp.codes import Code, Digital, Medium, Sparse, fit_scales
+from physcomp.codes import Code, Medium
 from physcomp.codes.base import Rows
-from physcomp.codes.sparse import ZeroFree
-from physcomp.compensation.pruning import dropping_order, made_up
+from physcomp.compensation.pruning import compensated, dropping_order
 from physcomp.compensation.pruning_runs import masks_of
-from physcomp.compensation.rounding import DAMPING, Alphabet, factors_of, round_row, some_groups
+from physcomp.compensation.rounding import DAMPING, factors_of, round_row, some_groups
 from physcomp.curvature.blocks import Curvature
 from physcomp.threads import in_threads
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
-    """What one code is given to write.
+class RowsToWrite:
+    """The rows that one code is to write.
 
     Args:
         rows: float32 (groups, weights).
@@ -34,26 +33,21 @@ class Target:
 
     def scales_on(self, code: Code, importance: NDArray[np.floating], medium: Medium) -> Rows:
         """The scale of each group on cells, see `physcomp.codes.fit_scales`."""
-        if self.scales is not None:
-            return self.scales
-        if isinstance(code, Sparse):
-            kept = code.among(np.asarray(importance), self.rows)
-            return fit_scales(code.inner, code.survivors(self.rows), kept, medium)
-        return fit_scales(code, self.rows, importance, medium)
+        return code.fit(self.rows, importance, medium) if self.scales is None else self.scales
 
 
-def targets_of(rows: Rows, curvature: Curvature, codes: tuple[Code, ...]) -> dict[str, Target]:
-    """The rows of a layer for every code, by its name; the trained ones for codes without a target.
+def rows_for_codes(rows: Rows, curvature: Curvature, codes: tuple[Code, ...]) -> dict[str, RowsToWrite]:
+    """The rows of a layer for every code, by its name; the trained ones for codes that round and drop nothing.
 
     Each group's curvature is factored once for all digital codes and all sparsities, and once for what each leaves.
     """
-    dense = list(dict.fromkeys(Alphabet(code.count) for code in codes if isinstance(code, Digital)))
-    sparse = [code for code in codes if isinstance(code, Sparse)]
+    masked = {code: mask for code in codes if (mask := code.mask_of(rows.shape[1]))}
+    dense = list(dict.fromkeys(code.alphabet for code in codes if code.alphabet and code not in masked))
     # Single weights first: only where whole runs are dropped is the kernel for them compiled.
-    wanted = sorted(dict.fromkeys(_kept(code, rows) for code in sparse), key=lambda each: each[0] > 1)
+    wanted = sorted(dict.fromkeys(masked.values()), key=lambda each: each[0] > 1)
     single = np.array([count for run, count in wanted if run == 1], np.int64)
     runs = np.array([each for each in wanted if each[0] > 1], np.int64).reshape(-1, 2)
-    inner = [list(dict.fromkeys(filter(None, (_inside(c) for c in sparse if _kept(c, rows) == k)))) for k in wanted]
+    inner = [list(dict.fromkeys(c.alphabet for c, k in masked.items() if k == mask and c.alphabet)) for mask in wanted]
     alphabets = [*dense, *(alphabet for each in inner for alphabet in each)]
     edges = np.cumsum([len(dense), *(len(each) for each in inner)])
     rounded = np.empty((len(rows), len(alphabets), rows.shape[1]), np.float32)
@@ -68,35 +62,24 @@ def targets_of(rows: Rows, curvature: Curvature, codes: tuple[Code, ...]) -> dic
         if len(runs):
             _drop_runs(given, blocks, runs, masks[:, len(single) :])
         if wanted:
-            _make_up_and_round(given, blocks, masks, edges, *levels, rounded[part], scales[part], pruned[part])
+            _compensate_and_round(given, blocks, masks, edges, *levels, rounded[part], scales[part], pruned[part])
 
     for _ in in_threads(some, some_groups(curvature.blocks)):
         pass
-    targets = {}
+    to_write = {}
     for code in codes:
-        found = Target(rows, None)
-        if isinstance(code, Digital):
-            index = dense.index(Alphabet(code.count))
-            found = Target(rounded[:, index], scales[:, index])
-        elif isinstance(code, Sparse):
-            number = wanted.index(_kept(code, rows))
-            found = Target(pruned[:, number], None)
-            alphabet = _inside(code)
-            if alphabet:
-                index = int(edges[number]) + inner[number].index(alphabet)
-                found = Target(rounded[:, index], scales[:, index])
-        targets[code.name] = found
-    return targets
-
-
-def _kept(code: Sparse, rows: Rows) -> tuple[int, int]:
-    """Weights of a run, and how many runs of each row are kept."""
-    return code.run, code.kept_runs(rows.shape[1])
-
-
-def _inside(code: Sparse) -> Alphabet | None:
-    """The alphabet of the code inside, if it is digital."""
-    return Alphabet(code.inner.count, zero=False) if isinstance(code.inner, ZeroFree) else None
+        found = RowsToWrite(rows, None)
+        if code in masked:
+            number = wanted.index(masked[code])
+            found = RowsToWrite(pruned[:, number], None)
+            if code.alphabet:
+                index = int(edges[number]) + inner[number].index(code.alphabet)
+                found = RowsToWrite(rounded[:, index], scales[:, index])
+        elif code.alphabet:
+            index = dense.index(code.alphabet)
+            found = RowsToWrite(rounded[:, index], scales[:, index])
+        to_write[code.name] = found
+    return to_write
 
 
 @njit(cache=True, nogil=True)
@@ -134,7 +117,7 @@ def _drop_runs(rows: Rows, blocks: NDArray[np.float32], wanted: NDArray[np.int64
 
 
 @njit(cache=True, nogil=True)
-def _make_up_and_round(
+def _compensate_and_round(
     rows: Rows,
     blocks: NDArray[np.float32],
     masks: NDArray[np.bool_],
@@ -150,7 +133,7 @@ def _make_up_and_round(
         row = rows[group].astype(np.float64)
         for number in range(masks.shape[1]):
             factors = factors_of(blocks[group], masks[group, number], DAMPING)
-            left = made_up(row, blocks[group], masks[group, number], factors)
+            left = compensated(row, blocks[group], masks[group, number], factors)
             pruned[group, number] = left
             mine = slice(edges[number], edges[number + 1])
             if mine.stop > mine.start:

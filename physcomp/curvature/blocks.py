@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from physcomp.curvature.gradients import MEMORY_BYTES, Progress, Tape, _at_once, _slices, mixing_of
+from physcomp.curvature.gradients import MEMORY_BYTES, Tape, _at_once, _slices, mixing_of
 from physcomp.networks.images import Images
 from physcomp.networks.layers import Layer
-from physcomp.threads import in_threads
+from physcomp.threads import Progress, in_threads
 
 GATHERED = 500  # images whose gradients are collected before their products are summed; more were no faster
 # Blocks of fewer weights are summed for many groups in one call; larger ones one by one, half of each by symmetry.

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from physcomp.curvature.gradients import MEMORY_BYTES, PROBES, Progress, Tape, _at_once, _slices, mixing_of
+from physcomp.curvature.gradients import MEMORY_BYTES, PROBES, Tape, _at_once, _slices, mixing_of
 from physcomp.networks.images import Images
 from physcomp.networks.layers import Layer
-from physcomp.threads import in_threads
+from physcomp.threads import Progress, in_threads
 
 Rows64 = NDArray[np.float64]
 

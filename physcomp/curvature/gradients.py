@@ -26,7 +26,6 @@ PASS = 50  # images per pass, where the memory allows it; more were no faster
 PROBED = 10  # images per pass that finds out which layers are called; mostly the first pass calls all
 SIGNED = 100  # images whose random signs are drawn from one generator
 MEMORY_BYTES = 1 << 30  # our choice
-Progress = Callable[[float], None]
 Call = tuple[int, torch.Tensor, torch.Tensor]
 
 

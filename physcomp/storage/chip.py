@@ -1,8 +1,9 @@
 """The chip: programmed cells with all that is needed to read them back, in memory and as an HDF5 file.
 
 What is stored, in order. For each layer, for each code of the menu that it uses: the scales (16 bits a group, where
-the code has scales) and the code's bits, group by group or in one stream; then the layer's biases, 16 bits each. Then
-the further tensors, 16 bits a number. Analog levels follow the same order. The plan says which group has which code.
+the code has scales) and the code's bits, group by group or in one stream, which may begin with what the layer stores
+once (a codebook); then the layer's biases, 16 bits each. Then the further tensors, 16 bits a number. Analog levels
+follow the same order. The plan says which group has which code.
 
 The HDF5 file (format `physcomp-chip`, version 1):
     /                 attributes `format`, `version`, `physcomp`, `seed`, `card`, `variant`, `card_sha256`, and
@@ -243,7 +244,7 @@ class _Segment:
         return bits_to_bfloat16(bits[self.bits : self._code_start].reshape(-1, SCALE_BITS))
 
     def bits_of(self, bits: Bits) -> Bits:
-        return bits[self._code_start : self.end[0]].reshape(1 if self.code.stream_bits else len(self.groups), -1)
+        return bits[self._code_start : self.end[0]].reshape(1 if self.code.streams else len(self.groups), -1)
 
     def levels_of(self, levels: Rows) -> Rows:
         return levels[self.cells : self.end[1]].reshape(len(self.groups), self.cells_each)

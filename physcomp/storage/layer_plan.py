@@ -1,8 +1,7 @@
 """How one layer is stored: its codes and scales, the rows that are written, and the cells they take."""
 
-import dataclasses
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,8 @@ class LayerPlan:
             error of the codes; (0,) where the layer has none.
         cells: uint8 (allocating, weights), the cells of each weight of groups whose code lets them differ, in the order
             of the groups.
+        learned: by the index of each code that is used and shares numbers among the layer's groups (a codebook), these
+            float32 numbers.
 
     Raises:
         ValueError: an array has another shape.
@@ -40,12 +41,15 @@ class LayerPlan:
     rows: Rows
     biases: Rows
     cells: NDArray[np.uint8]
+    learned: Mapping[int, Rows] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "codes", _frozen(self.codes, np.int64))
         for name in ("scales", "rows", "biases"):
             object.__setattr__(self, name, _frozen(getattr(self, name), np.float32))
         object.__setattr__(self, "cells", _frozen(self.cells, np.uint8))
+        learned = {code: _frozen(self.learned[code], np.float32) for code in sorted(self.learned)}
+        object.__setattr__(self, "learned", learned)
         groups, size = len(self.codes), int(np.prod(self.shape))
         for name, fits in (
             ("codes", self.codes.ndim == 1 and groups > 0 and size % groups == 0),
@@ -63,8 +67,15 @@ class LayerPlan:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LayerPlan):
             return NotImplemented
-        pairs = [(getattr(self, field.name), getattr(other, field.name)) for field in dataclasses.fields(self)]
-        return all(np.array_equal(mine, theirs) for mine, theirs in pairs)
+        mine, theirs = self.arrays, other.arrays
+        same = (self.name, self.shape, [*mine]) == (other.name, other.shape, [*theirs])
+        return same and all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All arrays by name, those of `learned` as `learned 3`."""
+        found = {name: getattr(self, name) for name in ("codes", "scales", "rows", "biases", "cells")}
+        return found | {f"learned {code}": numbers for code, numbers in self.learned.items()}
 
     @property
     def groups(self) -> int:
@@ -89,16 +100,12 @@ class CodedGroups:
     """The groups of one layer that share a code.
 
     Args:
-        code: as it writes these groups, its allocation of cells included.
+        code: as it writes these groups, with its allocation of cells and what it has learned.
         groups: int64, their numbers in ascending order.
     """
 
     code: Code
     groups: NDArray[np.int64]
-
-    def stores(self, weights: int) -> bool:
-        """Whether anything is stored for groups of so many weights; where not, they read back as zero for good."""
-        return self.code.digital_bits(weights) + self.code.analog_cells(weights) > 0
 
     def read_back(self, rows: Rows, scales: Rows, medium: Medium) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and variance of what is read back of these groups.
@@ -122,7 +129,8 @@ def by_code(layer: LayerPlan, menu: tuple[Code, ...]) -> Iterator[CodedGroups]:
     for index, code in enumerate(menu):
         groups = np.flatnonzero(layer.codes == index)
         if len(groups):
-            yield CodedGroups(code.given(layer.cells[place[groups]]) if code.allocates else code, groups)
+            allocation = layer.cells[place[groups]] if code.allocates else None
+            yield CodedGroups(code.given(allocation, layer.learned.get(index)), groups)
 
 
 def kept_rows(layer: LayerPlan, menu: tuple[Code, ...]) -> NDArray[np.bool_]:
@@ -147,7 +155,7 @@ def mean_read_back(layer: LayerPlan, menu: tuple[Code, ...], rows: Rows, medium:
 
 def cells_of(layers: tuple[LayerPlan, ...], menu: tuple[Code, ...], bits_per_cell: float) -> dict[str, float]:
     """Cells that groups take, by what they hold: part of a plan's ledger. Bits are divided by the bits a cell holds."""
-    bits = {"digits": 0, "signs": 0, "masks": 0, "scales": 0}
+    bits = {"digits": 0, "signs": 0, "masks": 0, "scales": 0, "setup": 0}
     analog = 0
     for layer in layers:
         weights = layer.weights
@@ -156,7 +164,10 @@ def cells_of(layers: tuple[LayerPlan, ...], menu: tuple[Code, ...], bits_per_cel
         for part in by_code(layer, menu):
             code, count = part.code, len(part.groups)
             signs, masks = count * code.sign_bits(weights), count * code.mask_bits(weights)
-            bits["digits"] += code.written_bits(rows[part.groups], layer.scales[part.groups]) - signs - masks
+            given = rows[part.groups], layer.scales[part.groups]
+            once = code.written_once(*given)
+            bits["digits"] += code.written_bits(*given) - signs - masks - once
+            bits["setup"] += once
             bits["signs"] += signs
             bits["masks"] += masks
             bits["scales"] += count * code.scale_bits

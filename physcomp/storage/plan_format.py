@@ -18,11 +18,13 @@ A layer in version 2:
     biases            list of numbers, bfloat16 values written out; empty without biases
     rows              text: float32 (kept, weights), packed as rows, see `pack_rows`; empty without kept rows
     cells             text: uint8 (allocating, weights), packed as bytes; empty without such groups
+    learned           list of pairs: index of a code that is used and shares numbers, list of these numbers
 
 *Packed* is zlib (level 1) of little-endian bytes, in base64. The `sha256` of version 2 is SHA-256 of
 (a) the JSON text, keys sorted, of all fields of `Plan` but `method` and `proof.seconds`, each layer as the list of its
-    name, its shape and the shapes of its arrays, and
-(b) for each layer the bytes of `codes` (int64), `scales`, `rows`, `biases` (float32) and `cells` (uint8).
+    name, its shape and for each of its arrays a list of name and shape (`LayerPlan.arrays`), and
+(b) for each layer the bytes of `codes` (int64), `scales`, `rows`, `biases` (float32), `cells` (uint8) and of the
+    numbers learned (float32), code by code.
 How arrays are packed does not enter, so that a plan of version 1, once read, has the fingerprint that it would have in
 version 2.
 
@@ -63,6 +65,7 @@ def layer_fields(layer: LayerPlan) -> dict[str, Any]:
         "biases": layer.biases.tolist(),
         "rows": pack_rows(layer.rows),
         "cells": _packed(layer.cells),
+        "learned": [[code, numbers.tolist()] for code, numbers in layer.learned.items()],
     }
 
 
@@ -87,6 +90,7 @@ def layer_of(fields: dict[str, Any], version: int) -> LayerPlan:
         rows=rows,
         biases=np.array(fields["biases"], np.float32),
         cells=np.frombuffer(_bytes(fields.get("cells", "")), np.uint8).reshape(-1, weights),
+        learned={code: np.array(numbers, np.float32) for code, numbers in fields.get("learned", [])},
     )
 
 
@@ -159,16 +163,15 @@ def fingerprint(fields: dict[str, Any], layers: tuple[LayerPlan, ...]) -> str:
         fields: of the plan, without `method`, the proof's seconds and its layers.
         layers: its layers.
     """
-    shapes = [[layer.name, list(layer.shape), *(list(array.shape) for array in _arrays(layer))] for layer in layers]
+    shapes = [
+        [layer.name, list(layer.shape), *([name, *array.shape] for name, array in layer.arrays.items())]
+        for layer in layers
+    ]
     digest = hashlib.sha256(json.dumps({**fields, "layers": shapes}, sort_keys=True).encode())
     for layer in layers:
-        for array in _arrays(layer):
+        for array in layer.arrays.values():
             digest.update(array.data)
     return digest.hexdigest()
-
-
-def _arrays(layer: LayerPlan) -> tuple[NDArray[Any], ...]:
-    return layer.codes, layer.scales, layer.rows, layer.biases, layer.cells
 
 
 def fingerprint_1(fields: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Recalibration: after read-back, gains and biases are set so that every channel answers as in the clean network.
+"""Recalibration: after read-back, gains and biases are set so that every channel's outputs are as in the clean network.
 
 Networks are stored with their norms folded in, so what others do by estimating the statistics of norms anew (Joshi et
 al., Nat. Commun. 11:2473, 2020, doi 10.1038/s41467-020-16108-9) is here done on each Conv2d and Linear layer: the mean
@@ -110,9 +110,9 @@ def _moments(module: nn.Module, layers: list[str], images: Images) -> dict[str, 
     count = dict.fromkeys(layers, 0)
 
     def hook(name: str) -> Callable[..., None]:
-        def add(part: nn.Module, arguments: tuple[torch.Tensor, ...], answer: torch.Tensor) -> None:
-            channel = 1 if isinstance(part, nn.Conv2d) else answer.dim() - 1
-            values = answer.transpose(0, channel).flatten(1).double()
+        def add(part: nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            channel = 1 if isinstance(part, nn.Conv2d) else output.dim() - 1
+            values = output.transpose(0, channel).flatten(1).double()
             sums[name] = [sums[name][0] + values.sum(1), sums[name][1] + values.square().sum(1)]
             count[name] += values.shape[1]
 

@@ -23,8 +23,9 @@ from physcomp.networks.images import Images
 from physcomp.networks.layers import weights_of
 from physcomp.storage.measure import heldout_losses
 from physcomp.storage.plan import Plan
+from physcomp.threads import Progress
 from physcomp.training.channel_removal import narrow
-from physcomp.training.finetuning import Finetuned, Progress, Recipe, finetune
+from physcomp.training.finetuning import Finetuned, Recipe, finetune
 
 # The enlarged budget is sought in so many steps, each at most so large, until so much of the cells is used; our choice.
 STEPS = 5

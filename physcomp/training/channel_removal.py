@@ -66,6 +66,7 @@ def narrow(whole: Described, plan: Plan, card: devices.Card) -> tuple[Described,
                 rows=_rows_left(layer, plan, kept, inputs),
                 biases=to_bfloat16(bias[kept]),
                 cells=np.zeros((0, weight[0].numel()), np.uint8),
+                learned={code: numbers for code, numbers in layer.learned.items() if code in layer.codes[kept]},
             )
             arguments[0] = str(shape[0])
         elif kind == "relu":

@@ -2,15 +2,14 @@
 
 The forward pass sees the weights as the plan's cells would give them back (`physcomp.training.stored_layer`), the loss
 is cross-entropy plus distillation from the clean network, as in Isik et al. 2023 (doi 10.1145/3588436); the weighting,
-the temperature and the optimiser are our choice. Of mirrored and shifted copies the clean network gives the mean
-answer, which is better than its answer to one; the network in training sees the image alone, since few cells have no
+the temperature and the optimiser are our choice. Of mirrored and shifted copies the clean network gives its mean
+output, which is better than its output for one; the network in training sees the image alone, since few cells have no
 room to learn the copies too. What comes out is another network with a plan of its own, in which every weight stored
 digitally lies exactly on a level.
 """
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,12 +24,11 @@ from physcomp.networks.layers import other_tensors
 from physcomp.networks.network import Network
 from physcomp.networks.plain_training import copies
 from physcomp.storage.plan import Plan
-from physcomp.training.stored_layer import _plan_as_stored, as_bfloat16, stored_layers
+from physcomp.threads import Progress
+from physcomp.training.stored_layer import as_bfloat16, plan_as_stored, stored_layers
 
 PRUNINGS = 400  # times that masks shrink over a training, about; our choice
 ASKED = 0.25  # epochs that asking the teacher about every image once is counted as in the progress told, about
-
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Recipe:
         temperature: of the softmax in the distillation.
         distilled: weight of the distillation; cross-entropy has the rest. At 1 no label is looked at.
         pruned: share of the steps after which sparse codes hold no more weights than they keep.
-        shift: the teacher's answer to an image is its mean over copies shifted by up to so many pixels.
+        shift: the teacher's output for an image is its mean over copies shifted by up to so many pixels.
         mirrored: whether these copies are mirrored as well; wrong where left and right mean different classes.
         bfloat16: whether products are taken in bfloat16, twice as fast on processors that can.
     """
@@ -139,7 +137,7 @@ def finetune(
             progress(passes / (asking + epochs))
 
     try:
-        wanted = _answers(teacher or network.module, images, recipe, lambda share: tell(share * asking))
+        wanted = _teacher_outputs(teacher or network.module, images, recipe, lambda share: tell(share * asking))
         for epoch in range(epochs):
             total = 0.0
             order = torch.randperm(len(images), generator=generator)
@@ -158,15 +156,15 @@ def finetune(
 
 
 @torch.no_grad()
-def _answers(teacher: nn.Module, images: Images, recipe: Recipe, progress: Progress) -> torch.Tensor:
+def _teacher_outputs(teacher: nn.Module, images: Images, recipe: Recipe, progress: Progress) -> torch.Tensor:
     """What the teacher says of each image, its probabilities averaged over copies: logits, (images, classes)."""
     module = _channels_last(copy.deepcopy(teacher).eval())
     found = []
     for start in range(0, len(images), recipe.batch):
         seen = copies(images[start : start + recipe.batch].pixels, recipe.shift, mirrored=recipe.mirrored)
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
-            answers = torch.stack([module(_pixel_by_pixel(pixels)).float() for pixels in seen])
-        found.append(functional.log_softmax(answers, dim=2).logsumexp(dim=0))
+            outputs = torch.stack([module(_pixel_by_pixel(pixels)).float() for pixels in seen])
+        found.append(functional.log_softmax(outputs, dim=2).logsumexp(dim=0))
         progress(min(1.0, (start + recipe.batch) / len(images)))
     return torch.cat(found)
 
@@ -227,7 +225,7 @@ class _Training:
     def step(
         self, pixels: torch.Tensor, labels: torch.Tensor, wanted: torch.Tensor, generator: torch.Generator
     ) -> float:
-        """One step of the optimiser towards the labels and the teacher's answers; returns the loss."""
+        """One step of the optimiser towards the labels and the teacher's outputs; returns the loss."""
         r = self.recipe
         with torch.autocast("cpu", torch.bfloat16, enabled=r.bfloat16):
             logits = functional_call(self.module, self._parameters(generator), (pixels,)).float()
@@ -255,10 +253,10 @@ class _Training:
     def finished(self, network: Network, plan: Plan, history: tuple[Epoch, ...]) -> Finetuned:
         """The result: a network and a plan with what was trained."""
         trained = Network(network.name, self.module_as_stored(), network.classes)
-        return Finetuned(trained, _plan_as_stored(trained, plan, self.layers), history)
+        return Finetuned(trained, plan_as_stored(trained, plan, self.layers), history)
 
 
 def _divergence(logits: torch.Tensor, wanted: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Kullback-Leibler divergence from the teacher's softened answer, times the temperature squared."""
-    ours, theirs = (functional.log_softmax(answer / temperature, dim=1) for answer in (logits, wanted))
+    """Kullback-Leibler divergence from the teacher's softened output, times the temperature squared."""
+    ours, theirs = (functional.log_softmax(output / temperature, dim=1) for output in (logits, wanted))
     return temperature**2 * functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)

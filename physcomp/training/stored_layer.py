@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import devices
-from physcomp.codes import Code, Medium, Sparse
+from physcomp.codes import Code, Medium
 from physcomp.codes.base import Rows, to_bfloat16
 from physcomp.networks.layers import Layer
 from physcomp.networks.network import Network
@@ -57,7 +57,7 @@ class StoredLayer(nn.Module):
         share = np.clip(rows / start[:, None], -1, 1)
         alive = np.ones(rows.shape, bool)
         for part in self.parts:
-            if not part.stores(layer.weights):
+            if not part.code.stores(layer.weights):
                 alive[part.groups] = False
             elif part.code.scale_bits:
                 alive[part.groups] = self.scaled[part.groups][:, None]
@@ -83,9 +83,8 @@ class StoredLayer(nn.Module):
         """Drop for good what sparse codes have too much of at a share of the way, 0 to 1, to what they keep."""
         latent = self.latent()
         for part in self.parts:
-            if isinstance(part.code, Sparse) and done > 0:
-                percent = part.code.percent * (1 - (1 - min(done, 1)) ** 3)
-                kept = dataclasses.replace(part.code, percent=percent).mask(latent[part.groups])
+            if part.code.drops and done > 0:
+                kept = part.code.mask(latent[part.groups], 1 - (1 - min(done, 1)) ** 3)
                 self.alive[part.groups] = self.alive[part.groups] * torch.from_numpy(kept)
         self.share.mul_(self.alive)
 
@@ -110,7 +109,7 @@ class StoredLayer(nn.Module):
             found, variance = part.read_back(latent, scales, self.medium)
             if generator is not None and part.code.analog_cells(rows.shape[1]):
                 found += np.sqrt(variance) * torch.randn(rows.shape, generator=generator).numpy()
-            if fading and isinstance(part.code, Sparse):
+            if fading and part.code.drops:
                 found = np.where(part.code.mask(rows), found, rows)
             value[part.groups] = found
         return value
@@ -131,8 +130,8 @@ class StoredLayer(nn.Module):
 
 def _start(layer: Layer, planned: LayerPlan, menu: tuple[Code, ...]) -> Rows:
     """The trained rows, and of sparse codes the plan's, whose masks know more than magnitudes."""
-    sparse = np.array([isinstance(code, Sparse) for code in menu])[planned.codes]
-    return np.where(sparse[:, None], rows_to_write(planned, menu, layer.rows), layer.rows)
+    drops = np.array([code.drops for code in menu])[planned.codes]
+    return np.where(drops[:, None], rows_to_write(planned, menu, layer.rows), layer.rows)
 
 
 class _Through(torch.autograd.Function):
@@ -189,10 +188,11 @@ def stored_layers(network: Network, plan: Plan, card: devices.Card, *, pruned: b
 
 def rewritten(network: Network, plan: Plan, card: devices.Card) -> Plan:
     """A plan made for a network of the same layers, for this one: the same codes, scales and biases, its weights."""
-    return _plan_as_stored(network, plan, stored_layers(network, plan, card))
+    return plan_as_stored(network, plan, stored_layers(network, plan, card))
 
 
-def _plan_as_stored(network: Network, plan: Plan, stored: dict[str, StoredLayer]) -> Plan:
+def plan_as_stored(network: Network, plan: Plan, stored: dict[str, StoredLayer]) -> Plan:
+    """The plan of a trained network, with the scales, biases and rows of its layers as they are stored."""
     menu = menu_of(plan)
     layers = []
     for planned in plan.layers:
