@@ -90,7 +90,7 @@ def test_names_that_are_no_codebook_are_refused_in_one_line() -> None:
         with pytest.raises(ValueError, match=r"^code 'codebook"):
             parse(name)
     for name in ("sparse(50,codebook(2))", "mixed(codebook(2),digital(2),25%)"):
-        with pytest.raises(ValueError, match=r"codebook\(2\) stands for whole groups alone; write digital\(2\) inside"):
+        with pytest.raises(ValueError, match=r"codebook\(2\) stores whole groups only; write digital\(2\) inside"):
             parse(name)
 
 

@@ -108,7 +108,7 @@ def test_coded_is_a_code_of_its_own_name_and_stands_alone():
     assert parse("coded(1.58)").name == "coded(1.58)"
     assert parse("coded(4)") != parse("digital(4)")
     for name in ("sparse(50,coded(4))", "mixed(coded(4),analog(1),25%)"):
-        with pytest.raises(ValueError, match=r"coded\(4\) stands for whole groups alone; write digital\(4\) inside"):
+        with pytest.raises(ValueError, match=r"coded\(4\) stores whole groups only; write digital\(4\) inside"):
             parse(name)
     with pytest.raises(ValueError, match="2 to 1024 levels, got 4095"):
         parse("coded(12)")

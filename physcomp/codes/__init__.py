@@ -36,26 +36,33 @@ __all__ = [
 ]
 
 
-# Every file that reads names; a new code is a file, and its module here.
+# Every file that reads names of codes. A new code is one file, listed here.
 _MODULES = (pruned, float32, digital, coded, codebook, options, sparse, mixed)
 SYNTAX: dict[str, Syntax] = {syntax.word: syntax for module in _MODULES for syntax in module.SYNTAX}
-"""How names are read, by their first word."""
+"""How names of codes are read, by their first word."""
 
 
 def parse(name: str) -> Code:
-    """The code of a name, as plans, menus and study files write it.
+    """Make the code that a name in a plan, menu or study file stands for.
 
     Args:
-        name: `pruned`, `float32`, `digital(bits)` (bits may be a fraction: 1.58 are three levels), `coded(bits)` (the
-            same, entropy-coded), `codebook(bits)` (indices into a layer's codebook), `analog(cells)`,
-            `hybrid(bits,cells)`, `sparse(percent,code)` with a mask and one of these for the weights that are not zero,
-            `sparse(percent,code,run)` for runs of so many weights that are zero together, or
-            `mixed(large,small,share)` with two of them for the weights of a group by magnitude. An analog code takes
-            options: `plain` or `pair` for its sign, `levels=m`, `raw`, and `sensitive` or `sensitive=share`; analog and
-            hybrid codes `split` or `split=share`, and `clip` or `clip=share`. A share is a percentage, such as 25%.
+        name: one of
+            `pruned`: nothing is stored, all weights are zero;
+            `float32`: 32-bit floats;
+            `digital(bits)`: uniform levels; bits may be a fraction, such as 1.58 for three levels;
+            `coded(bits)`: the same levels, entropy-coded;
+            `codebook(bits)`: indices into a codebook that a layer stores once;
+            `analog(cells)`: each weight as the level of analog cells;
+            `hybrid(bits,cells)`: coarse value in bits, remainder in analog cells;
+            `sparse(percent,code)`: a percentage of the weights is zero, a code stores the others;
+            `sparse(percent,code,run)`: the same, with runs of this many weights zero together;
+            `mixed(large,small,share)`: one code for the largest weights of a group, another for the rest.
+            An analog code takes options: `plain` or `pair` for its sign, `levels=m`, `raw`, and `sensitive` or
+            `sensitive=share`. Analog and hybrid codes take `split` or `split=share`, and `clip` or `clip=share`.
+            A share is a percentage, such as 25%.
 
     Raises:
-        ValueError: no such code.
+        ValueError: the name is of no code.
 
     Example:
         >>> parse("hybrid(2,1)")

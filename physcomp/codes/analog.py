@@ -1,11 +1,11 @@
-"""`analog(cells)`: the weight itself is a cell's level, written to r cells and averaged on reading.
+"""`analog(cells)`: each weight is the level of a cell, written to several cells and averaged when read.
 
-Three ways with the sign: `protected` keeps it digitally, one bit a weight (Isik et al. 2023, doi 10.1145/3588436);
-`plain` maps the signed value to the one level range, which doubles the noise; `pair` writes positive and negative
-parts to two cells each and subtracts (differential pair).
+The sign is stored in one of three ways. `protected` stores it digitally, one bit per weight (Isik et al. 2023, doi
+10.1145/3588436). `plain` maps the signed weight to the one range of levels, which doubles the noise. `pair` writes the
+positive and the negative part to cells of their own and subtracts what is read (differential pair).
 
-Two ways of writing for comparison: `levels=m` writes only m values, evenly spaced, and decides each cell read for one
-of them (quantized analog); `raw` does not undo the cell's mean response.
+Two variants are for comparison. `levels=m` writes only m evenly spaced values, and decides for each cell read which of
+them it holds (quantized analog). `raw` does not correct for the cell's mean response.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ MOST_LEVELS = 64  # our choice: twice what any card tells apart
 
 @dataclass(frozen=True)
 class Analog(Code):
-    """Levels proportional to weights.
+    """The code that writes weights as analog levels in proportion to them.
 
     Args:
-        cells: cells that hold the same value, at least 1; a pair has so many on each side.
-        sign: how the sign is kept, see this file's docstring.
-        levels: so many values are written, 2 to 64; 0: any.
-        raw: values are written as they are, without undoing the cell's mean response.
+        cells: cells that hold the same value, at least 1; a pair has this many for each part.
+        sign: how the sign is stored, see the docstring of this file.
+        levels: number of values that may be written, 2 to 64; 0 means any value.
+        raw: values are written as levels of the same number, without correcting for the cell's mean response.
     """
 
     cells: int
@@ -47,11 +47,11 @@ class Analog(Code):
 
     @property
     def name(self) -> str:
-        """`analog(cells)`, with the way of the sign unless it is protected, the levels if limited, and `raw`."""
+        """`analog(cells)`, and its options: the sign unless it is protected, the levels if limited, `raw`."""
         return self.written(str(self.cells))
 
     def written(self, cells: str, *options: str) -> str:
-        """The name with another number of cells, and options behind its own."""
+        """The name with another number of cells and further options at its end."""
         parts = [] if self.sign == "protected" else [str(self.sign)]
         parts += [f"levels={self.levels}"] if self.levels else []
         parts += ["raw"] if self.raw else []
@@ -70,7 +70,7 @@ class Analog(Code):
         return Hybrid(bits=1, cells=self.cells)
 
     def digital_bits(self, weights: int) -> int:
-        """One bit a weight when the sign is protected."""
+        """One bit per weight if the sign is protected, else none."""
         return weights if self.sign == "protected" else 0
 
     def sign_bits(self, weights: int) -> int:
@@ -78,11 +78,11 @@ class Analog(Code):
         return self.digital_bits(weights)
 
     def analog_cells(self, weights: int) -> int:
-        """Cells a weight, twice that for a pair, times weights."""
+        """Cells per weight (twice that for a pair) times weights."""
         return self.cells * weights * (2 if self.sign == "pair" else 1)
 
     def error(self, rows: Rows, scales: Rows, medium: Medium) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Clipping and what the medium's mean leaves; the cells' spread over the root of cells."""
+        """Mean: clipping, and the mean error of the cells. Variance: that of one cell over the number of cells."""
         medium = medium.seen(raw=self.raw, steps=self.levels)
         if self.sign == "protected":
             return self._protected.error(rows, scales, medium)
@@ -97,14 +97,14 @@ class Analog(Code):
         return mean * scale - rows, variance * scale**2 / self.cells
 
     def _parts(self, rows: Rows, scales: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The values written, in [0, 1]: the signed value moved there, or the positive and negative parts."""
+        """The values written, in [0, 1]: the shifted signed weights, or the positive and negative parts."""
         share = share_of(rows, scales)
         if self.sign == "plain":
             return (1 + share) / 2, np.zeros((len(rows), 0))
         return np.maximum(share, 0), np.maximum(-share, 0)
 
     def encode(self, rows: Rows, scales: Rows, medium: Medium) -> Encoded:
-        """Levels, a weight's cells side by side; for a pair all positive parts, then all negative ones."""
+        """The levels, the cells of a weight side by side; for a pair all positive parts, then all negative ones."""
         medium = medium.seen(raw=self.raw, steps=self.levels)
         if self.sign == "protected":
             return self._protected.encode(rows, scales, medium)
@@ -112,7 +112,7 @@ class Analog(Code):
         return Encoded(np.zeros((len(rows), 0), np.uint8), np.repeat(medium.levels(values), self.cells, axis=1))
 
     def decode(self, encoded: Encoded, scales: Rows, weights: int, medium: Medium) -> Rows:
-        """Mean over a weight's cells, mapped back."""
+        """The mean over the cells of each weight, mapped back to weights."""
         medium = medium.seen(raw=self.raw, steps=self.levels)
         if self.sign == "protected":
             return self._protected.decode(encoded, scales, weights, medium)

@@ -1,7 +1,8 @@
-"""What every code says of itself: its cost in cells, the mean and variance of its error, and how to encode and decode.
+"""The interface of codes: cost in cells, mean and variance of the error, encoding and decoding of groups of weights.
 
-Codes work on *rows*: a float32 array (groups, weights), one group a row, all groups with the same code. The scale
-of a row is a bfloat16 number, stored digitally, so that the scale used is exactly the scale stored.
+Codes work on *rows*: a float32 array (groups, weights), one row per group, all groups with the same code. Most codes
+store a *scale* for each row, by which its weights are divided. It is a bfloat16 number stored digitally, so that the
+scale used is exactly the scale stored.
 """
 
 from abc import ABC, abstractmethod
@@ -18,19 +19,18 @@ from physcomp.codes.medium import Storage as Storage
 Bits = NDArray[np.uint8]
 
 SCALE_BITS = 16
-# A scale is picked among these shares of a row's largest magnitude; below 1 it clips (adaptive mapping). Our choice:
-# steps of a tenth, down to where the best one-bit scale of a heavy-tailed row lies.
+# Scales that are tried, as shares of a row's largest magnitude; a share below 1 clips weights (adaptive mapping). Our
+# choice: each a tenth above the last, down to the best one-bit scale of a row with heavy tails.
 SCALE_SHARES = np.geomspace(0.1, 1.0, 25)
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """What a code stores for some rows.
+    """What a code stores for some rows: digital bits and analog levels.
 
     Args:
-        bits: uint8 array (groups, bits) of zeros and ones, kept in error-free storage; a single row where the groups
-            share a stream.
-        levels: float32 array (groups, cells) in [0, 1], to be programmed; or the levels read, when decoding.
+        bits: uint8 (groups, bits) of zeros and ones, in error-free storage; a single row if the groups share a stream.
+        levels: float32 (groups, cells), the levels to programme, in [0, 1]; for decoding the levels that were read.
     """
 
     bits: Bits
@@ -39,11 +39,11 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Alphabet:
-    """Levels spaced evenly between minus and plus the scale.
+    """The values that a weight may be rounded to: levels spaced evenly from minus to plus the scale.
 
     Args:
-        count: their number, at least 2.
-        zero: with False an even number of levels, those of count + 1 evenly spaced ones that are not zero.
+        count: number of levels, at least 2.
+        zero: False leaves out the level at zero: of `count` + 1 evenly spaced levels, an even `count` remain.
     """
 
     count: int
@@ -51,163 +51,163 @@ class Alphabet:
 
 
 class Code(ABC):
-    """How a group is stored. Codes are frozen dataclasses; `name` is how plans and menus call one."""
+    """A way of storing a group of weights. Every code is a frozen dataclass with a `name` for plans and menus."""
 
     scale_bits: int = SCALE_BITS
     scale_shares: NDArray[np.float64] = SCALE_SHARES
     """Shares of a row's largest magnitude among which its scale is picked."""
     kinds: tuple[str, ...] = ()
-    """The parts of the menu it belongs to beside `all`: `digital`, `analog`; `strategy` for every strategy."""
+    """The parts of the menu that it belongs to besides `all`: `digital`, `analog`, `strategy` (every strategy)."""
     keeps_rows: bool = False
-    """Whether a plan keeps the rows that are written, since rounding or pruning changed them."""
+    """Whether plans hold the rows that are written, because rounding or pruning has changed them."""
     drops: bool = False
-    """Whether some weights of a group are not stored. Which ones the plan's rows say; in training they fade out."""
+    """Whether some weights of a group are dropped (the zeros in the plan's rows); in training these fade out."""
     allocates: bool = False
-    """Whether weights of one group have different numbers of cells (`allocate`)."""
+    """Whether weights of one group may have different numbers of cells (see `allocate`)."""
     streams: bool = False
-    """Whether groups of one layer share a stream of bits, so that `Encoded.bits` is a single row."""
+    """Whether the groups of a layer share one stream of bits, so that `Encoded.bits` has a single row."""
     setup_bits: int = 0
-    """Bits that a layer takes once if any of its groups uses the code: at most so many beside their `bits_of`."""
+    """The most bits that a layer stores once if any of its groups uses the code, beside the `bits_of` its groups."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """The word used in plans, menus and tables."""
+        """The name in plans, menus and tables; `physcomp.codes.parse` reads it."""
 
     @property
     def alphabet(self) -> Alphabet | None:
-        """The levels to which rows are rounded before they are written, errors compensated; None: they are not."""
+        """The levels to which rows are rounded, with compensation, before they are written; None if they are not."""
         return None
 
     @property
     def width(self) -> float | None:
-        """Bits a weight of codes that round to evenly spaced levels and give each weight the same; None of others."""
+        """Bits per weight, for codes with evenly spaced levels and the same bits for each weight; None for others."""
         return None
 
     @abstractmethod
     def digital_bits(self, weights: int) -> int:
-        """Bits stored digitally for a group of so many weights, without its scale."""
+        """Bits stored digitally for a group with this number of weights, without its scale."""
 
     @abstractmethod
     def analog_cells(self, weights: int) -> int:
-        """Analog cells of a group of so many weights."""
+        """Analog cells for a group with this number of weights."""
 
     def sign_bits(self, weights: int) -> int:
-        """The part of `digital_bits` that keeps signs."""
+        """The part of `digital_bits` that holds signs."""
         return 0
 
     def mask_bits(self, weights: int) -> int:
-        """The part of `digital_bits` that says which weights are stored in which way."""
+        """The part of `digital_bits` that holds masks: which weights are stored in which way."""
         return 0
 
     def bits_of(self, rows: Rows, scales: Rows) -> NDArray[np.float64]:
-        """Bits that each group's share of what is stored takes, without its scale: (groups,)."""
+        """Bits that each group takes, without its scale: float64 (groups,)."""
         return np.full(len(rows), float(self.digital_bits(rows.shape[1])))
 
     def written_bits(self, rows: Rows, scales: Rows) -> int:
-        """Bits stored for groups of one layer together, without their scales."""
+        """Bits stored for all these groups of one layer together, without their scales."""
         return len(rows) * self.digital_bits(rows.shape[1])
 
     def written_once(self, rows: Rows, scales: Rows) -> int:
-        """The part of `written_bits` that the layer takes once."""
+        """The part of `written_bits` that the layer stores once, whatever the number of groups."""
         return 0
 
     def stored_bits(self, bits: Bits, groups: int, weights: int) -> int:
-        """How many of these bits are those stored for so many groups."""
+        """How many of the bits given, from the first on, belong to this number of groups."""
         return groups * self.digital_bits(weights)
 
     def cost(self, weights: int, medium: Medium) -> float:
-        """Cells a group of so many weights takes, its scale included; for codes that `bits_of` does not shorten."""
+        """Cells for a group with this number of weights, scale included, where costs do not depend on values."""
         return (self.digital_bits(weights) + self.scale_bits) / medium.bits_per_cell + self.analog_cells(weights)
 
     def costs(self, rows: Rows, scales: Rows, medium: Medium) -> NDArray[np.float64]:
-        """Cells that each of these groups takes, its scale included: (groups,)."""
+        """Cells that each of these groups takes, its scale included: float64 (groups,)."""
         digital = (self.bits_of(rows, scales) + self.scale_bits) / medium.bits_per_cell
         return np.asarray(digital + self.analog_cells(rows.shape[1]))
 
     def reach(self, rows: Rows) -> Rows:
-        """The largest magnitude of each row that its scale has to do with: (groups,)."""
+        """The magnitude of each row that a scale without clipping has to reach: float32 (groups,)."""
         return np.asarray(np.abs(rows).max(axis=1), np.float32)
 
     def allocate(
         self, rows: Rows, importance: NDArray[np.floating] | None, scales: Rows, medium: Medium
     ) -> NDArray[np.uint8] | None:
-        """Cells of each weight, for codes that let them differ, (groups, weights); None for all others.
+        """The number of cells of each weight, (groups, weights), for codes in which it differs; None for others.
 
         Args:
             rows: (groups, weights).
-            importance: of the same shape: what a squared error of each weight costs; None: the same for all.
+            importance: of the same shape, the loss per squared error of each weight; None: the same for all.
             scales: (groups,).
             medium: the cells.
         """
         return None
 
     def learn(self, rows: Rows, importance: NDArray[np.floating] | None, scales: Rows, medium: Medium) -> Rows | None:
-        """Numbers that all groups of a layer share, stored once, for codes that have some; None for all others.
+        """Numbers that the groups of a layer share and store once, such as a codebook; None for codes without them.
 
-        Arguments as `allocate` has them, for all groups of a layer.
+        The arguments are those of `allocate`, for all groups of a layer.
         """
         return None
 
     def given(self, allocation: NDArray[np.uint8] | None, learned: Rows | None = None) -> "Code":
-        """The code that writes with what `allocate` and `learn` gave. Reading needs neither: they are stored."""
+        """The code with results of `allocate` and `learn`, for writing; reading finds both in what is stored."""
         return self
 
     def writer(self, rows: Rows, importance: NDArray[np.floating] | None, scales: Rows, medium: Medium) -> "Code":
-        """The code that writes rows as is best for them."""
+        """The same code with the `allocate` and `learn` results that suit these rows best."""
         return self.given(self.allocate(rows, importance, scales, medium), self.learn(rows, importance, scales, medium))
 
     def fit(self, rows: Rows, importance: NDArray[np.floating], medium: Medium) -> Rows:
-        """The scale of each row to be written, see `fit_scales`."""
+        """The scale of least error for each row; see `fit_scales`."""
         return fit_scales(self, rows, importance, medium)
 
     def inside(self) -> "Code":
-        """The code as it stands inside others, for some weights of a group.
+        """The code to use inside another code, for some of a group's weights.
 
         Raises:
-            ValueError: it stands for whole groups alone.
+            ValueError: the code can only store whole groups.
         """
         return self
 
     def in_mask(self) -> "Code | None":
-        """The code for weights that a mask keeps, which has no need of a zero; None where it cannot be one."""
+        """The code to use for the weights that a mask keeps, which needs no level at zero; None if there is none."""
         return None
 
     def name_with(self, option: str) -> str | None:
-        """The name with a further option; None for codes without options."""
+        """The name with one more option; None for codes without options."""
         return None
 
     def stores(self, weights: int) -> bool:
-        """Whether anything is stored for groups of so many weights; where not, they read back as zero for good."""
+        """Whether anything is stored for a group with this number of weights; if not, it reads back as zero."""
         return self.digital_bits(weights) + self.analog_cells(weights) > 0
 
     def mask_of(self, weights: int) -> tuple[int, int] | None:
-        """Weights of a run, which is kept or dropped as a whole, and runs that are kept; None where none is dropped."""
+        """Weights per run and number of runs kept (a run is kept or dropped as a whole); None if none is dropped."""
         return None
 
     def mask(self, rows: Rows, dropped: float = 1.0) -> NDArray[np.bool_]:
-        """The weights that are kept, (groups, weights), when a share of those to be dropped, above 0, is dropped."""
+        """The weights kept, bool (groups, weights), after a share `dropped` (above 0) of those to drop is dropped."""
         return np.ones(rows.shape, bool)
 
     @abstractmethod
     def error(self, rows: Rows, scales: Rows, medium: Medium) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and variance of (read back - trained), each of the shape of `rows`; `scales` is (groups,)."""
+        """Mean and variance of the error (read back - `rows`), each of the shape of `rows`; `scales` is (groups,)."""
 
     @abstractmethod
     def encode(self, rows: Rows, scales: Rows, medium: Medium) -> Encoded:
-        """What is stored for the rows."""
+        """The bits and levels to store for these rows."""
 
     @abstractmethod
     def decode(self, encoded: Encoded, scales: Rows, weights: int, medium: Medium) -> Rows:
-        """The rows (groups, weights) read back."""
+        """The rows (groups, weights) that stored bits and read levels stand for."""
 
 
 def fit_scales(code: Code, rows: Rows, importance: NDArray[np.floating], medium: Medium) -> Rows:
-    """Pick each row's scale, among shares of its largest magnitude, by least importance-weighted squared error.
+    """Pick the scale of each row, among `Code.scale_shares`, with the least importance-weighted squared error.
 
     Args:
         rows: (groups, weights).
-        importance: of the same shape, at least 0: what a squared error of each weight costs.
+        importance: of the same shape, at least 0: the loss per squared error of each weight.
 
     Returns:
         float32 (groups,), each exactly a bfloat16 number; 0 where the whole row is 0 or the code has no scale.

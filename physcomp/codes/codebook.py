@@ -1,12 +1,12 @@
-"""`codebook(bits)`: weights share a few values; each is stored as the number of its value in the layer's codebook.
+"""`codebook(bits)`: weights share a few values; each weight is stored as the index of its value in a codebook.
 
 Weight sharing as in Han, Mao and Dally ("Deep compression", ICLR 2016, arXiv 1510.00149): a codebook of 2^bits values
-is stored once a layer, and shared by all of its groups that use the code. Values are bfloat16 numbers, in shares of
-each group's scale, which is its largest magnitude: without scales, codebooks of four bits lost eight times as much on
-the embedded network (importance-weighted squared error, 0.18 against 0.023). The values are those of least such error
-over all of the layer's weights.
+is stored once per layer, and shared by all of its groups that use the code. Values are bfloat16 numbers, relative to
+the scale of each group, which is its largest magnitude. Without scales, codebooks of four bits lost eight times as much
+on the embedded network (importance-weighted squared error 0.18 against 0.023). The values minimise that error over all
+weights of the layer.
 
-Weights are written as trained, each as the nearest value: unlike `digital(bits)`, rounding errors are not compensated.
+Each weight is written as the nearest value. Unlike in `digital(bits)`, rounding errors are not compensated.
 """
 
 from dataclasses import dataclass, field, replace
@@ -30,17 +30,17 @@ from physcomp.codes.syntax import Syntax
 
 MOST_BITS = 8
 BINS = 1024
-ITERATIONS = 300  # at most
+ITERATIONS = 300  # the most steps of Lloyd's iteration
 
 
 @dataclass(frozen=True)
 class Codebook(Code):
-    """Indices into a codebook that a layer stores once.
+    """The code that stores weights as indices into a codebook, which a layer stores once.
 
     Args:
-        bits: of an index, 1 to 8.
-        book: float32 (2^bits,), ascending bfloat16 numbers from -1 to 1, as `learn` gives them; None: found from the
-            rows to be written alone, as if all errors cost the same.
+        bits: bits of an index, 1 to 8.
+        book: float32 (2^bits,), ascending bfloat16 numbers from -1 to 1, as `learn` gives them. None: computed from the
+            rows to be written alone, with equal importance for all weights.
     """
 
     bits: int
@@ -65,7 +65,7 @@ class Codebook(Code):
         return SCALE_BITS << self.bits
 
     def digital_bits(self, weights: int) -> int:
-        """The indices; the codebook is the layer's."""
+        """The indices; the codebook counts once per layer."""
         return self.bits * weights
 
     def analog_cells(self, weights: int) -> int:
@@ -85,12 +85,12 @@ class Codebook(Code):
         return self.setup_bits + super().stored_bits(bits, groups, weights)
 
     def inside(self) -> Code:
-        """None: other codes have no codebook.
+        """Refused: codes for parts of groups cannot have a codebook.
 
         Raises:
             ValueError: always.
         """
-        raise ValueError(f"{self.name} stands for whole groups alone; write digital({self.bits}) inside")
+        raise ValueError(f"{self.name} stores whole groups only; write digital({self.bits}) inside")
 
     def learn(self, rows: Rows, importance: NDArray[np.floating] | None, scales: Rows, medium: Medium) -> Rows:
         """The codebook of a layer."""
@@ -106,7 +106,7 @@ class Codebook(Code):
         return self if learned is None else replace(self, book=learned)
 
     def _places(self, rows: Rows, scales: Rows) -> tuple[Rows, NDArray[np.int64]]:
-        """The codebook, and the place of each weight's nearest value in it."""
+        """The codebook, and the index of each weight's nearest value in it."""
         book = self._learned(rows, np.ones(rows.shape), scales) if self.book is None else self.book
         return book, _nearest(book, share_of(rows, scales))
 
@@ -133,20 +133,20 @@ class Codebook(Code):
 
 
 def book_of(values: NDArray[np.float64], costs: NDArray[np.float64], bits: int) -> Rows:
-    """2^bits bfloat16 numbers of least cost-weighted squared distance to their nearest values.
+    """Find 2^bits bfloat16 numbers with the least cost-weighted squared distance to given values.
 
-    Up to 1,024 values, the sorted ones are cut into runs in the best of all ways, by dynamic programming (Wang and
-    Song, "Ckmeans.1d.dp", The R Journal 3:29, 2011). More are first merged into as many bins, narrowest where many
-    values or costs are (cube root of density: Panter and Dite, Proc. IRE 39:44, 1951), and Lloyd's iteration over all
-    values follows.
+    Up to 1,024 values are sorted and cut into runs optimally by dynamic programming (Wang and Song, "Ckmeans.1d.dp",
+    The R Journal 3:29, 2011). More values are first merged into 1,024 bins, which are narrow where values are dense or
+    costly (cube root of density: Panter and Dite, Proc. IRE 39:44, 1951); then Lloyd's iteration over all values
+    refines the result.
 
     Args:
         values: (n,), where n may be 0.
-        costs: (n,), at least 0: what a squared error of each costs.
-        bits: of an index into the result.
+        costs: (n,), at least 0: the loss per squared error of each value.
+        bits: bits of an index into the result.
 
     Returns:
-        float32 (2^bits,), ascending; some several times where there are fewer values.
+        float32 (2^bits,), ascending; numbers repeat if there are fewer distinct values.
 
     Example:
         >>> book_of(np.array([-1.0, -0.9, 0.5, 0.7]), np.array([1.0, 1.0, 3.0, 1.0]), 1).tolist()
@@ -174,11 +174,11 @@ def book_of(values: NDArray[np.float64], costs: NDArray[np.float64], bits: int) 
 
 
 def _best_cuts(sums: list[NDArray[np.float64]], count: int) -> NDArray[np.int64]:
-    """The edges of `count` runs of least squared distance to their means.
+    """Cut sorted values into `count` runs with the least squared distance to their means; the edges of the runs.
 
     Args:
-        sums: running sums of weights, weighted values and their squares, each (n + 1,).
-        count: 1 to n.
+        sums: running sums of weights, of weighted values and of their weighted squares, each (n + 1,).
+        count: number of runs, 1 to n.
 
     Returns:
         int64 (count + 1,), from 0 to n.
@@ -202,7 +202,7 @@ def _middles(book: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _nearest(book: Rows, values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The place of the nearest value, the lower one of two that are as near."""
+    """The index of the nearest value; of two equally near ones the lower."""
     return np.searchsorted(_middles(book.astype(np.float64)), values)
 
 

@@ -1,7 +1,7 @@
 """`coded(bits)`: the levels of `digital(bits)`, entropy-coded, so that frequent ones take fewer bits.
 
-What a group takes depends on its weights, and groups of one layer share a stream (`physcomp.codes.entropy`). Accuracy
-is that of `digital(bits)`, since both read back the same weights.
+The bits of a group depend on its weights, and the groups of a layer share one stream (`physcomp.codes.entropy`).
+Accuracy is that of `digital(bits)`, since both read back the same weights.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from physcomp.codes.syntax import Syntax
 
 @dataclass(frozen=True)
 class Coded(Digital):
-    """Uniform quantization, entropy-coded.
+    """The code that quantizes weights uniformly and entropy-codes them.
 
     Args:
-        bits: bits a weight before coding, 1 to 10: a whole number, or log2 of a number of levels.
+        bits: bits per weight before entropy coding, 1 to 10: a whole number, or log2 of a number of levels.
     """
 
     streams = True
@@ -28,39 +28,39 @@ class Coded(Digital):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        entropy.frequencies(self.count)  # refuses too many levels
+        entropy.frequencies(self.count)  # raises ValueError for too many levels
 
     @property
     def name(self) -> str:
-        """`coded(bits)`, the bits to two places."""
+        """`coded(bits)`, bits with two decimals."""
         return f"coded({self.bits:.3g})"
 
     @property
     def width(self) -> None:
-        """None: a weight takes what its value takes."""
+        """None: the bits of a weight depend on its value."""
 
     def inside(self) -> Code:
-        """None: groups of a stream are not told apart.
+        """Refused: a stream can only be read for whole groups.
 
         Raises:
             ValueError: always.
         """
-        raise ValueError(f"{self.name} stands for whole groups alone; write digital({self.bits:.3g}) inside")
+        raise ValueError(f"{self.name} stores whole groups only; write digital({self.bits:.3g}) inside")
 
     def bits_of(self, rows: Rows, scales: Rows) -> NDArray[np.float64]:
-        """Information of each group's digits, and its width."""
+        """The information of each group's digits, and the bits of its width."""
         return entropy.information(self._digits(rows, scales), self.count)
 
     def written_bits(self, rows: Rows, scales: Rows) -> int:
-        """Length of the stream."""
+        """The length of the stream."""
         return len(entropy.write(self._digits(rows, scales), self.count))
 
     def written_once(self, rows: Rows, scales: Rows) -> int:
-        """The head of the stream, which says how long it is."""
+        """The head of the stream, which states its length."""
         return entropy.head(entropy.write(self._digits(rows, scales), self.count))[0]
 
     def stored_bits(self, bits: Bits, groups: int, weights: int) -> int:
-        """Length of the stream, which stands at its beginning."""
+        """The length of the stream, as its head states it."""
         return entropy.length(bits, groups)
 
     def encode(self, rows: Rows, scales: Rows, medium: Medium) -> Encoded:

@@ -1,9 +1,9 @@
-"""`digital(bits)`: uniform symmetric levels in error-free storage on the same device.
+"""`digital(bits)`: weights rounded to uniform symmetric levels, stored as error-free bits on the same cells.
 
-A cell holds C bits reliably (`devices.channel.capacity`), so b bits a weight cost b / C cells. A whole number of bits
-means symmetric integers, as quantized networks use them: 2^b - 1 levels with zero in the middle (two levels for one
-bit). A fraction means so many levels, packed: `digital(1.58)` are three levels, 40 of them in 64 bits, and the bits
-really written are what is counted.
+A cell holds C bits reliably (`devices.channel.capacity`), so b bits per weight cost b / C cells. A whole number of bits
+means symmetric integers, as in quantized networks: 2^b - 1 levels with zero in the middle (two levels for one bit).
+A fraction is log2 of the number of levels, and digits are packed: `digital(1.58)` has three levels, 40 digits in 64
+bits. The bits really written are counted.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ WORD_BITS = 64
 
 @dataclass(frozen=True)
 class Digital(Code):
-    """Uniform quantization.
+    """The code that quantizes weights uniformly.
 
     Args:
-        bits: bits a weight, 1 to 16: a whole number, or log2 of a number of levels.
+        bits: bits per weight, 1 to 16: a whole number, or log2 of a number of levels.
     """
 
     bits: float
@@ -36,7 +36,7 @@ class Digital(Code):
 
     @property
     def name(self) -> str:
-        """`digital(bits)`, the bits to two places."""
+        """`digital(bits)`, bits with two decimals."""
         return f"digital({self.bits:.3g})"
 
     @property
@@ -62,11 +62,11 @@ class Digital(Code):
 
     @property
     def _base(self) -> int:
-        """Base of the digits as stored: whole numbers of bits are not packed."""
+        """The base in which digits are stored: a power of two for whole bits, which need no packing."""
         return int(2 ** int(self.bits)) if self.bits == int(self.bits) else self.count
 
     def digital_bits(self, weights: int) -> int:
-        """Bits really written for so many digits."""
+        """Bits really written for this number of weights."""
         words, rest = divmod(weights, _digits_per_word(self._base))
         return words * _bits_of(_digits_per_word(self._base), self._base) + _bits_of(rest, self._base)
 
@@ -97,11 +97,10 @@ class Digital(Code):
 
 @dataclass(frozen=True)
 class ZeroFree(Digital):
-    """An even number of levels: those of evenly spaced ones around zero that are not zero themselves.
+    """The digital code inside a mask: evenly spaced levels around zero, without a level at zero.
 
-    What a digital code is inside a mask, which says where the zeros are (`physcomp.codes.sparse`). With a scale s and n
-    magnitudes they are ±s/n, ±2s/n, …, ±s. Whole bits are 2^b levels; a fraction is log2 of an even number of
-    them.
+    The mask already says where the zeros are (`physcomp.codes.sparse`). With a scale s and n magnitudes the levels are
+    ±s/n, ±2s/n, …, ±s. Whole bits b mean 2^b levels; a fraction is log2 of an even number of levels.
     """
 
     @property
@@ -123,7 +122,7 @@ class ZeroFree(Digital):
         return self.count
 
     def _digits(self, rows: Rows, scales: Rows) -> NDArray[np.int64]:
-        """0 to n-1 are the negative levels, from -s; n to 2n-1 the positive ones, to s."""
+        """0 to n-1 for the negative levels, from -s up; n to 2n-1 for the positive ones, up to s."""
         half = self.count // 2
         share = share_of(rows, scales)
         magnitude = np.floor(np.abs(share) * half + 0.5).clip(1, half).astype(np.int64)
@@ -135,7 +134,7 @@ class ZeroFree(Digital):
 
 
 def _digits_per_word(count: int) -> int:
-    """The most base-`count` digits whose values fit into a 64-bit word."""
+    """The largest number of base-`count` digits that fit into a 64-bit word."""
     digits = 1
     while count ** (digits + 1) <= 2**WORD_BITS:
         digits += 1
@@ -143,7 +142,7 @@ def _digits_per_word(count: int) -> int:
 
 
 def _bits_of(digits: int, count: int) -> int:
-    """Bits that hold any value of so many base-`count` digits."""
+    """Bits that are needed for any number of this many base-`count` digits."""
     return int(count**digits - 1).bit_length()
 
 
@@ -161,7 +160,7 @@ def pack_digits(digits: NDArray[np.int64], count: int) -> Bits:
 
 
 def unpack_digits(bits: Bits, count: int, weights: int) -> NDArray[np.int64]:
-    """Inverse of `pack_digits` for so many digits a row."""
+    """Inverse of `pack_digits` for rows of `weights` digits."""
     size = _digits_per_word(count)
     digits = np.empty((len(bits), weights), np.int64)
     position = 0

@@ -1,14 +1,17 @@
-"""Entropy coding of quantized weights: as few bits as their distribution allows, really written and read.
+"""Entropy coding of quantized weights: a stream of nearly as few bits as their distribution allows.
 
-The digits of a group are taken to be a Gaussian, centred and rounded to the levels, whose width is one of 64. The
-index of the width is stored, six bits a group; of each weight the coder then writes -log2 of its probability. On
-the embedded network at four and eight bits that is within 0.3 % of the empirical entropy of whole layers, widths
-included, where a stored table of frequencies takes 0.2 and 1.7 % (a byte an entry); Laplace distributions take 1.4
-and 0.8 % more. The coder is `constriction`'s ANS (Bamler, arXiv 2201.01741; asymmetric numeral systems: Duda,
-arXiv 1311.2540): what it writes is within 24 bits of the information, for a whole stream.
+The digits of a group are modelled as a centred Gaussian, rounded to the levels, with one of 64 widths. The index of the
+width takes six bits per group; each digit then takes about -log2 of its probability. On the embedded network, at four
+and eight bits, the total is within 0.3 % of the empirical entropy of whole layers, widths included. A stored table of
+frequencies (a byte per entry) takes 0.2 and 1.7 % more than that entropy, Laplace distributions 1.4 and 0.8 %. The
+coder is the ANS coder of `constriction` (Bamler, arXiv 2201.01741; asymmetric numeral systems: Duda, arXiv 1311.2540),
+which writes a whole stream within 24 bits of its information.
 
-A stream, as written: the length of the coder's number in bits, itself preceded by how many bits it has (5 bits); the
-widths (6 bits a group); the number, most significant bit first.
+A stream consists of
+    n        5 bits, the number of bits of the next field
+    length   n bits, the number of bits of the coder's number
+    widths   6 bits for each group
+    number   what the coder wrote, as one number, most significant bit first
 """
 
 from dataclasses import dataclass
@@ -24,24 +27,24 @@ from physcomp.codes.base import Bits
 WIDTH_BITS = 6
 WORD_BITS = 32
 PRECISION = 20  # probabilities are whole multiples of 2^-20, so that writer and reader agree to the last bit
-MOST_LEVELS = 1 << 10  # of 2^20 each may take one without spoiling the others; our choice
-NARROWEST = 0.2  # the least standard deviation, in levels: one digit of eighty is not the middle one (our choice)
-LENGTH_BITS = 5  # of the length of the length
-STREAM_BITS = LENGTH_BITS + 31 + 24  # what a stream takes at most beside widths and information
+MOST_LEVELS = 1 << 10  # each needs a probability of at least 2^-20, which must not distort the others; our choice
+NARROWEST = 0.2  # the smallest width, in levels: one digit in eighty is not the middle one (our choice)
+LENGTH_BITS = 5  # of the first field of a stream
+STREAM_BITS = LENGTH_BITS + 31 + 24  # the most that a stream takes beside widths and information
 
 Digits = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class CodedSize:
-    """What entropy coding makes of the digits of a network.
+    """Size of the digits of a network, with and without entropy coding.
 
     Args:
         weights: number of digits.
         bits: bits written, widths and lengths included.
-        fixed_bits: bits without entropy coding, at log2 of the number of levels, rounded up, a digit.
-        entropy_bits: the empirical entropy of each layer's digits, times their number: what a coder of independent
-            digits could reach if the distribution of each layer were known without storing it.
+        fixed_bits: bits without entropy coding: for each digit log2 of the number of levels, rounded up.
+        entropy_bits: empirical entropy of each layer's digits times their number. A coder of independent digits would
+            reach it if the distribution of each layer were known and took no storage.
     """
 
     weights: int
@@ -52,7 +55,7 @@ class CodedSize:
 
 @lru_cache(maxsize=32)
 def frequencies(count: int) -> NDArray[np.int64]:
-    """Probabilities of the digits 0 … count - 1 at every width, in units of 2^-20: int64 (64, count), none of them 0.
+    """Probabilities of the digits 0 … count - 1 for every width, in units of 2^-20: int64 (64, count), all above 0.
 
     Raises:
         ValueError: fewer than two or more than 1024 levels.
@@ -71,7 +74,7 @@ def frequencies(count: int) -> NDArray[np.int64]:
 
 
 def _costs(digits: Digits, count: int) -> NDArray[np.float64]:
-    """Information of each group's digits at every width, in bits: (groups, 64)."""
+    """Information of each group's digits for every width, in bits: (groups, 64)."""
     bits = PRECISION - np.log2(frequencies(count))
     histograms = np.zeros((len(digits), count))
     np.add.at(histograms, (np.arange(len(digits))[:, None], digits), 1)
@@ -79,7 +82,7 @@ def _costs(digits: Digits, count: int) -> NDArray[np.float64]:
 
 
 def information(digits: Digits, count: int) -> NDArray[np.float64]:
-    """Bits of each group's digits at its best width, the width's own included: (groups,).
+    """Information of each group's digits for its best width, plus the bits of the width: float64 (groups,).
 
     Args:
         digits: (groups, weights), each from 0 to count - 1.
@@ -89,7 +92,7 @@ def information(digits: Digits, count: int) -> NDArray[np.float64]:
 
 
 def write(digits: Digits, count: int) -> Bits:
-    """The stream of some groups: uint8 zeros and ones.
+    """Write the digits (groups, weights) of some groups as a stream: uint8 zeros and ones.
 
     Example:
         >>> digits = np.array([[1, 1, 1, 0, 1, 1, 2, 1] * 20])
@@ -99,7 +102,7 @@ def write(digits: Digits, count: int) -> Bits:
     """
     chosen = _costs(digits, count).argmin(axis=1)
     coder = constriction.stream.stack.AnsCoder()
-    for row, width in zip(digits[::-1], chosen[::-1], strict=True):  # a stack: what is read first is written last
+    for row, width in zip(digits[::-1], chosen[::-1], strict=True):  # a stack: what is written last is read first
         coder.encode_reverse(row.astype(np.int32), _model(count, int(width)))
     words = np.asarray(coder.get_compressed()[::-1], ">u4")  # the last one is the most significant
     number = np.trim_zeros(np.unpackbits(words.view(np.uint8)), "f")
@@ -117,22 +120,22 @@ def _number(bits: Bits) -> int:
 
 
 def head(bits: Bits) -> tuple[int, int]:
-    """Bits of the head of a stream, behind which the widths begin; and how many bits the coder's number has."""
+    """Read the head of a stream: its own length in bits, and the length of the coder's number in bits."""
     start = LENGTH_BITS + _number(bits[:LENGTH_BITS])
     return start, _number(bits[LENGTH_BITS:start])
 
 
 def length(bits: Bits, groups: int) -> int:
-    """Bits of the stream of so many groups that begins at the first of these."""
+    """Length in bits of the stream at the beginning of `bits`, which holds this number of groups."""
     start, size = head(bits)
     return start + WIDTH_BITS * groups + size
 
 
 def read(bits: Bits, count: int, groups: int, weights: int) -> Digits:
-    """Inverse of `write`: digits (groups, weights).
+    """Inverse of `write`: the digits (groups, weights) of a stream.
 
     Raises:
-        ValueError: the bits are no stream of so many groups.
+        ValueError: the length of the stream is not that of this number of groups.
     """
     if len(bits) != length(bits, groups):
         raise ValueError(f"coded: {len(bits)} bits are no stream of {groups} groups; store the plan again")
@@ -151,19 +154,19 @@ def read(bits: Bits, count: int, groups: int, weights: int) -> Digits:
 
 @lru_cache(maxsize=1024)
 def _model(count: int, width: int) -> constriction.stream.model.Categorical:
-    """The coder's own table of one width; probabilities that are sums of powers of two survive it unchanged."""
+    """The coder's table of probabilities for one width; it keeps multiples of 2^-20 unchanged."""
     return constriction.stream.model.Categorical(frequencies(count)[width] / (1 << PRECISION), perfect=False)
 
 
 def coded_size(layers: list[Digits], count: int) -> CodedSize:
-    """Write the digits of every layer, read them back, and say what they took.
+    """Entropy-code the digits of every layer, check that they read back, and count the bits.
 
     Args:
-        layers: of each layer the digits (groups, weights), each from 0 to count - 1.
+        layers: for each layer the digits (groups, weights), each from 0 to count - 1.
         count: number of levels.
 
     Raises:
-        ValueError: what was read is not what was written (the coder is broken).
+        ValueError: the digits read differ from those written (the coder is broken).
     """
     bits, entropy = 0, 0.0
     for digits in layers:

@@ -1,4 +1,4 @@
-"""`float32`: the weights as 32-bit floats in error-free storage; the copy that nobody compressed, for comparison."""
+"""`float32`: the weights as 32-bit floats in error-free bits; the uncompressed copy, for comparison."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ BITS = 32
 
 @dataclass(frozen=True)
 class Float32(Code):
-    """Every bit of every weight."""
+    """The code that stores every weight as a 32-bit float."""
 
     scale_bits = 0
 
@@ -23,7 +23,7 @@ class Float32(Code):
         return "float32"
 
     def digital_bits(self, weights: int) -> int:
-        """32 bits a weight."""
+        """32 bits per weight."""
         return BITS * weights
 
     def analog_cells(self, weights: int) -> int:

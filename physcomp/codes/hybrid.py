@@ -1,8 +1,8 @@
 """`hybrid(bits, cells)`: digital bits hold the coarse value, analog cells hold the remainder.
 
-One bit is the sign and b-1 bits the magnitude's bin; the remainder within the bin, growing away from zero, is
-written to r cells and averaged on reading. Noise falls by the number of bins, where repetition only gives sqrt(r).
-With one bit it is `analog(cells)` with its sign protected.
+One bit is the sign, and b-1 bits are the bin of the magnitude. The remainder within the bin, growing away from zero,
+is written to r cells and averaged when read. Noise falls by the number of bins, whereas r copies only divide it by √r.
+With one bit the code is `analog(cells)` with a protected sign.
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from physcomp.codes.base import Code, Encoded, Medium, Rows, share_of
 
 @dataclass(frozen=True)
 class Hybrid(Code):
-    """Sign and coarse magnitude in `bits` digital bits, the remainder in `cells` analog cells.
+    """The code with sign and coarse magnitude in digital bits and the remainder in analog cells.
 
     Args:
-        bits: digital bits a weight, the sign's included, 1 to 8.
-        cells: analog cells a weight, at least 1.
+        bits: digital bits per weight, 1 to 8, sign included.
+        cells: analog cells per weight, at least 1.
     """
 
     bits: int
@@ -35,7 +35,7 @@ class Hybrid(Code):
         return f"hybrid({self.bits},{self.cells})"
 
     def name_with(self, option: str) -> str:
-        """With a further argument."""
+        """The name with one more option."""
         return f"{self.name[:-1]},{option})"
 
     def in_mask(self) -> Code:
@@ -43,15 +43,15 @@ class Hybrid(Code):
         return self
 
     def digital_bits(self, weights: int) -> int:
-        """Bits a weight times weights."""
+        """Bits per weight times weights."""
         return self.bits * weights
 
     def sign_bits(self, weights: int) -> int:
-        """One a weight."""
+        """One per weight."""
         return weights
 
     def analog_cells(self, weights: int) -> int:
-        """Cells a weight times weights."""
+        """Cells per weight times weights."""
         return self.cells * weights
 
     @property
@@ -66,7 +66,7 @@ class Hybrid(Code):
         return share < 0, bin_, place - bin_
 
     def error(self, rows: Rows, scales: Rows, medium: Medium) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Clipping and what the medium's mean leaves; the cells' spread over bins and root of cells."""
+        """Mean: clipping, and the cells' mean error over bins. Variance: that of one cell over bins² and cells."""
         negative, bin_, remainder = self._split(rows, scales)
         width = scales.astype(np.float64)[:, None] / self._bins
         magnitude = (bin_ + medium.mean(remainder)) * width
@@ -82,7 +82,7 @@ class Hybrid(Code):
         return Encoded(bits, np.repeat(medium.levels(remainder), self.cells, axis=1))
 
     def decode(self, encoded: Encoded, scales: Rows, weights: int, medium: Medium) -> Rows:
-        """Signed sum of bin and mean remainder."""
+        """The sum of bin and mean remainder, with its sign."""
         groups = len(scales)
         negative = encoded.bits[:, :weights].astype(bool)
         coarse = encoded.bits[:, weights:].reshape(groups, weights, self.bits - 1).astype(np.int64)

@@ -1,8 +1,8 @@
-"""Which weights of a group are kept: a mask of a fixed number of ones, at its least possible length.
+"""Masks that say which weights of a group are kept, stored in the fewest bits for a fixed number of ones.
 
-The C(W, k) masks of k ones among W places are numbered through (combinatorial number system: the mask with ones at
-p_1 < … < p_k has the number C(p_1, 1) + … + C(p_k, k)), and the number is what is stored, in ⌈log2 C(W, k)⌉ bits
-(enumerative coding, Cover, IEEE Trans. Inf. Theory 19:73, 1973). So the length depends on W and k alone.
+There are C(W, k) masks with k ones in W places, and they are numbered: the mask with ones at p_1 < … < p_k has the
+number C(p_1, 1) + … + C(p_k, k) (combinatorial number system). The number is stored in ⌈log2 C(W, k)⌉ bits (enumerative
+coding, Cover, IEEE Trans. Inf. Theory 19:73, 1973), so the length depends on W and k alone.
 """
 
 from functools import lru_cache
@@ -16,10 +16,10 @@ from physcomp.codes.base import Bits
 
 @lru_cache(maxsize=4096)
 def mask_bits(weights: int, kept: int) -> int:
-    """Bits of a mask: ⌈log2 C(weights, kept)⌉.
+    """Length of a mask in bits: ⌈log2 C(weights, kept)⌉.
 
     Raises:
-        ValueError: it keeps less than none or more than all.
+        ValueError: `kept` is below 0 or above `weights`.
 
     Example:
         >>> mask_bits(576, 144), mask_bits(576, 0), mask_bits(576, 576)
@@ -31,7 +31,7 @@ def mask_bits(weights: int, kept: int) -> int:
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> Bits:
-    """Bits of masks (groups, weights), each with the same number of ones: uint8 (groups, mask_bits).
+    """Encode masks (groups, weights), all with the same number of ones: uint8 (groups, mask_bits).
 
     Raises:
         ValueError: the numbers of ones differ.
@@ -49,7 +49,7 @@ def encode_mask(mask: NDArray[np.bool_]) -> Bits:
 
 
 def decode_mask(bits: Bits, weights: int, kept: int) -> NDArray[np.bool_]:
-    """Inverse of `encode_mask`: bool (groups, weights) with so many ones a row."""
+    """Inverse of `encode_mask`: bool (groups, weights) with `kept` ones in each row."""
     length = mask_bits(weights, kept)
     padded = np.zeros((len(bits), -(-length // 8) * 8), np.uint8)
     padded[:, padded.shape[1] - length :] = bits
@@ -61,9 +61,9 @@ def decode_mask(bits: Bits, weights: int, kept: int) -> NDArray[np.bool_]:
 
 
 def _number(mask: list[bool], kept: int) -> int:
-    """Number of a mask, from its last place down; each binomial comes from the one before by one product."""
+    """The number of a mask, from its last place down; each binomial follows from the one before by one product."""
     number = 0
-    below = comb(len(mask) - 1, kept) if mask else 0  # masks of the places below this one, with all ones still due
+    below = comb(len(mask) - 1, kept) if mask else 0  # masks of the places below with all ones not yet met
     for place in range(len(mask) - 1, 0, -1):
         if kept == 0:
             return number
@@ -77,7 +77,7 @@ def _number(mask: list[bool], kept: int) -> int:
 
 
 def _places(number: int, weights: int, kept: int) -> list[int]:
-    """Places of the ones of the mask of a number."""
+    """The places of the ones in the mask with this number."""
     places: list[int] = []
     below = comb(weights - 1, kept) if weights else 0
     for place in range(weights - 1, 0, -1):

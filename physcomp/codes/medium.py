@@ -1,4 +1,4 @@
-"""Cells as the codes see them: values in [0, 1] written, aged and read, with their mean and variance."""
+"""The cells that codes write to: what a value in [0, 1] reads as after some time, in mean and variance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +13,12 @@ from devices.channel.channel import simulated_below
 
 Rows = NDArray[np.float32]
 Storage = Literal["bound", "bch"]
-"""What digital bits are counted by: the bound of any error-correcting code, or a BCH code that exists."""
+"""How digital bits are converted to cells: by the bound for any error-correcting code, or by an existing BCH code."""
 Over = Literal["mean", "worst"]
-"""What counts of the losses at several times."""
+"""How losses at several read times count together: by their mean, or by the worst."""
 
-# How often a read is decided for each level is counted from so many simulated cells: the Gaussian of the card's moments
-# is wrong tenfold about rare errors (see `devices.channel.capacity`). Our choice: a second; an error of one in 10,000
+# Simulated cells by which decision errors are counted: a Gaussian with the moments of the card is wrong tenfold about
+# rare errors (see `devices.channel.capacity`). Our choice: it takes a second, and an error rate of 1 in 10,000 is known
 # to 5 %.
 DECISION_CELLS = 1 << 22
 DECISION_SEED = 1 << 41
@@ -26,23 +26,23 @@ DECISION_SEED = 1 << 41
 
 @dataclass(frozen=True)
 class Medium:
-    """Cells of a card as the codes see them: written for one time, read at another.
+    """The cells of a card with the times at which they are read, and the way in which values become levels.
 
     Args:
         card: the device.
-        written_for_s: the time, in seconds since programming, for which levels are chosen when they are written.
-        read_time_s: the time at which they are read; None: the time they were written for.
-        raw: write a value as the level of the same number and take what is read for the value, so that the cell's mean
-            error stays: what inverse mapping is compared with (Isik et al. 2023, doi 10.1145/3588436).
-        steps: only so many values, spaced evenly, are written, and each cell read is decided for one of them; 0: any.
-        storage: by what digital bits are counted in cells; see `devices.reliable_bits` and `devices.practical_bits`.
-        span_s: times at which the cells are to be read, all of which count when codes and scales are chosen; empty:
-            the one time alone. Digital bits have to hold at all of them.
-        over: what counts of them, the mean of the losses or the worst.
+        written_for_s: seconds since programming at which the levels written are meant to be read.
+        read_time_s: seconds since programming at which they are read; None: `written_for_s`.
+        raw: write a value as the level of the same number and read it likewise, so that the mean error remains: for
+            comparison with inverse mapping (Isik et al. 2023, doi 10.1145/3588436).
+        steps: number of evenly spaced values that may be written; each cell read is decided for one of them. 0: any.
+        storage: how digital bits are converted to cells; see `devices.reliable_bits` and `devices.practical_bits`.
+        span_s: several read times in seconds, all of which count when codes and scales are chosen, and at all of which
+            digital bits must be readable. Empty: the one read time alone.
+        over: how the losses at these times count: by their mean, or by the worst.
 
-    A value v in [0, 1] is written as the level whose mean at `written_for_s` lies v of the way between the means
-    of levels 0 and 1 (inverse mapping), and decoded as the place of the read level between these two means at
-    `read_time_s`: exactly unbiased when the two times agree and the card takes any level.
+    A value v in [0, 1] is written by inverse mapping: as the level whose mean at `written_for_s` lies at the fraction v
+    between the means of levels 0 and 1. It is decoded as the fraction at which the level read lies between these two
+    means at `read_time_s`. That is exactly unbiased if both times are equal and the card can write any level.
     """
 
     card: devices.Card
@@ -61,21 +61,21 @@ class Medium:
             raise ValueError(f"storage: one of {', '.join(get_args(Storage))}, got '{self.storage}'; correct it")
 
     def seen(self, *, raw: bool, steps: int) -> "Medium":
-        """The same cells with another way of writing and reading values; kept for the next call."""
+        """The same cells with another `raw` and `steps`; cached."""
         return self if (raw, steps) == (self.raw, self.steps) else _seen(self, raw, steps)
 
     @cached_property
     def reads(self) -> tuple["Medium", ...]:
-        """The same cells at each time of the span; themselves without one."""
+        """The same cells once for each time of `span_s`; just these cells if it is empty."""
         return tuple(replace(self, read_time_s=time_s, span_s=()) for time_s in self.span_s) or (self,)
 
     def counted(self, losses: Sequence[NDArray[np.float64]] | NDArray[np.float64]) -> NDArray[np.float64]:
-        """What counts of the losses at each of `reads`, of one shape: their mean or the greatest of them."""
+        """Combine losses at each of `reads` (arrays of one shape): their mean or maximum, as `over` says."""
         return np.asarray(np.mean(losses, axis=0) if self.over == "mean" else np.max(losses, axis=0))
 
     @cached_property
     def bits_per_cell(self) -> float:
-        """Bits a cell holds reliably at the time it was written for, or over the span, by the kind of `storage`."""
+        """Bits that a cell holds reliably at `written_for_s`, or at all times of `span_s`, as `storage` counts them."""
         if self.span_s:
             return min(replace(self, written_for_s=time_s, span_s=()).bits_per_cell for time_s in self.span_s)
         if self.storage == "bch":
@@ -92,7 +92,7 @@ class Medium:
         return devices.response(self.card, time_s)
 
     def levels(self, values: NDArray[np.floating]) -> Rows:
-        """Levels to write for values in [0, 1]; float32 of the same shape."""
+        """The levels to write for values in [0, 1]: float32 of the same shape."""
         if self.steps:
             return self._targets.astype(np.float32)[self._step(values)]
         return self._written(values)
@@ -104,7 +104,7 @@ class Medium:
         return np.asarray(self._writing.inverse(low + values * (high - low)), np.float32)
 
     def values(self, levels: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Values decoded from read levels; float64 of the same shape, noise may carry them outside [0, 1]."""
+        """The values decoded from levels read: float64 of the same shape; noise may move them outside [0, 1]."""
         if self.steps:
             decided = np.searchsorted(self._thresholds, np.asarray(levels, np.float64), side="left")
             return decided / (self.steps - 1)
@@ -124,7 +124,7 @@ class Medium:
 
     @cached_property
     def _thresholds(self) -> NDArray[np.float64]:
-        """Read levels between neighbouring steps, equally many standard deviations from both."""
+        """The levels read at which decisions change: equally many standard deviations from both neighbours."""
         mean, sd = self._reading.mean(self._targets), np.sqrt(self._reading.variance(self._targets))
         total = sd[:-1] + sd[1:]
         share = np.where(total > 0, sd[:-1] / np.where(total > 0, total, 1), 0.5)
@@ -132,7 +132,7 @@ class Medium:
 
     @cached_property
     def _decided(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and variance of the decided value for each step, symbol errors included."""
+        """Mean and variance of the decided value for each step written, decision errors included."""
         cells = DECISION_CELLS // self.steps
         below = simulated_below(self._reading, tuple(self._targets.tolist()), cells, DECISION_SEED)(self._thresholds)
         shares = np.diff(np.hstack([np.zeros((self.steps, 1)), below, np.ones((self.steps, 1))]), axis=1)
@@ -142,7 +142,7 @@ class Medium:
 
     @cached_property
     def _moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and variance of the decoded value on a fine grid of stored values (spaced evenly in the root)."""
+        """A fine grid of values, evenly spaced in their square root; mean and variance of what each decodes to."""
         stored = np.linspace(0, 1, 4097) ** 2
         return stored, self._mean_of(stored), self._variance_of(stored)
 
@@ -154,17 +154,17 @@ class Medium:
         return np.asarray(self._reading.variance(self._written(values)) / span**2)
 
     def mean(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Mean of the decoded value of one cell that stores each value in [0, 1]."""
+        """Mean of the value decoded from one cell, for each value stored, in [0, 1]."""
         if self.steps:
             return self._decided[0][self._step(values)]
         if self.card.written_levels:
-            return self._mean_of(values)  # steps, which a grid would smear
+            return self._mean_of(values)  # interpolation on a grid would smear the steps
         if not self.raw and (self.read_time_s is None or self.read_time_s == self.written_for_s):
             return np.asarray(values, np.float64)
         return np.asarray(np.interp(values, self._moments[0], self._moments[1]))
 
     def variance(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Variance of the decoded value of one cell that stores each value in [0, 1]."""
+        """Variance of the value decoded from one cell, for each value stored, in [0, 1]."""
         if self.steps:
             return self._decided[1][self._step(values)]
         if self.card.written_levels:

@@ -1,11 +1,11 @@
-"""The menu: the codes offered to each group, and the parts of it that stand for older ways of storing."""
+"""The menu: the codes offered to each group, and parts of it that stand for known ways of storing networks."""
 
 from collections.abc import Iterable
 
 from physcomp.codes import Code, parse
 
-# Our choice: of the codes that trials chose anywhere from 0.2 to 2 cells a weight, those that were not missed when left
-# out; naming a group's code takes five bits.
+# Our choice: the codes that trials chose somewhere from 0.2 to 2 cells per weight, without those that could be left out
+# at no loss. Naming the code of a group takes five bits.
 DEFAULT = (
     "pruned",
     "digital(1)",
@@ -32,7 +32,7 @@ DEFAULT = (
 
 KINDS = ("all", "digital", "analog")
 
-# Cells a weight in tables of protection strategies (Isik et al. 2023, doi 10.1145/3588436), and two, our addition.
+# Cells per weight in tables of protection strategies, as in Isik et al. 2023 (doi 10.1145/3588436); two is ours.
 STRATEGY_CELLS = (1, 2, 3, 5, 7, 10)
 MEAN_CELLS = (1.1, 1.5, *STRATEGY_CELLS[1:])
 
@@ -41,8 +41,8 @@ def _strategy(*options: str, cells: Iterable[float] = STRATEGY_CELLS) -> tuple[s
     return tuple(f"analog({','.join([f'{count:g}', *options])})" for count in cells)
 
 
-# Protection strategies as menus, from none to all, to be offered or compared one by one. Of the published ones; which
-# share of the weights is large is our choice. Sensitivity-driven protection needs more than one cell on average.
+# Strategies that protect analog weights, each as a menu, from none to all of them; published ones, but for the share of
+# weights that counts as large, which is our choice. Sensitivity-driven protection needs more than one cell on average.
 STRATEGIES = {
     "raw": _strategy("plain", "raw"),
     "none": _strategy("plain"),
@@ -63,10 +63,10 @@ STRATEGIES = {
 
 
 def read_menu(names: tuple[str, ...] | list[str] = DEFAULT) -> tuple[Code, ...]:
-    """The codes of a menu.
+    """Make the codes of a menu from their names.
 
     Raises:
-        ValueError: a name is no code, a code stands twice, or the menu is empty.
+        ValueError: a name is of no code, a code is named twice, or the menu is empty.
     """
     menu = tuple(parse(name) for name in names)
     if not menu or len({code.name for code in menu}) < len(menu):
@@ -75,20 +75,22 @@ def read_menu(names: tuple[str, ...] | list[str] = DEFAULT) -> tuple[Code, ...]:
 
 
 def part_of(menu: tuple[Code, ...], part: str, offered: int | None = None) -> list[bool]:
-    """Which codes belong to a part of the menu.
+    """Find which codes belong to a part of the menu.
 
     Args:
         menu: the codes.
-        part: `all`: every code offered; `digital` or `analog`: `pruned` and the codes offered of that kind; the
-            name of one code, offered or not; or `strategy:name`, the menu's codes of one of `STRATEGIES`, offered or
-            not, and `pruned` if it is offered.
-        offered: so many codes at the front are offered for choice, the others are there for comparison; None: all.
+        part: one of
+            `all`: every code offered;
+            `digital` or `analog`: `pruned`, and the codes offered of that kind;
+            the name of one code, offered or not;
+            `strategy:name`: the menu's codes of one of `STRATEGIES`, offered or not, and `pruned` if it is offered.
+        offered: number of codes at the front that are offered for choice; the others are for comparison. None: all.
 
     Returns:
-        One flag a code.
+        One flag per code.
 
     Raises:
-        ValueError: the part is unknown or empty.
+        ValueError: the part is unknown or has no codes.
     """
     front = [index < (len(menu) if offered is None else offered) for index in range(len(menu))]
     if part in KINDS:

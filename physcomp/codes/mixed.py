@@ -1,12 +1,12 @@
 """`mixed(large,small,share)`: the largest weights of a group stored one way, the others another way.
 
-Which weights are large is a mask with a fixed number of ones, stored digitally at its least length
-(`physcomp.codes.masks`). Three codes come of it:
-- `mixed(digital(4),analog(1),25%)`: two codes by magnitude, each class with a scale of its own;
-- `analog(1,split=25%)`: the same code twice, so that small weights fill the range of levels too (adaptive mapping,
-  Isik et al. 2023, doi 10.1145/3588436);
-- `analog(1,clip=1%)`: the outliers digitally as bfloat16 numbers, so that the scale need not reach them (as sparse
-  outliers beside dense low-bit weights: Kim et al., "SqueezeLLM", arXiv 2306.07629).
+A mask says which weights are large. It has a fixed number of ones and is stored digitally in the fewest bits
+(`physcomp.codes.masks`). There are three forms:
+- `mixed(digital(4),analog(1),25%)`: two different codes, each class with a scale of its own;
+- `analog(1,split=25%)`: the same code for both classes, so that small weights also fill the range of levels (adaptive
+  mapping, Isik et al. 2023, doi 10.1145/3588436);
+- `analog(1,clip=1%)`: outliers as bfloat16 numbers, so that the scale of the others can be smaller (as the sparse
+  outliers beside dense low-bit weights in Kim et al., "SqueezeLLM", arXiv 2306.07629).
 """
 
 from dataclasses import dataclass, field, replace
@@ -31,12 +31,12 @@ from physcomp.codes.syntax import Parse, Syntax, share
 Number = TypeVar("Number", bound=np.generic)
 
 SPLIT = 0.25
-CLIP = 0.01  # shares of weights in the class of large ones, where the name states none; our choice
+CLIP = 0.01  # shares of large weights if the name states none; our choice
 
 
 @dataclass(frozen=True)
 class BFloat16(Code):
-    """Weights as 16-bit floats in error-free storage: what outliers are kept as."""
+    """The code for outliers: weights as 16-bit floats in error-free bits."""
 
     scale_bits = 0
 
@@ -46,7 +46,7 @@ class BFloat16(Code):
         return "bfloat16"
 
     def digital_bits(self, weights: int) -> int:
-        """16 bits a weight."""
+        """16 bits per weight."""
         return SCALE_BITS * weights
 
     def analog_cells(self, weights: int) -> int:
@@ -68,27 +68,27 @@ class BFloat16(Code):
 
 @dataclass(frozen=True, eq=False)
 class _Class:
-    """The weights of one class: their code, places (groups, weights of the class), ascending, and scales (groups,)."""
+    """One class of weights: its code, the ascending places (groups, weights of the class), and scales (groups,)."""
 
     code: Code
     places: NDArray[np.int64]
     scales: Rows
 
     def of(self, array: NDArray[Number]) -> NDArray[Number]:
-        """These weights' entries of an array (groups, all weights)."""
+        """The entries of an array (groups, all weights) at the places of this class."""
         return np.take_along_axis(array, self.places, axis=1)
 
 
 @dataclass(frozen=True)
 class Mixed(Code):
-    """Two classes of weights by magnitude.
+    """The code that stores large and small weights of a group by two codes.
 
     Args:
-        large: code of the largest weights. Its scale is the group's.
-        small: code of the others. Its scale is their largest magnitude, stored beside the mask; the group's where
+        large: code of the largest weights; it uses the scale of the group.
+        small: code of the others. Its scale is their largest magnitude, stored beside the mask; or the group's scale if
             `large` has none.
-        share: of a group's weights that are large, above 0 and below 1; at least one weight of each class.
-        allocation: as `Code.allocate` gives it, for the rows to be written.
+        share: share of a group's weights that are large, above 0 and below 1; each class has at least one weight.
+        allocation: what `Code.allocate` returned for the rows to be written.
     """
 
     large: Code
@@ -102,13 +102,13 @@ class Mixed(Code):
 
     @property
     def name(self) -> str:
-        """`mixed(large,small,share)`, or the small weights' code with `split` or `clip`; without the usual share."""
+        """`mixed(large,small,share)`, or the small weights' code with `split` or `clip`, without a default share."""
         percent = f"{100 * self.share:.6g}%"
         return self._as_option or f"mixed({self.large.name},{self.small.name},{percent})"
 
     @property
     def _as_option(self) -> str | None:
-        """The name as the small weights' code with an option; None where it is none."""
+        """The name as the code of small weights with an option; None if it is not of this form."""
         percent = f"{100 * self.share:.6g}%"
         if isinstance(self.large, BFloat16):
             return self.small.name_with("clip" if self.share == CLIP else f"clip={percent}")
@@ -117,21 +117,21 @@ class Mixed(Code):
         return None
 
     def name_with(self, option: str) -> str | None:
-        """With a further option, where it has one already."""
+        """The name with one more option, for the forms with `split` or `clip`."""
         return f"{self._as_option[:-1]},{option})" if self._as_option else None
 
     @property
     def kinds(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Those of the code whose option it is."""
+        """Those of the code that `split` or `clip` is an option of."""
         return self.small.kinds if self._as_option else ()
 
     def in_mask(self) -> Code | None:
-        """Itself, unless it allocates cells."""
+        """The same code, unless it allocates cells."""
         return None if self.allocates else self
 
     @property
     def scale_bits(self) -> int:  # type: ignore[override]
-        """Those of the group's scale, if either code has one; the scale of small weights is in `digital_bits`."""
+        """The bits of the group's scale, if either code has one; `digital_bits` counts the scale of small weights."""
         return self.large.scale_bits or self.small.scale_bits
 
     @property
@@ -141,11 +141,11 @@ class Mixed(Code):
 
     @property
     def _own_bits(self) -> int:
-        """Bits of the scale that the small weights have of their own."""
+        """Bits of the own scale of the small weights."""
         return self.small.scale_bits if self.large.scale_bits else 0
 
     def kept(self, weights: int) -> int:
-        """Number of large weights in a group; inside another code a group may have none at all."""
+        """Number of large weights in a group; 0 for an empty group, which occurs inside another code."""
         return min(weights, max(1, int(self.share * weights + 0.5)), max(1, weights - 1))
 
     def digital_bits(self, weights: int) -> int:
@@ -170,7 +170,7 @@ class Mixed(Code):
         return self.large.analog_cells(kept) + self.small.analog_cells(weights - kept)
 
     def reach(self, rows: Rows) -> Rows:
-        """The largest magnitude; of the small weights where only these have a scale."""
+        """The largest magnitude of all weights; of the small ones if only these have a scale."""
         magnitudes = np.abs(rows)
         if self.large.scale_bits:
             return np.asarray(magnitudes.max(axis=1), np.float32)
@@ -178,7 +178,7 @@ class Mixed(Code):
         return np.asarray(np.partition(magnitudes, last, axis=1)[:, last], np.float32)
 
     def _classes(self, rows: Rows, scales: Rows) -> tuple[_Class, _Class]:
-        """Large and small weights of rows to be written."""
+        """The large and the small weights of rows to be written."""
         kept = self.kept(rows.shape[1])
         mask = np.zeros(rows.shape, bool)
         if kept:
@@ -192,7 +192,7 @@ class Mixed(Code):
     def allocate(
         self, rows: Rows, importance: NDArray[np.floating] | None, scales: Rows, medium: Medium
     ) -> NDArray[np.uint8] | None:
-        """That of each class by its code; 1 where the code has none."""
+        """The allocation of each class by its code; 1 if the code does not allocate."""
         found = None
         for part in self._classes(rows, scales):
             costs = None if importance is None else part.of(np.asarray(importance))
@@ -203,7 +203,7 @@ class Mixed(Code):
         return found
 
     def given(self, allocation: NDArray[np.uint8] | None, learned: Rows | None = None) -> "Mixed":
-        """The code with its allocation."""
+        """The same code with its allocation, for writing."""
         return self if allocation is None else replace(self, allocation=allocation)
 
     def _writer(self, part: _Class) -> Code:
@@ -219,7 +219,7 @@ class Mixed(Code):
         return mean, variance
 
     def encode(self, rows: Rows, scales: Rows, medium: Medium) -> Encoded:
-        """The mask, the small weights' scale, the bits of the large weights and those of the small; levels alike."""
+        """Bits: mask, scale of small weights, large weights, small weights. Levels: large weights, small weights."""
         large, small = self._classes(rows, scales)
         mask = np.zeros(rows.shape, bool)
         np.put_along_axis(mask, large.places, True, axis=1)
@@ -229,7 +229,7 @@ class Mixed(Code):
         return Encoded(bits, np.concatenate([part.levels for part in stored], axis=1))
 
     def decode(self, encoded: Encoded, scales: Rows, weights: int, medium: Medium) -> Rows:
-        """Each class by its code, put back in place."""
+        """The weights of each class, decoded by its code and put back in place."""
         kept = self.kept(weights)
         own = mask_bits(weights, kept)
         large, small = own + self._own_bits, own + self._own_bits + self.large.digital_bits(kept)

@@ -1,7 +1,6 @@
-"""Codes with options, as menus write them: `analog(2,plain,levels=8,raw,sensitive,split=25%,clip=1%)`.
+"""Reads names of codes with options, such as `analog(2,plain,levels=8,raw,sensitive,split=25%,clip=1%)`.
 
-Options make other codes of `analog` and `hybrid` ones (`physcomp.codes.sensitive`, `physcomp.codes.mixed`), so that the
-names of all of these are read here.
+Options turn `analog` and `hybrid` codes into those of `physcomp.codes.sensitive` and `physcomp.codes.mixed`.
 """
 
 import re
@@ -16,10 +15,10 @@ from physcomp.codes.syntax import Syntax, share
 
 
 def analog(cells: str, options: list[str]) -> Code:
-    """The analog code of a number of cells, which `sensitive` without a share lets be a fraction, and its options.
+    """Make an analog code from its number of cells and options; only with `sensitive` cells may be a fraction.
 
     Raises:
-        ValueError: an option is unknown, stands twice or has a value that is none.
+        ValueError: an option is unknown, given twice, or has a wrong value.
     """
     left = list(options)
     signs = [option for option in left if option in get_args(Sign)]
@@ -35,12 +34,12 @@ def analog(cells: str, options: list[str]) -> Code:
 
 
 def by_magnitude(code: Code, options: list[str]) -> Code:
-    """The code with `split` and `clip`, each with or without its share; outliers are taken out before the split."""
+    """Apply the options `split` and `clip` to a code; outliers are separated before the split."""
     left = list(options)
     split = _taken(left, r"split(|=.*%)")
     clip = _taken(left, r"clip(|=.*%)")
     if left:
-        raise ValueError(f"'{left[0]}' is no option of it, or stands twice; correct the menu")
+        raise ValueError(f"'{left[0]}' is no option of this code, or is given twice; correct the menu")
     if split is not None:
         code = Mixed(code, code, share(split[1:]) if split else SPLIT)
     if clip is not None:
@@ -49,7 +48,7 @@ def by_magnitude(code: Code, options: list[str]) -> Code:
 
 
 def _taken(options: list[str], pattern: str) -> str | None:
-    """The first option that matches, taken out of the list: what its group matched."""
+    """Remove the first option that matches a pattern from the list, and return what its group matched."""
     for option in options:
         match = re.fullmatch(pattern, option)
         if match:

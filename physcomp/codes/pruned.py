@@ -1,4 +1,4 @@
-"""`pruned`: the group is not stored; it costs no cells but its place in the mask, which the plan counts."""
+"""`pruned`: the group is not stored, and costs only the bits that name its code, which the plan counts."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from physcomp.codes.syntax import Syntax
 
 @dataclass(frozen=True)
 class Pruned(Code):
-    """Every weight of the group reads back as zero."""
+    """The code that stores nothing: every weight of the group reads back as zero."""
 
     scale_bits = 0
     kinds = ("digital", "analog", "strategy")  # offered beside every way of storing
@@ -30,7 +30,7 @@ class Pruned(Code):
         return 0
 
     def error(self, rows: Rows, scales: Rows, medium: Medium) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The error is minus the weight, without spread."""
+        """The error is minus the weight, with variance zero."""
         return -rows.astype(np.float64), np.zeros(rows.shape)
 
     def encode(self, rows: Rows, scales: Rows, medium: Medium) -> Encoded:

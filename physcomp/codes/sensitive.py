@@ -1,14 +1,14 @@
 """`analog(mean,sensitive)`, `analog(cells,sensitive=share)`: more cells for the weights whose noise costs more.
 
-With h the curvature and s² the variance of one cell, the loss ½ Σ h s² / r under Σ r = R is least for r ∝ s √h;
-for whole cells, at least one each, giving every further cell to the weight that gains most is optimal, since the
-gains of one weight fall. (Sensitivity-driven protection as in Isik et al. 2023, doi 10.1145/3588436; that each group
-gets exactly R cells is our choice, so that its cost is known beforehand.)
+Let h be the curvature of a weight, s² the variance of one cell, and r the number of its cells. The loss ½ Σ h s² / r
+with R cells in total is least for r ∝ s √h. With whole cells, at least one each, it is optimal to give every further
+cell to the weight that gains most, since the gains of one weight fall. (Sensitivity-driven protection as in Isik et al.
+2023, doi 10.1145/3588436. That each group gets exactly R cells is our choice: its cost is then known beforehand.)
 
-Which weight has how many cells is stored digitally: marking each weight's first cell among the R is a mask of W - 1
-ones in R - 1 places (the very first is known), ⌈log2 C(R - 1, W - 1)⌉ bits whatever the allocation. That may take more
-cells than it saves, so there is a cheaper way: with a share, so many weights have `cells` cells and all others one, and
-a mask says which.
+The numbers of cells are stored digitally, as a mask that marks the first cell of each of the W weights. The very first
+cell is known, so the mask has W - 1 ones in R - 1 places and takes ⌈log2 C(R - 1, W - 1)⌉ bits. That may cost more
+cells than it saves. With a share, therefore, this share of the weights has `cells` cells each, all others have one, and
+a cheaper mask says which.
 """
 
 from dataclasses import dataclass, field, replace
@@ -23,21 +23,21 @@ from physcomp.codes.masks import decode_mask, encode_mask, mask_bits
 
 Number = TypeVar("Number", bound=np.generic)
 
-MOST_CELLS = 16  # of one weight, our choice
-GAINS_AT_ONCE = 1 << 21  # of further cells looked at together, which bounds memory at 32 MB; our choice
+MOST_CELLS = 16  # the most cells of one weight; our choice
+GAINS_AT_ONCE = 1 << 21  # gains of further cells computed together, which limits memory to 32 MB; our choice
 
 
 @dataclass(frozen=True)
 class Sensitive(Code):
-    """An analog code whose weights have different numbers of cells.
+    """The analog code that gives more cells to weights whose noise costs more.
 
     Args:
-        single: the code of one cell a weight (two for a pair).
-        cells: cells a weight on average over a group, above 1; the group's number is rounded to whole cells. With a
-            share: cells of each weight that has more than one.
-        share: of the weights that have more than one cell, below 1, at least one of a group; 0: as many as is best.
-        allocation: uint8 (groups, weights), the cells of each weight of the rows to be written; None: found from the
-            rows alone, as if all errors cost the same.
+        single: the code with one cell per weight (two for a pair).
+        cells: mean cells per weight of a group, above 1; the group's total is rounded to whole cells. With a share: the
+            cells of each weight that has more than one.
+        share: share of the weights that have more than one cell, below 1, at least one weight. 0: any weight may.
+        allocation: uint8 (groups, weights), the cells of each weight in the rows to be written. None: computed from the
+            rows alone, with equal importance for all weights.
     """
 
     single: Analog
@@ -59,7 +59,7 @@ class Sensitive(Code):
 
     @property
     def name(self) -> str:
-        """`analog(cells,…,sensitive)`, between them what the code of one cell says; with the share, if any."""
+        """`analog(cells,…,sensitive)`, with the other options of the code between; with the share, if any."""
         return self.single.written(f"{self.cells:g}", self._option)
 
     @property
@@ -67,15 +67,15 @@ class Sensitive(Code):
         return f"sensitive={100 * self.share:.6g}%" if self.share else "sensitive"
 
     def name_with(self, option: str) -> str:
-        """With a further option."""
+        """The name with one more option."""
         return self.single.written(f"{self.cells:g}", self._option, option)
 
     def _many(self, weights: int) -> int:
-        """With a share, weights of a group that have more than one cell."""
+        """With a share: number of weights in a group that have more than one cell."""
         return min(weights, max(1, int(self.share * weights + 0.5)))
 
     def _total(self, weights: int) -> int:
-        """Cells of a group on one side."""
+        """Cells of a group; of a pair, for one of the two parts."""
         if self.share:
             return weights + self._many(weights) * (int(self.cells) - 1)
         return max(weights, int(self.cells * weights + 0.5))
@@ -91,41 +91,41 @@ class Sensitive(Code):
         return mask_bits(self._total(weights) - 1, weights - 1) if weights else 0
 
     def sign_bits(self, weights: int) -> int:
-        """Those of the code of one cell."""
+        """The signs, as the code with one cell stores them."""
         return self.single.sign_bits(weights)
 
     def analog_cells(self, weights: int) -> int:
-        """Cells of a group, the same for every allocation; twice that for a pair."""
+        """Cells of a group, which do not depend on the allocation; twice as many for a pair."""
         return self._total(weights) * self.single.analog_cells(1)
 
     def allocate(
         self, rows: Rows, importance: NDArray[np.floating] | None, scales: Rows, medium: Medium
     ) -> NDArray[np.uint8]:
-        """Cells of each weight, so that the spread costs least."""
+        """The cells of each weight for which noise costs the least loss."""
         variance = self.single.error(rows, scales, medium)[1]
         costs = variance if importance is None else variance * importance
         if not self.share:
             return allocate_cells(costs, self._total(rows.shape[1]))
-        # With two numbers of cells, what the many save is c (1 - 1/r): greatest for the greatest costs.
+        # A weight of cost c saves c (1 - 1/r) with r cells in place of one: give them to the greatest costs.
         many = np.argsort(-costs, axis=1, kind="stable")[:, : self._many(rows.shape[1])]
         cells = np.ones(rows.shape, np.uint8)
         np.put_along_axis(cells, many, np.uint8(self.cells), axis=1)
         return cells
 
     def given(self, allocation: NDArray[np.uint8] | None, learned: Rows | None = None) -> "Sensitive":
-        """The code with its allocation."""
+        """The same code with its allocation, for writing."""
         return self if allocation is None else replace(self, allocation=allocation)
 
     def _cells(self, rows: Rows, scales: Rows, medium: Medium) -> NDArray[np.uint8]:
         return self.allocate(rows, None, scales, medium) if self.allocation is None else self.allocation
 
     def error(self, rows: Rows, scales: Rows, medium: Medium) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The mean error of one cell; its spread over the root of each weight's cells."""
+        """Mean: that of one cell. Variance: that of one cell over the weight's number of cells."""
         mean, variance = self.single.error(rows, scales, medium)
         return mean, variance / self._cells(rows, scales, medium)
 
     def encode(self, rows: Rows, scales: Rows, medium: Medium) -> Encoded:
-        """The mask of first cells, then the code's bits; a weight's cells side by side, a pair's sides in turn."""
+        """Bits: the mask, then signs. Levels: a weight's cells side by side; for a pair one part after the other."""
         cells = self._cells(rows, scales, medium)
         one = self.single.encode(rows, scales, medium)
         sides = [_spread(side, cells) for side in np.split(one.levels, self.single.analog_cells(1), axis=1)]
@@ -133,7 +133,7 @@ class Sensitive(Code):
         return Encoded(np.concatenate([mask, one.bits], axis=1), np.concatenate(sides, axis=1))
 
     def decode(self, encoded: Encoded, scales: Rows, weights: int, medium: Medium) -> Rows:
-        """Every cell decoded as a weight of its own, then each weight's mean."""
+        """The mean over the cells of each weight, each cell decoded as a weight of its own."""
         split = self.mask_bits(weights)
         stored = encoded.bits[:, :split]
         if self.share:
@@ -156,20 +156,20 @@ class Sensitive(Code):
 
 
 def allocate_cells(costs: NDArray[np.floating], total: int) -> NDArray[np.uint8]:
-    """Whole cells r ≥ 1 with Σ r = total in each row that make Σ costs / r least; at most `MOST_CELLS` each.
+    """Share out cells: whole numbers r, 1 to `MOST_CELLS`, with the given total in each row and the least Σ costs / r.
 
-    The cell number r + 1 of a weight gains c / (r (r + 1)), which falls with r, so the greatest gains of all weights
-    are what giving cell by cell to the greatest gain ends with (greedy, exact for separable convex costs).
+    A weight of cost c gains c / (r (r + 1)) from cell number r + 1, which falls with r. Giving the cells to the
+    greatest gains of all weights is the greedy solution, which is exact for separable convex costs.
 
     Args:
-        costs: (groups, weights), at least 0: loss of each weight with one cell.
-        total: cells of each row, at least one a weight.
+        costs: (groups, weights), at least 0: loss by the noise of each weight with one cell.
+        total: cells of each row, at least one per weight.
 
     Returns:
         uint8 (groups, weights).
 
     Raises:
-        ValueError: fewer cells than weights, or more than `MOST_CELLS` a weight.
+        ValueError: fewer cells than weights, or more than `MOST_CELLS` per weight.
 
     Example:
         >>> allocate_cells(np.array([[9.0, 1.0, 4.0]]), 6)
@@ -195,12 +195,12 @@ def allocate_cells(costs: NDArray[np.floating], total: int) -> NDArray[np.uint8]
 
 
 def _spread(values: NDArray[Number], cells: NDArray[np.uint8]) -> NDArray[Number]:
-    """Each weight's value once for each of its cells: (groups, weights) to (groups, cells)."""
+    """Repeat the value of each weight for each of its cells: (groups, weights) to (groups, cells)."""
     return np.repeat(values.ravel(), cells.ravel()).reshape(len(cells), -1)
 
 
 def _encode_cells(cells: NDArray[np.uint8]) -> Bits:
-    """The mask of the cells that are the first of a weight, the very first cell left out."""
+    """The encoded mask of cells that are the first of a weight, without the very first cell."""
     first = np.cumsum(cells.astype(np.int64), axis=1)
     total = int(first[0, -1]) if first.size else 1
     mask = np.zeros((len(cells), total - 1), bool)
@@ -209,7 +209,7 @@ def _encode_cells(cells: NDArray[np.uint8]) -> Bits:
 
 
 def _decode_cells(bits: Bits, weights: int, total: int) -> NDArray[np.uint8]:
-    """Inverse of `_encode_cells`: uint8 (groups, weights)."""
+    """Inverse of `_encode_cells`: the number of cells of each weight, uint8 (groups, weights)."""
     groups = len(bits)
     if weights == 0:
         return np.zeros((groups, 0), np.uint8)

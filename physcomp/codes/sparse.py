@@ -1,16 +1,16 @@
-"""`sparse(percent, code)`: so many per cent of a group's weights are zero, a mask says which, a code holds the others.
+"""`sparse(percent, code)`: a percentage of a group's weights is zero, a mask says which, and a code stores the others.
 
-The number of weights kept follows from the group's size alone, so that the cost does not depend on the data; the mask
-takes ⌈log2 C(W, k)⌉ bits (`physcomp.codes.masks`). Since it says where the zeros are, a digital code inside has none
-among its levels: `sparse(75,digital(1))` has three values at about 1.06 bits a weight, of which 0.81 are the mask.
-Which weights are kept, and how they compensate for the others, is decided before (`physcomp.compensation.pruning`); a
-row with more non-zero weights than are kept loses its smallest.
+The number k of weights kept depends only on the number W of weights in the group, so the cost does not depend on the
+data. The mask takes ⌈log2 C(W, k)⌉ bits (`physcomp.codes.masks`). Since the mask says where the zeros are, a digital
+code inside has no level at zero: `sparse(75,digital(1))` has three values at about 1.06 bits per weight, of which 0.81
+are the mask. Which weights are kept, and how they compensate for the others, is decided before
+(`physcomp.compensation.pruning`). If a row has more non-zero weights than are kept, its smallest are dropped.
 
-`sparse(percent, code, run)` keeps or drops whole runs of consecutive weights: with 9 the kernels of 3 × 3 filters, one
-an input channel. The mask has one place a run, and takes a fraction of the bits (`physcomp.compensation.pruning_runs`
-says which runs to drop). Where the weights are no multiple of the run, the last run is shorter; for the number of
-weights written not to depend on whether it is kept, it is then filled up with zeros, which are written and counted like
-weights.
+`sparse(percent, code, run)` keeps or drops whole runs of consecutive weights. With runs of 9 these are the kernels of
+3 × 3 filters, one for each input channel. The mask has one place per run, and so takes a fraction of the bits;
+`physcomp.compensation.pruning_runs` decides which runs to drop. If the number of weights is no multiple of the run, the
+last run is shorter. It is then filled up with zeros, which are written and counted like weights, so that the number of
+weights written does not depend on whether it is kept.
 """
 
 from dataclasses import dataclass, replace
@@ -28,12 +28,12 @@ Number = TypeVar("Number", bound=np.generic)
 
 @dataclass(frozen=True)
 class Sparse(Code):
-    """A mask, and a code for the weights kept.
+    """The code that drops part of the weights, and stores the others by another code.
 
     Args:
-        percent: of the weights, or runs of them, that are zero, more than 0 and less than 100.
-        inner: for the others, one that stands in a mask (`Code.in_mask`).
-        run: so many consecutive weights are kept or dropped together, at least 1.
+        percent: percentage of the weights, or of the runs, that is zero: above 0 and below 100.
+        inner: the code of the others; one that can be used in a mask (`Code.in_mask`).
+        run: number of consecutive weights that are kept or dropped together, at least 1.
     """
 
     percent: float
@@ -45,7 +45,7 @@ class Sparse(Code):
 
     def __post_init__(self) -> None:
         if not 0 < self.percent < 100:
-            raise ValueError(f"sparse: the percentage of zeros is more than 0 and less than 100, got {self.percent:g}")
+            raise ValueError(f"sparse: the percentage of zeros must be above 0 and below 100, got {self.percent:g}")
         if self.inner.in_mask() != self.inner:
             raise ValueError(
                 "sparse: holds digital(bits), analog(cells), hybrid(bits,cells), these with split or clip, or "
@@ -61,23 +61,23 @@ class Sparse(Code):
         return f"sparse({self.percent:g},{self.inner.name}{run})"
 
     def runs(self, weights: int) -> int:
-        """Runs of so many weights, the last of them perhaps shorter."""
+        """Number of runs in this number of weights; the last one may be shorter."""
         return -(-weights // self.run)
 
     def kept_runs(self, weights: int) -> int:
-        """How many runs of so many weights are kept: the rest to the nearest whole number, at least one if any."""
+        """Number of runs kept of this number of weights: rounded, and at least one if there is any."""
         return min(self.runs(weights), max(1, round((1 - self.percent / 100) * self.runs(weights))))
 
     def kept(self, weights: int) -> int:
-        """How many of so many weights are written: those of the runs kept, a shorter one filled up."""
+        """Number of weights written of this number: those of the runs kept, a shorter run filled up."""
         return min(weights, self.kept_runs(weights) * self.run)
 
     def digital_bits(self, weights: int) -> int:
-        """The mask, and what the inner code takes for the weights kept."""
+        """The mask, and the inner code's bits for the weights kept."""
         return self._own_bits(weights) + self.inner.digital_bits(self.kept(weights))
 
     def mask_bits(self, weights: int) -> int:
-        """Its own mask, and those of the inner code."""
+        """The mask, and those of the inner code."""
         return self._own_bits(weights) + self.inner.mask_bits(self.kept(weights))
 
     def _own_bits(self, weights: int) -> int:
@@ -93,7 +93,7 @@ class Sparse(Code):
 
     @property
     def kinds(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Digital, where the inner code is."""
+        """`digital` if the inner code is; else none."""
         return ("digital",) if "digital" in self.inner.kinds else ()
 
     @property
@@ -102,28 +102,28 @@ class Sparse(Code):
         return self.inner.alphabet
 
     def mask_of(self, weights: int) -> tuple[int, int]:
-        """Weights of a run, and runs that are kept."""
+        """Weights per run, and number of runs kept."""
         return self.run, self.kept_runs(weights)
 
     def mask(self, rows: Rows, dropped: float = 1.0) -> NDArray[np.bool_]:
-        """The weights of each row that are kept: those of the largest runs, the first of equal ones."""
+        """The weights of each row that are kept: those of the largest runs, and of equal runs the first."""
         code = self if dropped == 1 else replace(self, percent=self.percent * dropped)
         return code._spread(code._mask(rows), rows.shape[1])
 
     def fit(self, rows: Rows, importance: NDArray[np.floating], medium: Medium) -> Rows:
-        """The scales of the inner code for the weights kept."""
+        """The scales that the inner code picks for the weights kept."""
         return fit_scales(self.inner, self.survivors(rows), self.among(np.asarray(importance), rows), medium)
 
     def survivors(self, rows: Rows) -> Rows:
-        """The weights written, in their order: (groups, kept)."""
+        """The weights that are written, in order: (groups, kept)."""
         return self.among(rows, rows)
 
     def among(self, values: NDArray[Number], rows: Rows) -> NDArray[Number]:
-        """Values (groups, weights) at the places of the weights written, 0 where a run is filled up: (groups, kept)."""
+        """The entries of `values` (groups, weights) for the weights written: (groups, kept), 0 where filled up."""
         return self._taken(values, self._mask(rows))
 
     def _mask(self, rows: Rows) -> NDArray[np.bool_]:
-        """The runs of each row that are kept, (groups, runs): those of the largest sum of squares."""
+        """The runs of each row that are kept, bool (groups, runs): those with the largest sums of squares."""
         size = np.square(self._in_runs(rows), dtype=np.float64).sum(axis=2)
         kept = self.kept_runs(rows.shape[1])
         least = -np.partition(-size, kept - 1, axis=1)[:, kept - 1 : kept]
@@ -133,11 +133,11 @@ class Sparse(Code):
         return np.asarray(mask)
 
     def _spread(self, mask: NDArray[np.bool_], weights: int) -> NDArray[np.bool_]:
-        """From runs to weights."""
+        """From a mask of runs to a mask of weights."""
         return np.repeat(mask, self.run, axis=1)[:, :weights]
 
     def _in_runs(self, values: NDArray[Number]) -> NDArray[Number]:
-        """(groups, weights) to (groups, runs, run), the last run filled up."""
+        """From (groups, weights) to (groups, runs, weights per run), the last run filled up with zeros."""
         filled = _filled(values, self.runs(values.shape[1]) * self.run)
         return filled.reshape(len(values), -1, self.run)
 
@@ -147,13 +147,13 @@ class Sparse(Code):
         return taken[:, : self.kept(weights)]
 
     def _placed(self, values: NDArray[Number], mask: NDArray[np.bool_], weights: int) -> NDArray[Number]:
-        """Inverse of `_taken`, with zeros for what was dropped: (groups, weights)."""
+        """Inverse of `_taken`: (groups, weights), with zeros for weights that were dropped."""
         runs = np.zeros((*mask.shape, self.run), values.dtype)
         runs[mask] = _filled(values, self.kept_runs(weights) * self.run).reshape(-1, self.run)
         return runs.reshape(len(values), -1)[:, :weights]
 
     def error(self, rows: Rows, scales: Rows, medium: Medium) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """That of the inner code where a weight is kept, minus the weight elsewhere."""
+        """The error of the inner code for weights that are kept; minus the weight for others."""
         mask = self._mask(rows)
         mean, variance = self.inner.error(self._taken(rows, mask), scales, medium)
         kept, weights = self._spread(mask, rows.shape[1]), rows.shape[1]
@@ -161,13 +161,13 @@ class Sparse(Code):
         return mean, self._placed(variance, mask, weights)
 
     def encode(self, rows: Rows, scales: Rows, medium: Medium) -> Encoded:
-        """The masks' bits, then what the inner code stores."""
+        """The bits of the mask, then what the inner code stores."""
         mask = self._mask(rows)
         inner = self.inner.encode(self._taken(rows, mask), scales, medium)
         return Encoded(np.concatenate([encode_mask(mask), inner.bits], axis=1), inner.levels)
 
     def decode(self, encoded: Encoded, scales: Rows, weights: int, medium: Medium) -> Rows:
-        """The inner code's weights at their places."""
+        """The weights of the inner code at their places, zeros elsewhere."""
         split = self._own_bits(weights)
         mask = decode_mask(encoded.bits[:, :split], self.runs(weights), self.kept_runs(weights))
         inner = Encoded(encoded.bits[:, split:], encoded.levels)
@@ -176,7 +176,7 @@ class Sparse(Code):
 
 
 def _filled(values: NDArray[Number], columns: int) -> NDArray[Number]:
-    """With columns of zeros after the others, so many in all."""
+    """Append columns of zeros, up to this number of columns."""
     missing = columns - values.shape[1]
     return np.pad(values, ((0, 0), (0, missing))) if missing else values
 

@@ -1,4 +1,4 @@
-"""How names of codes are written and read: a word, and in parentheses its arguments, separated by commas."""
+"""The syntax of names of codes: a word, then in parentheses its arguments, separated by commas."""
 
 import re
 from collections.abc import Callable
@@ -11,13 +11,13 @@ Parse = Callable[[str], Code]
 
 @dataclass(frozen=True)
 class Syntax:
-    """How the names that begin with one word are read. Each file of a code states its own as `SYNTAX`.
+    """How the names that begin with one word are read; each file of a code has one as `SYNTAX`.
 
     Args:
-        word: what stands before the parentheses.
-        forms: how names are written, for error messages.
-        read: the code of some arguments, `['']` where there are none; None where they do not fit a form. It is given
-            `physcomp.codes.parse` for codes among the arguments, and raises ValueError on a wrong argument.
+        word: the word before the parentheses.
+        forms: the forms of such names, for error messages.
+        read: makes a code of its arguments (`['']` if there are none), or returns None if they fit no form. Its second
+            argument is `physcomp.codes.parse`, for codes among the arguments. Raises ValueError for a wrong argument.
     """
 
     word: str
@@ -26,7 +26,7 @@ class Syntax:
 
 
 def arguments_of(text: str) -> list[str]:
-    """Split at the commas that stand outside inner parentheses.
+    """Split arguments at the commas outside inner parentheses.
 
     Example:
         >>> arguments_of("digital(4), analog(1,plain), 25%")
@@ -43,10 +43,10 @@ def arguments_of(text: str) -> list[str]:
 
 
 def share(text: str) -> float:
-    """A percentage as a number: `25%` is 0.25.
+    """Read a percentage as a share: `25%` is 0.25.
 
     Raises:
-        ValueError: it is none, or not between 0 and 100.
+        ValueError: the text is no percentage, or not between 0 and 100.
     """
     if not re.fullmatch(r"\d+(\.\d+)?%", text) or not 0 < float(text[:-1]) < 100:
         raise ValueError(f"'{text}' is no percentage between 0 and 100; write for example 25%")
