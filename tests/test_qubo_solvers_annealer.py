@@ -10,7 +10,7 @@ from test_qubo_selection import random_selection
 
 import qubo
 from qubo import Block, Selection
-from qubo.search.arrays import lay_out
+from qubo.search.arrays import fields, lay_out
 from qubo.search.kernels import apply, delta, polish, refresh
 from qubo.solvers.annealer import _Problem, _recombine
 
@@ -72,7 +72,7 @@ def test_moves_keep_fields_energy_and_cost_current(seed, gram, shuffled):
         )
     layout = lay_out(selection.with_budget(1e9))
     a, rng = layout.arrays, np.random.default_rng(seed)
-    x, F, S = layout.cheapest(), np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    x, (F, S) = layout.cheapest(), fields(a)
     energy, _ = refresh(a, x, F, S)
     for _ in range(20):
         g = int(rng.integers(6))
@@ -95,7 +95,7 @@ def test_a_polished_choice_is_feasible_and_no_single_move_improves_it(seed, fact
             patch.setattr("qubo.search.arrays.GRAM_ENTRIES", 0)
         layout = lay_out(selection)
     a = layout.arrays
-    x, F, S = layout.cheapest(), np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    x, (F, S) = layout.cheapest(), fields(a)
     before = selection.energy(layout.decode(x))
     energy, cost = polish(a, x, F, S, layout.limit, 0.1, True)
     choice = layout.decode(x)

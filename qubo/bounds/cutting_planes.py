@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from qubo.bounds.banded import minima
 from qubo.bounds.convex import line_dual
-from qubo.search.arrays import Arrays, Layout
-from qubo.search.kernels import TABLE, anneal, descend, refresh, shares
+from qubo.search.arrays import Arrays, Layout, fields
+from qubo.search.block_totals import block_totals
+from qubo.search.kernels import TABLE, anneal, descend, refresh
 
 Vector = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -79,10 +80,10 @@ class _Columns:
 
     def add(self, x: Indices) -> None:
         """One more choice (G,) of usable codes."""
-        F, S = np.zeros_like(self.a.loss), np.zeros(int(self.a.sums[-1]))
+        F, S = fields(self.a)
         energy, cost = np.zeros(self.a.width.size), np.zeros(self.a.width.size)
         refresh(self.a, x, F, S)
-        shares(self.a, x, F, S, energy, cost)
+        block_totals(self.a, x, F, S, energy, cost)
         self.energy.append(energy)
         self.cost.append(cost)
         self.choices.append(x.copy())
@@ -118,7 +119,7 @@ def _annealed(a: Arrays, lam: float, start: Indices, sweeps: int, seed: int) -> 
         unit = float(np.median(gaps[gaps > 0])) if (gaps > 0).any() else 1.0
     at = np.arange(sweeps) / max(1, sweeps - 1)
     x, best_x = start.copy(), start.copy()
-    F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    F, S = fields(a)
     random = np.random.SeedSequence(seed).generate_state(2, np.uint64) | np.uint64(1)
     best = refresh(priced, x, F, S)[0]
     temperatures = unit * HOTTEST * (COLDEST / HOTTEST) ** at

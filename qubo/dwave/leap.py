@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qubo.dwave import cloud
 from qubo.formats import binary
-from qubo.search.arrays import Arrays, Layout
+from qubo.search.arrays import Arrays, Layout, fields
 from qubo.search.kernels import fill, refresh, repair
 from qubo.search.watch import Outcome, Watch
 from qubo.solvers.lagrangian import price
@@ -184,7 +184,7 @@ def _solve(problem: Prepared, watch: Watch, ask: Callable[[list[Any]], Found]) -
     finally:
         for sampler in opened:
             cloud.close(sampler)
-    F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    F, S = fields(a)
     for choice in choices:
         x = layout.encode(choice)
         refresh(a, x, F, S)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,17 @@ class Arrays(NamedTuple):
     data: NDArray[np.float64]  # couplings, flat
 
 
+_tuple: Any = namedtuple  # mypy would have its fields spelt out
+SetupArrays = _tuple("SetupArrays", (*Arrays._fields, "slot", "setup", "least"))
+"""`Arrays`, and where there are setups `slot`, `setup` and `least` of `Layout`, in the unit of the costs. Kernels are
+compiled for either."""
+
+
+def fields(a: Arrays) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Room for what the kernels keep current: F (G, C), and S of factor blocks' running sums and setups' users."""
+    return np.zeros_like(a.loss), np.zeros(int(a.sums[-1]) + len(getattr(a, "setup", ())))
+
+
 @dataclass(frozen=True)
 class Layout:
     """`Arrays` with the way back to the selection.
@@ -41,6 +53,9 @@ class Layout:
         scale: energies in `arrays` are the selection's divided by this power of two.
         cells: costs in `arrays` are the selection's divided by this power of two.
         limit: the largest feasible total cost, divided by `cells`.
+        slot: (G, C) number of the setup that a code needs, or −1.
+        setup: (N,) what each setup that is not free takes, divided by `cells`.
+        least: (G,) the usable codes that together take the fewest cells.
     """
 
     arrays: Arrays
@@ -48,6 +63,9 @@ class Layout:
     scale: float
     cells: float
     limit: float
+    slot: NDArray[np.int64]
+    setup: NDArray[np.float64]
+    least: NDArray[np.int64]
 
     @property
     def price(self) -> float:
@@ -59,7 +77,7 @@ class Layout:
         return np.asarray(self.code[np.arange(inner.size), inner])
 
     def encode(self, choice: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Usable-code indices (G,) of a choice of menu indices; an unusable code becomes the cheapest usable one."""
+        """Usable-code indices (G,) of a choice of menu indices; an unusable code becomes that of `cheapest`."""
         match = (self.code == choice[:, None]) & self.kept()
         return np.where(match.any(axis=1), match.argmax(axis=1), self.cheapest())
 
@@ -68,8 +86,8 @@ class Layout:
         return np.isfinite(self.arrays.loss)
 
     def cheapest(self) -> NDArray[np.int64]:
-        """(G,) each group's cheapest usable code."""
-        return np.asarray(np.where(self.kept(), self.arrays.cost, np.inf).argmin(axis=1))
+        """(G,) the usable codes that together take the fewest cells; without setups each group's cheapest."""
+        return self.least.copy()
 
 
 def usable(selection: Selection) -> NDArray[np.bool_]:
@@ -102,8 +120,29 @@ def lay_out(selection: Selection) -> Layout:
     loss = np.where(kept, selection.loss[rows, code], np.inf)
     cost = np.where(kept, selection.cost[rows, code], 0.0)
     scale, cells = _scale(loss), _scale(cost)
-    arrays = _couplings(selection.blocks, loss / scale, cost / cells, count, code, scale)
-    return Layout(arrays, code, scale, cells, selection.limit / cells)
+    slot, setup = _slots(selection, mask)
+    slot, setup = np.where(kept, slot[rows, code], -1), setup / cells
+    least = (code == selection.least_choice[:, None]).argmax(axis=1)
+    arrays = Arrays(
+        loss=np.ascontiguousarray(loss / scale),
+        cost=np.ascontiguousarray(cost / cells),
+        codes=count.astype(np.int64),
+        **_couplings(selection.blocks, kept, code, scale),
+    )
+    if setup.size:
+        arrays = SetupArrays(*arrays, slot, setup, least)
+    return Layout(arrays, code, scale, cells, selection.limit / cells, slot, setup, least)
+
+
+def _slots(selection: Selection, mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(G, K) the setup each usable code needs, or −1, and the cells of each (N,)."""
+    slot, found = np.full(mask.shape, -1), list[float]()
+    for setup in selection.setup:
+        inside = mask[setup.groups]
+        for k in np.flatnonzero((setup.cost > 0) & inside.any(axis=0)):
+            slot[setup.groups[inside[:, k]], k] = len(found)
+            found.append(float(setup.cost[k]))
+    return slot, np.array(found, dtype=np.float64)
 
 
 def _scale(values: NDArray[np.float64]) -> float:
@@ -113,14 +152,10 @@ def _scale(values: NDArray[np.float64]) -> float:
 
 
 def _couplings(
-    blocks: tuple[Block, ...],
-    loss: NDArray[np.float64],
-    cost: NDArray[np.float64],
-    count: NDArray[np.int64],
-    code: NDArray[np.int64],
-    scale: float,
-) -> Arrays:
-    groups, width = loss.shape
+    blocks: tuple[Block, ...], kept_codes: NDArray[np.bool_], code: NDArray[np.int64], scale: float
+) -> dict[str, Any]:
+    """The arrays of the blocks."""
+    groups, width = code.shape
     block_of, place = np.full(groups, -1, dtype=np.int64), np.zeros(groups, dtype=np.int64)
     start, widths, offsets, sums = [0], [], [0], [0]
     data: list[NDArray[np.float64]] = []
@@ -130,7 +165,7 @@ def _couplings(
         block_of[block.groups], place[block.groups] = number, np.arange(m)
         start.append(start[-1] + m)
         part, inner = _block_data(block, code[block.groups], dense_total)
-        kept = np.isfinite(loss[block.groups]).reshape(-1)
+        kept = kept_codes[block.groups].reshape(-1)
         if inner:
             part = np.where(kept[:, None], part / np.sqrt(scale), 0.0)
         else:
@@ -141,19 +176,16 @@ def _couplings(
         data.append(part.reshape(-1))
         offsets.append(offsets[-1] + part.size)
         sums.append(sums[-1] + inner)
-    return Arrays(
-        loss=np.ascontiguousarray(loss),
-        cost=np.ascontiguousarray(cost),
-        codes=count.astype(np.int64),
-        block=block_of,
-        place=place,
-        members=np.concatenate([b.groups for b in blocks]) if blocks else np.zeros(0, dtype=np.int64),
-        start=np.array(start, dtype=np.int64),
-        width=np.array(widths, dtype=np.int64),
-        offset=np.array(offsets[:-1], dtype=np.int64),
-        sums=np.array(sums, dtype=np.int64),
-        data=np.concatenate(data) if data else np.zeros(0),
-    )
+    return {
+        "block": block_of,
+        "place": place,
+        "members": np.concatenate([b.groups for b in blocks]) if blocks else np.zeros(0, dtype=np.int64),
+        "start": np.array(start, dtype=np.int64),
+        "width": np.array(widths, dtype=np.int64),
+        "offset": np.array(offsets[:-1], dtype=np.int64),
+        "sums": np.array(sums, dtype=np.int64),
+        "data": np.concatenate(data) if data else np.zeros(0),
+    }
 
 
 def _block_data(block: Block, code: NDArray[np.int64], dense_total: int) -> tuple[NDArray[np.float64], int]:

@@ -1,8 +1,8 @@
 """Kernels on a choice of codes: local fields, moves, annealing, descent, repair, polish; numba, GIL released.
 
 A state is x (G,), with two helpers kept current by `apply`: F (G, C), the pair energy of each code of a group given
-its block (Gram blocks), and S, the running sums Σ a (factor blocks). Reading a move costs O(1) or O(D), making it
-O(block · C) or O(D).
+its block (Gram blocks), and S, the running sums Σ a (factor blocks) and behind them the number of users of each setup
+(`qubo.search.arrays.fields`). Reading a move costs O(1) or O(D), making it O(block · C) or O(D).
 
 They share one file because numba's cache looks only at the file of the function called: a change to `delta` in another
 file would leave stale machine code behind.
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.extending import overload
 from numpy.typing import NDArray
 
 from qubo.search.arrays import Arrays
@@ -73,6 +74,62 @@ def cross(a: Arrays, x: Indices, g: int, k: int, h: int, q: int) -> float:
     return dot(a, b, up, there) - dot(a, b, up, here) - dot(a, b, down, there) + dot(a, b, down, here)
 
 
+def opened(a: Any, x: Indices, S: Vector, g: int, k: int, h: int, q: int) -> float:
+    """Cells of setups begun, less those of setups ended, when g takes k and, unless h < 0, h takes q as well."""
+    total = 0.0
+    slots = (a.slot[g, x[g]], a.slot[g, k], a.slot[h, x[h]] if h >= 0 else -1, a.slot[h, q] if h >= 0 else -1)
+    for i in range(4):
+        more, first = 0, slots[i] >= 0
+        for j in range(4):
+            if slots[j] == slots[i]:
+                more += 2 * (j % 2) - 1
+                first = first and j >= i
+        if first:
+            users = S[a.sums[-1] + slots[i]]
+            total += a.setup[slots[i]] * (np.sign(users + more) - np.sign(users))
+    return total
+
+
+def count(a: Any, S: Vector, g: int, k: int, more: int) -> None:
+    """Counts `more` users of the setup that code k of group g needs."""
+    if a.slot[g, k] >= 0:
+        S[a.sums[-1] + a.slot[g, k]] += more
+
+
+def begun(a: Any, S: Vector) -> float:
+    """Cells of all setups that have users."""
+    return float((a.setup * np.sign(S[a.sums[-1] :])).sum())
+
+
+def to_fewest(a: Any, x: Indices, F: Vector, S: Vector, limit: float) -> None:
+    """Group after group on to the choice of fewest cells until the budget is met: each move alone begins a setup."""
+    cost = spent(a, x, S)
+    for g in range(x.size):
+        if cost > limit:
+            cost += a.cost[g, a.least[g]] - a.cost[g, x[g]] + opened(a, x, S, g, a.least[g], -1, 0)
+            apply(a, x, F, S, g, a.least[g])
+
+
+# Without setups kernels are compiled without a trace of them: a branch in their inmost loops makes them slower.
+def _compiled(function: Any, without: Any) -> None:
+    overload(function, strict=False)(lambda a, *rest: function if "slot" in a.fields else without)
+
+
+_compiled(opened, lambda a, x, S, g, k, h, q: 0.0)
+_compiled(count, lambda a, S, g, k, more: None)
+_compiled(begun, lambda a, S: 0.0)
+_compiled(to_fewest, lambda a, x, F, S, limit: None)
+
+
+@njit(cache=True, nogil=True)
+def spent(a: Arrays, x: Indices, S: Vector) -> float:
+    """Cells taken by x, setups included; the numbers of their users must be current."""
+    cost = 0.0
+    for g in range(x.size):
+        cost += a.cost[g, x[g]]
+    return cost + begun(a, S)
+
+
 @njit(cache=True, nogil=True)
 def _first(a: Arrays, b: int) -> int:
     """The first group of block b if its members are consecutive groups in order, else −1: then fields are one run."""
@@ -88,6 +145,8 @@ def apply(a: Arrays, x: Indices, F: Vector, S: Vector, g: int, k: int) -> None:
     """Group g takes code k."""
     old = x[g]
     x[g] = k
+    count(a, S, g, old, -1)
+    count(a, S, g, k, 1)
     b = a.block[g]
     if b < 0:
         return
@@ -123,10 +182,10 @@ def refresh(a: Arrays, x: Indices, F: Vector, S: Vector) -> tuple[float, float]:
     C = a.loss.shape[1]
     F[:] = 0.0
     S[:] = 0.0
-    energy, cost = 0.0, 0.0
+    energy = 0.0
     for g in range(x.size):
         energy += a.loss[g, x[g]]
-        cost += a.cost[g, x[g]]
+        count(a, S, g, x[g], 1)
     for b in range(a.width.size):
         D = a.width[b]
         n = (a.start[b + 1] - a.start[b]) * C
@@ -152,30 +211,7 @@ def refresh(a: Arrays, x: Indices, F: Vector, S: Vector) -> tuple[float, float]:
             for d in range(D):
                 own -= S[a.sums[b] + d] ** 2
             energy -= 0.5 * own
-    return energy, cost
-
-
-@njit(cache=True, nogil=True)
-def shares(a: Arrays, x: Indices, F: Vector, S: Vector, energy: Vector, cost: Vector) -> None:
-    """Energy and cost of each block into (B,) arrays; fields must be current."""
-    for b in range(a.width.size):
-        e, w, own = 0.0, 0.0, 0.0
-        D = a.width[b]
-        for j in range(a.start[b], a.start[b + 1]):
-            g = a.members[j]
-            e += a.loss[g, x[g]]
-            w += a.cost[g, x[g]]
-            if D == 0:
-                e += 0.5 * F[g, x[g]]
-            else:
-                p = a.offset[b] + (a.place[g] * a.loss.shape[1] + x[g]) * D
-                for d in range(D):
-                    own += a.data[p + d] ** 2
-        if D > 0:
-            for d in range(D):
-                own -= S[a.sums[b] + d] ** 2
-            e -= 0.5 * own
-        energy[b], cost[b] = e, w
+    return energy, spent(a, x, S)
 
 
 @njit(cache=True, nogil=True)
@@ -197,21 +233,9 @@ def _below(bits: Any, n: int) -> Any:
 
 @njit(cache=True, nogil=True)
 def anneal(
-    a: Arrays,
-    x: Indices,
-    best_x: Indices,
-    F: Vector,
-    S: Vector,
-    random: NDArray[np.uint64],
-    table: Vector,
-    temperatures: Vector,
-    left: Vector,
-    lam: float,
-    aim: float,
-    limit: float,
-    best: float,
-    pairs: float,
-) -> tuple[float, float]:
+    a: Arrays, x: Indices, best_x: Indices, F: Vector, S: Vector, random: NDArray[np.uint64], table: Vector,
+    temperatures: Vector, left: Vector, lam: float, aim: float, limit: float, best: float, pairs: float,
+) -> tuple[float, float]:  # fmt: skip
     """One sweep of G proposals per temperature, in place; returns the least energy met, kept in best_x, and λ.
 
     λ is steered so that `aim` × (share of the schedule left) cells stay free: a λ too low jams the state at the
@@ -238,6 +262,7 @@ def anneal(
             kind = np.int64((r >> np.uint64(12)) & np.uint64(65535))
             h, q = -1, 0
             if kind >= paired:
+                w += opened(a, x, S, g, k, -1, 0)
                 if cost + w > limit:
                     continue
                 d = delta(a, x, F, S, g, k)
@@ -252,7 +277,7 @@ def anneal(
                 q = _below(_next(random), a.codes[h] - 1)
                 if q >= x[h]:
                     q += 1
-                w += a.cost[h, q] - a.cost[h, x[h]]
+                w += a.cost[h, q] - a.cost[h, x[h]] + opened(a, x, S, g, k, h, q)
                 if cost + w > limit:
                     continue
                 d = delta(a, x, F, S, g, k) + delta(a, x, F, S, h, q) + cross(a, x, g, k, h, q)
@@ -284,7 +309,7 @@ def descend(a: Arrays, x: Indices, F: Vector, S: Vector, groups: Indices, lam: f
             here = a.cost[g, x[g]]
             for k in range(a.codes[g]):
                 if k != x[g]:
-                    d = delta(a, x, F, S, g, k) + lam * (a.cost[g, k] - here)
+                    d = delta(a, x, F, S, g, k) + lam * (a.cost[g, k] - here + opened(a, x, S, g, k, -1, 0))
                     if d < best:
                         best, to = d, k
             if to >= 0 and best < -1e-14 * abs(a.loss[g, x[g]]):
@@ -302,7 +327,7 @@ def _cheapest_relief(a: Arrays, x: Indices, F: Vector, S: Vector, g: int) -> tup
     best, to = np.inf, -1
     here = a.cost[g, x[g]]
     for k in range(a.codes[g]):
-        freed = here - a.cost[g, k]
+        freed = here - a.cost[g, k] - opened(a, x, S, g, k, -1, 0)
         if freed > 0:
             r = delta(a, x, F, S, g, k) / freed
             if r < best:
@@ -315,9 +340,7 @@ def repair(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float) -> None:
     """Frees cells at the least energy per cell until the budget is met; it is met whenever it can be."""
     G = x.size
     rate = np.empty(G)
-    cost = 0.0
-    for g in range(G):
-        cost += a.cost[g, x[g]]
+    cost = spent(a, x, S)
     while cost > limit:
         for g in range(G):
             rate[g] = _cheapest_relief(a, x, F, S, g)[0]
@@ -333,23 +356,20 @@ def repair(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float) -> None:
             # Fields have moved since the sort: a group that became dear waits for the next round.
             if moved and i + 1 < G and r > rate[order[i + 1]] + 0.1 * abs(rate[order[i + 1]]):
                 continue
-            cost += a.cost[g, k] - a.cost[g, x[g]]
+            cost += a.cost[g, k] - a.cost[g, x[g]] + opened(a, x, S, g, k, -1, 0)
             apply(a, x, F, S, g, k)
             moved = True
         if not moved:
+            to_fewest(a, x, F, S, limit)
             break
-        cost = 0.0
-        for g in range(G):
-            cost += a.cost[g, x[g]]
+        cost = spent(a, x, S)
         # Rates rise as cells are freed; one group may be relieved twice, hence the outer loop.
 
 
 @njit(cache=True, nogil=True)
 def fill(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float) -> int:
     """Single moves that lower the energy and fit, best first within a group, until none is left; returns moves."""
-    cost = 0.0
-    for g in range(x.size):
-        cost += a.cost[g, x[g]]
+    cost = spent(a, x, S)
     made, changed = 0, True
     while changed:
         changed = False
@@ -357,12 +377,12 @@ def fill(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float) -> int:
             here = a.cost[g, x[g]]
             best, to = -TINY * (abs(a.loss[g, x[g]]) + TINY), -1
             for k in range(a.codes[g]):
-                if k != x[g] and cost + a.cost[g, k] - here <= limit:
+                if k != x[g] and cost + a.cost[g, k] - here + opened(a, x, S, g, k, -1, 0) <= limit:
                     d = delta(a, x, F, S, g, k)
                     if d < best:
                         best, to = d, k
             if to >= 0:
-                cost += a.cost[g, to] - here
+                cost += a.cost[g, to] - here + opened(a, x, S, g, to, -1, 0)
                 apply(a, x, F, S, g, to)
                 made += 1
                 changed = True
@@ -396,9 +416,7 @@ def pair_inside(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float) -> in
     """Pairs of moves inside a block that lower the energy and fit; returns moves made."""
     reach = np.zeros(a.loss.shape)
     _reach(a, reach)
-    cost = 0.0
-    for g in range(x.size):
-        cost += a.cost[g, x[g]]
+    cost = spent(a, x, S)
     made = 0
     for b in range(a.width.size):
         for i in range(a.start[b], a.start[b + 1]):
@@ -413,7 +431,8 @@ def pair_inside(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float) -> in
                 for j in range(i + 1, a.start[b + 1]):
                     h = a.members[j]
                     for q in range(a.codes[h]):
-                        if q == x[h] or cost + wg + a.cost[h, q] - a.cost[h, x[h]] > limit:
+                        more = opened(a, x, S, g, k, h, q)
+                        if q == x[h] or cost + wg + a.cost[h, q] - a.cost[h, x[h]] + more > limit:
                             continue
                         d = dg + delta(a, x, F, S, h, q)
                         if d - min(most, 2 * (reach[h, q] + reach[h, x[h]])) < best:
@@ -421,7 +440,7 @@ def pair_inside(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float) -> in
                             if d < best:
                                 best, bh, bl = d, h, q
                 if bh >= 0:
-                    cost += wg + a.cost[bh, bl] - a.cost[bh, x[bh]]
+                    cost += wg + a.cost[bh, bl] - a.cost[bh, x[bh]] + opened(a, x, S, g, k, bh, bl)
                     apply(a, x, F, S, g, k)
                     apply(a, x, F, S, bh, bl)
                     made += 1
@@ -436,9 +455,7 @@ def pair_across(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float, lam: 
     pairs below that line are looked at, at most `most` moves in the list.
     """
     G, C = a.loss.shape
-    cost = 0.0
-    for g in range(G):
-        cost += a.cost[g, x[g]]
+    cost = spent(a, x, S)
     line = lam * (limit - cost)
     reduced, lowest = np.empty((G, C)), 0.0
     for g in range(G):
@@ -471,14 +488,14 @@ def pair_across(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float, lam: 
             h, q = gs[order[j]], ks[order[j]]
             other = h if a.block[h] < 0 else G + a.block[h]
             wh = a.cost[h, q] - a.cost[h, x[h]]
-            if other == tag or touched[other] or cost + wg + wh > limit:
+            if other == tag or touched[other] or cost + wg + wh + opened(a, x, S, g, k, h, q) > limit:
                 continue
             d = r + rs[order[j]] - lam * (wg + wh)
             if d < best:
                 best, bj = d, order[j]
         if bj >= 0:
             h, q = gs[bj], ks[bj]
-            cost += wg + a.cost[h, q] - a.cost[h, x[h]]
+            cost += wg + a.cost[h, q] - a.cost[h, x[h]] + opened(a, x, S, g, k, h, q)
             apply(a, x, F, S, g, k)
             apply(a, x, F, S, h, q)
             touched[tag] = True

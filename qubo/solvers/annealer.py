@@ -2,7 +2,8 @@
 
 The state always holds one code per group and never takes more than the budget. A step gives one group another code,
 or two groups at once (one up, one down; also inside a block, where couplings make only the pair worth while). The
-energy is weighed together with λ·cost, λ from the certificate, so that freeing cells counts for something.
+energy is weighed together with λ·cost, λ from the certificate, so that freeing cells counts for something. Setups are
+also begun and ended as a whole, by Metropolis' rule while annealing and as long as it pays at the end.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from qubo.search.arrays import Layout, lay_out
-from qubo.search.kernels import TABLE, Indices, Vector, anneal, polish, refresh, repair, shares
+from qubo.search.arrays import Layout, fields, lay_out
+from qubo.search.block_totals import block_totals
+from qubo.search.kernels import TABLE, Indices, Vector, anneal, polish, refresh, repair
+from qubo.search.setup_moves import SetupMoves
 from qubo.search.watch import Outcome, Watch
 from qubo.selection import Selection
 from qubo.solvers.lagrangian import goal, price
@@ -39,6 +42,8 @@ SCRATCH = 200
 """Sweeps from which restarts from scratch are worth while (measured)."""
 CHUNK = 200_000
 """Moves proposed between looks at the clock, and at most 64 sweeps."""
+FLIP_EVERY, FLIPS = 8, 4
+"""With setups, sweeps between moves of whole setups, and such moves at a time (our choice, measured)."""
 
 
 @dataclass
@@ -75,6 +80,10 @@ class _Problem:
     best: float = np.inf
     columns: list[Indices] = field(default_factory=list)
 
+    def moves(self) -> SetupMoves | None:
+        """Moves of whole setups, where there are any; each run needs its own."""
+        return SetupMoves(self.layout) if self.layout.setup.size else None
+
     @classmethod
     def of(cls, layout: Layout, lam: float) -> _Problem:
         """Temperatures and steps read off the problem itself."""
@@ -98,7 +107,7 @@ class _Problem:
 
 def _start(problem: _Problem, x: Indices, seed: np.random.SeedSequence, hot: bool) -> _Run:
     a = problem.layout.arrays
-    x, F, S = x.copy(), np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    x, (F, S) = x.copy(), fields(a)
     refresh(a, x, F, S)
     repair(a, x, F, S, problem.layout.limit)
     return _Run(x, x.copy(), F, S, seed.generate_state(2, np.uint64) | np.uint64(1), problem.lam, hot)
@@ -109,7 +118,8 @@ def _anneal_one(problem: _Problem, run: _Run, sweeps: int, hottest: float, watch
     a, limit = problem.layout.arrays, problem.layout.limit
     at = np.arange(sweeps) / max(1, sweeps - 1)
     temperatures = problem.unit * hottest * (COLDEST / hottest) ** at
-    chunk = max(1, min(64, CHUNK // a.codes.size))
+    moves, generator = problem.moves(), np.random.default_rng(run.random)
+    chunk = max(1, min(FLIP_EVERY if moves else 64, CHUNK // a.codes.size))
     for first in range(0, sweeps, chunk):
         if watch.stopped():
             break
@@ -120,6 +130,9 @@ def _anneal_one(problem: _Problem, run: _Run, sweeps: int, hottest: float, watch
         )  # fmt: skip
         watch.add(min(chunk, sweeps - first) * a.codes.size)
         problem.best = min(problem.best, run.best)
+        for _ in range(FLIPS):
+            if moves:
+                moves.anneal(run.x, run.lam, temperatures[part][-1], generator)
     last = polish(a, run.x, run.F, run.S, limit, run.lam, False)[0]
     best = polish(a, run.best_x, run.F, run.S, limit, run.lam, False)[0]
     if last < best:
@@ -132,21 +145,32 @@ def _recombine(problem: _Problem, seed: int) -> Indices:
     """The best mixture of whole blocks out of the choices found so far.
 
     Blocks meet only in the budget, so picking one found assignment per block is again a selection, without couplings
-    (the master problem of a Dantzig–Wolfe decomposition over the columns at hand).
+    (the master problem of a Dantzig–Wolfe decomposition over the columns at hand). With setups blocks meet there as
+    well: those of the best choice are paid for in advance, and only what makes do with them is mixed.
     """
-    a = problem.layout.arrays
+    layout, a = problem.layout, problem.layout.arrays
     found = np.array(problem.columns)
     blocks, alone = a.width.size, np.flatnonzero(a.block < 0)
     width = max(len(found), a.loss.shape[1])
     loss = np.full((blocks + alone.size, width), np.inf)
-    cost = np.zeros_like(loss)
-    F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    cost, energies = np.zeros_like(loss), np.zeros(len(found))
+    F, S = fields(a)
     for i, x in enumerate(found):
-        refresh(a, x, F, S)
-        shares(a, x, F, S, loss[:blocks, i], cost[:blocks, i])
+        energies[i] = refresh(a, x, F, S)[0]
+        block_totals(a, x, F, S, loss[:blocks, i], cost[:blocks, i])
     loss[blocks:, : a.loss.shape[1]] = a.loss[alone]
     cost[blocks:, : a.loss.shape[1]] = a.cost[alone]
-    master = lay_out(Selection(loss=loss, cost=cost, budget=problem.layout.limit))
+    budget = problem.layout.limit
+    if layout.setup.size:
+        slots = layout.slot[np.arange(a.codes.size), found]
+        paid = np.append(np.isin(np.arange(layout.setup.size), slots[energies.argmin()]), True)  # last: slot −1
+        inside = np.flatnonzero(a.block >= 0)
+        column, place = np.nonzero(~paid[slots[:, inside]])
+        loss[a.block[inside[place]], column] = np.inf
+        loss[blocks:, : a.loss.shape[1]][~paid[layout.slot[alone]]] = np.inf
+        least = float(np.where(np.isfinite(loss), cost, np.inf).min(axis=1).sum())
+        budget = max(least, budget - float(layout.setup[paid[:-1]].sum()))
+    master = lay_out(Selection(loss=loss, cost=cost, budget=budget))
     inner = _Problem.of(master, problem.lam / master.price)
     runs = []
     for number in range(4):
@@ -191,7 +215,7 @@ def search(
     shared = _Problem.of(layout, start.lam)
     best_x, best, number = start.x, start.energy, 0
     if best > target and not watch.stopped():
-        F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+        F, S = fields(a)
         best = polish(a, best_x, F, S, layout.limit, start.lam, True)[0]
     shared.columns.append(best_x)
     shared.best = best
@@ -203,7 +227,7 @@ def search(
                     pool.submit(_anneal_one, shared, run, sweeps, HOTTEST if run.hot else REHEAT, watch) for run in runs
                 ]
                 watch.wait(work, lambda: shared.best * layout.scale)
-                x, energy = _gather(shared, runs, seed)
+                x, energy = _gather(shared, runs, seed, watch)
                 if energy < best:
                     best_x, best = x, energy
                 shared.best = min(shared.best, best)
@@ -223,7 +247,7 @@ def _runs(problem: _Problem, best: Indices, restarts: int, seed: int, number: in
     return runs
 
 
-def _gather(problem: _Problem, runs: list[_Run], seed: int) -> tuple[Indices, float]:
+def _gather(problem: _Problem, runs: list[_Run], seed: int, watch: Watch) -> tuple[Indices, float]:
     """The best of a round's runs, or of all blocks found so far recombined, polished with pairs inside blocks."""
     a, limit = problem.layout.arrays, problem.layout.limit
     problem.columns += [run.best_x for run in runs]
@@ -234,6 +258,8 @@ def _gather(problem: _Problem, runs: list[_Run], seed: int) -> tuple[Indices, fl
     for x in found:
         run = _start(problem, x, np.random.SeedSequence(seed), False)
         energy = polish(a, run.x, run.F, run.S, limit, problem.lam, True)[0]
+        if moves := problem.moves():
+            energy = moves.improve(run.x, problem.lam, watch)
         problem.columns.append(run.x)
         if energy < best:
             best_x, best = run.x, energy

@@ -2,7 +2,8 @@
 
 Products of two coupled groups' codes become variables y ≥ 0 with Σ_l y_{gk,hl} = x_{gk} and Σ_k y_{gk,hl} = x_{hl}
 (the first-level reformulation–linearisation of Sherali and Adams 1990, doi 10.1137/0403036): y is the product wherever
-x is integer, and the relaxation is as tight as it can be pair by pair. HiGHS: Huangfu and Hall 2018, doi
+x is integer, and the relaxation is as tight as it can be pair by pair. A setup is a variable z with x_{gk} ≤ z for each
+of its users. HiGHS: Huangfu and Hall 2018, doi
 10.1007/s12532-017-0130-5. The search starts from the Lagrangian choice; its answer is repaired and polished, because
 HiGHS meets the budget to a tolerance and the budget here is met exactly.
 """
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array, csr_array
 
-from qubo.search.arrays import Arrays
+from qubo.search.arrays import Arrays, Layout, fields
 from qubo.search.kernels import polish, refresh, repair
 from qubo.search.watch import Outcome, Watch
 from qubo.solvers.lagrangian import price
@@ -68,13 +69,13 @@ def search(problem: Prepared, watch: Watch) -> Outcome:
     priced = Watch(watch.limit)
     start = price(problem, priced)
     watch.interrupted = priced.interrupted
-    F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    F, S = fields(a)
     x = start.x.copy()
     least = polish(a, x, F, S, layout.limit, start.lam, True)[0]
     best = np.array(least)
-    programme = _programme(a, pairs, layout.limit)
+    programme = _programme(layout, pairs)
     solver = _load(programme, problem.seed)
-    solver.setSolution(_as_solution(a, pairs, x))
+    solver.setSolution(_as_solution(layout, pairs, x))
     _run(solver, programme, watch, best, layout.scale)
     values = np.array(solver.getSolution().col_value)
     if values.size:
@@ -86,7 +87,7 @@ def search(problem: Prepared, watch: Watch) -> Outcome:
         energy = polish(a, found, F, S, layout.limit, start.lam, True)[0]
         x = found if energy < least else x
     energy = refresh(a, x, F, S)[0]
-    bound = _bound(solver, programme, a.codes.size + pairs.g.size)
+    bound = _bound(solver, programme, a.codes.size + layout.setup.size + pairs.g.size)
     details: dict[str, float | str] = {
         "status": solver.modelStatusToString(solver.getModelStatus()),
         "nodes": float(solver.getInfo().mip_node_count),
@@ -97,8 +98,9 @@ def search(problem: Prepared, watch: Watch) -> Outcome:
 def _bound(solver: highspy.Highs, programme: _Programme, sums: int) -> float:
     """HiGHS' dual bound, scaled, lowered by what its tolerances may have lifted it.
 
-    The variables of a group, and the products of a pair, sum to one: reduced costs that are too low by the dual
-    tolerance are worth that much for each of these `sums`. Nodes are cut off within the other tolerance.
+    The variables of a group, and the products of a pair, sum to one, and a setup is at most one: reduced costs that are
+    too low by the dual tolerance are worth that much for each of these `sums`. Nodes are cut off within the other
+    tolerance.
     """
     info = solver.getInfo()
     dual = float(info.mip_dual_bound)
@@ -137,9 +139,10 @@ def _gram(a: Arrays, b: int) -> Vector:
     return np.asarray(part @ part.T) if width else part
 
 
-def _programme(a: Arrays, pairs: _Pairs, limit: float) -> _Programme:
-    """Variables x (G·C), then y (P·C·C); rows: one code a group, the budget, and both sums of every pair."""
-    G, C = a.loss.shape
+def _programme(layout: Layout, pairs: _Pairs) -> _Programme:
+    """Variables x (G·C), z (N), then y (P·C·C); rows: one code a group, the budget, users of setups, sums of pairs."""
+    a = layout.arrays
+    (G, C), N = a.loss.shape, layout.setup.size
     products = pairs.value.size
     kept = np.isfinite(a.loss)
     least, cheapest = a.loss.min(axis=1), np.where(kept, a.cost, np.inf).min(axis=1)
@@ -147,31 +150,38 @@ def _programme(a: Arrays, pairs: _Pairs, limit: float) -> _Programme:
     cells = np.where(kept, a.cost - cheapest[:, None], 0.0)
     unit = max(float(loss.max()), float(np.abs(pairs.value).max(initial=0.0))) or 1.0
     cell = float(cells.max()) or 1.0
-    rows = _rows(pairs, cells / cell)
+    rows = _rows(pairs, cells / cell, layout.slot, layout.setup / cell)
+    users = int((layout.slot >= 0).sum())
     lower, upper = np.zeros(rows.shape[0]), np.zeros(rows.shape[0])
     lower[:G] = upper[:G] = 1.0
-    lower[G], upper[G] = -np.inf, (limit - cheapest.sum()) / cell
+    lower[G : G + 1 + users] = -np.inf
+    upper[G] = (layout.limit - cheapest.sum()) / cell
     return _Programme(
-        value=np.concatenate([loss.ravel(), pairs.value.ravel()]) / unit,
-        top=np.concatenate([kept.ravel().astype(np.float64), np.ones(products)]),
+        value=np.concatenate([loss.ravel(), np.zeros(N), pairs.value.ravel()]) / unit,
+        top=np.concatenate([kept.ravel().astype(np.float64), np.ones(N + products)]),
         rows=rows,
         lower=lower,
         upper=upper,
-        integer=G * C,
+        integer=G * C + N,
         base=float(least.sum()),
         unit=unit,
     )
 
 
-def _rows(pairs: _Pairs, cells: Vector) -> csr_array:
-    """The rows' coefficients: G sums of x, the budget, then for every pair C sums of y over l and C over k."""
-    (G, C), P = cells.shape, pairs.g.size
-    x, y = np.arange(G * C), G * C + np.arange(P * C * C).reshape(P, C, C)
-    over_l = G + 1 + np.arange(P * C).reshape(P, C)
+def _rows(pairs: _Pairs, cells: Vector, slot: NDArray[np.int64], setup: Vector) -> csr_array:
+    """The rows' coefficients: G sums of x, the budget, x − z of every user, for every pair C sums of y over l and k."""
+    (G, C), P, N = cells.shape, pairs.g.size, setup.size
+    x, z, y = np.arange(G * C), G * C + np.arange(N), G * C + N + np.arange(P * C * C).reshape(P, C, C)
+    user = np.flatnonzero(slot.ravel() >= 0)
+    link = G + 1 + np.arange(user.size)
+    over_l = G + 1 + user.size + np.arange(P * C).reshape(P, C)
     over_k = over_l + P * C
     parts: list[tuple[NDArray[np.int64], NDArray[np.int64], ArrayLike]] = [  # row, column, coefficient
         (x // C, x, 1.0),
         (np.full(G * C, G), x, cells.ravel()),
+        (np.full(N, G), z, setup),
+        (link, user, 1.0),
+        (link, z[slot.ravel()[user]], -1.0),
         (np.broadcast_to(over_l[:, :, None], y.shape), y, 1.0),
         (np.broadcast_to(over_k[:, None, :], y.shape), y, 1.0),
         (over_l, pairs.g[:, None] * C + np.arange(C), -1.0),
@@ -180,7 +190,8 @@ def _rows(pairs: _Pairs, cells: Vector) -> csr_array:
     row = np.concatenate([part[0].ravel() for part in parts])
     column = np.concatenate([part[1].ravel() for part in parts])
     value = np.concatenate([np.broadcast_to(part[2], part[1].size) for part in parts])
-    return coo_array((value, (row, column)), shape=(G + 1 + 2 * P * C, G * C + P * C * C)).tocsr()
+    shape = (G + 1 + user.size + 2 * P * C, G * C + N + P * C * C)
+    return coo_array((value, (row, column)), shape=shape).tocsr()
 
 
 def _load(programme: _Programme, seed: int) -> highspy.Highs:
@@ -210,12 +221,14 @@ def _load(programme: _Programme, seed: int) -> highspy.Highs:
     return solver
 
 
-def _as_solution(a: Arrays, pairs: _Pairs, x: NDArray[np.int64]) -> highspy.HighsSolution:
+def _as_solution(layout: Layout, pairs: _Pairs, x: NDArray[np.int64]) -> highspy.HighsSolution:
     """A choice as values of the programme's variables."""
-    C = a.loss.shape[1]
-    on = np.eye(C)[x]
+    on = np.eye(layout.slot.shape[1])[x]
+    used = layout.slot[np.arange(x.size), x]
+    begun = np.isin(np.arange(layout.setup.size), used).astype(np.float64)
+    products = on[pairs.g][:, :, None] * on[pairs.h][:, None, :]
     solution = highspy.HighsSolution()
-    solution.col_value = np.concatenate([on.ravel(), (on[pairs.g][:, :, None] * on[pairs.h][:, None, :]).ravel()])
+    solution.col_value = np.concatenate([on.ravel(), begun, products.ravel()])
     return solution
 
 

@@ -28,7 +28,7 @@ from pymoo.operators.sampling.rnd import BinaryRandomSampling
 
 from qubo.magnitude.binary_model import BinaryModel, Read
 from qubo.magnitude.hamiltonian import Magnitude
-from qubo.search.arrays import Layout, lay_out
+from qubo.search.arrays import Layout, fields, lay_out
 from qubo.search.kernels import Indices, fill, refresh, repair
 from qubo.search.watch import Outcome, Watch
 from qubo.selection import Selection
@@ -51,7 +51,7 @@ class _Energy(Problem):  # type: ignore[misc]
         a = layout.arrays
         super().__init__(n_var=a.codes.size, n_obj=objectives, xl=0, xu=a.codes - 1, vtype=int)
         self.arrays = a
-        self.F, self.S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+        self.F, self.S = fields(a)
 
     def _evaluate(self, X: Indices, out: dict[str, Vector], *args: Any, **kwargs: Any) -> None:
         out["F"] = np.array([refresh(self.arrays, x, self.F, self.S) for x in X])[:, : self.n_obj]

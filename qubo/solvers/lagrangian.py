@@ -1,8 +1,9 @@
 """The Lagrangian heuristic (classical): prices cells, lets every block choose, repairs and polishes.
 
 For a price λ per cell each group in turn takes its best code given its block until nothing changes; λ is bisected
-between overspending and leaving cells free. Every visited choice is repaired to the budget; the best is polished. The
-deterministic answer every other solver is measured against.
+between overspending and leaving cells free. Every visited choice is repaired to the budget; the best is polished.
+Setups are begun and ended as a whole, at every price and at the end (`qubo.search.setup_moves`). The deterministic
+answer every other solver is measured against.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from qubo.bounds.certificate import best_start
+from qubo.search.arrays import fields
 from qubo.search.kernels import Indices, descend, fill, polish, refresh, repair
+from qubo.search.setup_moves import SetupMoves
 from qubo.search.watch import Outcome, Watch
 from qubo.solvers.solver import Prepared, Solver
 
@@ -38,15 +41,18 @@ def price(problem: Prepared, watch: Watch, steps: int = 30, within: float = 0.0)
     """
     layout, certificate = problem.layout, problem.certificate
     a, limit = layout.arrays, layout.limit
-    F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    F, S = fields(a)
     x, lam = best_start(layout, certificate), certificate.multiplier / layout.price
     target = goal(problem, within)
     low, high, stride, everyone = 0.0, np.inf, FIRST_STRIDE, np.arange(x.size)
     best: LagrangianChoice | None = None
+    moves = SetupMoves(layout) if layout.setup.size else None
     try:
         for _ in range(steps):
             refresh(a, x, F, S)
             descend(a, x, F, S, everyone, lam, 1000)
+            if moves is not None:
+                moves.descend(x, lam)
             cost = refresh(a, x, F, S)[1]
             y, Fy, Sy = x.copy(), F.copy(), S.copy()
             repair(a, y, Fy, Sy, limit)
@@ -73,6 +79,8 @@ def price(problem: Prepared, watch: Watch, steps: int = 30, within: float = 0.0)
     if best is None:
         raise KeyboardInterrupt  # before there was anything to keep
     energy = polish(a, best.x, F, S, limit, lam, False)[0]
+    if moves is not None:
+        energy = moves.improve(best.x, lam, watch)
     return LagrangianChoice(best.x, energy, lam)
 
 
@@ -92,7 +100,7 @@ def search(problem: Prepared, watch: Watch, *, steps: int = 30) -> Outcome:
     a = layout.arrays
     watch.expect(steps * a.loss.size)
     found = price(problem, watch, steps)
-    x, F, S = found.x, np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    x, (F, S) = found.x, fields(a)
     polish(a, x, F, S, layout.limit, found.lam, True)
     return Outcome(layout.decode(x), watch.evaluations)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qubo.formats import binary
-from qubo.search.arrays import Layout
+from qubo.search.arrays import Layout, fields
 from qubo.search.kernels import Indices, descend, fill, refresh, repair
 from qubo.search.watch import Outcome, Watch
 from qubo.selection import Selection
@@ -168,7 +168,7 @@ def _first_weights(layout: Layout, start: LagrangianChoice, unit: float) -> NDAr
     couplings are strong, and too large a weight freezes a sampler.
     """
     a = layout.arrays
-    F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    F, S = fields(a)
     refresh(a, start.x.copy(), F, S)
     alone = a.loss + start.lam * a.cost
     beside = (alone + F).min(axis=1)
@@ -192,7 +192,7 @@ def _repaired(
     """
     a = layout.arrays
     x = layout.encode(choice)
-    F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    F, S = fields(a)
     refresh(a, x, F, S)
     descend(a, x, F, S, np.flatnonzero(broken), lam, 10)
     repair(a, x, F, S, layout.limit)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from qubo.magnitude.binary_model import BinaryModel, Read
 from qubo.magnitude.hamiltonian import Magnitude
-from qubo.search.arrays import Arrays
+from qubo.search.arrays import Arrays, fields
 from qubo.search.kernels import Indices, refresh
 from qubo.search.watch import Outcome, Watch
 from qubo.solvers.solver import Prepared, Solver
@@ -36,7 +36,7 @@ def search(problem: Prepared, watch: Watch, *, samples: int = 10_000) -> Outcome
     layout = problem.layout
     a = layout.arrays
     rng = np.random.default_rng(problem.seed)
-    F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    F, S = fields(a)
     size = max(1, CHUNK // a.codes.size)
     best, best_x, clean, drawn = np.inf, layout.cheapest(), 0, 0
     watch.expect(samples)

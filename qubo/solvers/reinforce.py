@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from qubo.search.arrays import Layout
+from qubo.search.arrays import Layout, fields
 from qubo.search.kernels import Indices, refresh
 from qubo.search.watch import Outcome, Watch
 from qubo.solvers.random import lowered
@@ -82,7 +82,7 @@ class Walk(gymnasium.Env[NDArray[np.float32], np.int64]):
         a = self.layout.arrays
         self.group, self.spent, self.energy = 0, 0.0, 0.0
         self.x = np.zeros(a.codes.size, dtype=np.int64)
-        self.F, self.S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+        self.F, self.S = fields(a)
         return self._observation(), {}
 
     def allowed(self) -> NDArray[np.bool_]:
@@ -173,7 +173,7 @@ def _yardstick(layout: Layout, seed: int) -> float:
     """Mean size of the energies of random choices within the budget, scaled."""
     a, rng = layout.arrays, np.random.default_rng((seed, YARDSTICKS))
     x = np.floor(rng.random((YARDSTICKS, a.codes.size)) * a.codes).astype(np.int64)
-    F, S = np.zeros_like(a.loss), np.zeros(int(a.sums[-1]))
+    F, S = fields(a)
     energies = [abs(refresh(a, row, F, S)[0]) for row in lowered(a, x, layout.limit, rng)]
     return float(np.mean(energies)) or 1.0
 
