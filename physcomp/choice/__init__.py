@@ -1,1 +1,1 @@
-"""The joint choice: the loss model, the selection made of it, and plans of what solvers choose."""
+"""The choice of a code for every group: the loss model, the selection problem it poses, and plans of the solutions."""

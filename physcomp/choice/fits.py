@@ -1,4 +1,4 @@
-"""What every code would do to the groups of each layer: scales, errors, and what it has to know to write them."""
+"""Every code fitted to the groups of each layer: the scales it would use, and the errors it would make."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,15 +17,16 @@ from physcomp.threads import in_threads
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What every code does to the groups of a layer.
+    """All codes fitted to the groups of one layer.
 
     Args:
-        scales: float32 (groups, codes).
-        mean: of the errors, float32 (groups, weights, codes); at several times (groups, weights, codes, times).
-        spread: by the code's index the variance of the errors, its mean over times, float32 (groups, weights); only
-            where it is not zero.
-        allocations: by the code's name, see `physcomp.codes.Code.allocate`.
-        learned: by the code's name, see `physcomp.codes.Code.learn`.
+        scales: float32 (groups, codes), the scale of each group.
+        mean: mean error of each weight, float32 (groups, weights, codes); at several read times (groups, weights,
+            codes, times).
+        spread: variance of the error of each weight, averaged over read times, float32 (groups, weights), by index of
+            the code; only codes whose variance is not zero.
+        allocations: results of `physcomp.codes.Code.allocate`, by name of the code.
+        learned: results of `physcomp.codes.Code.learn`, by name of the code.
     """
 
     scales: Rows
@@ -42,7 +43,7 @@ def fits_of(
     codes: tuple[Code, ...],
     medium: Medium,
 ) -> list[Fit]:
-    """What every code does to every layer; one task for each of both."""
+    """Fit every code to every layer, in threads."""
     times = len(medium.reads) if medium.over == "mean" else 1
     found = [
         Fit(
@@ -86,14 +87,14 @@ def fits_of(
 def _worst(
     means: NDArray[np.float64], spreads: NDArray[np.float64], importance: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of errors (times, groups, weights), those at the time at which each group loses most: (1, groups, weights)."""
+    """For each group the mean and variance of errors at the time of its largest loss: (1, groups, weights)."""
     losses = np.einsum("gw,tgw->tg", importance, means**2 + spreads)
     worst = losses.argmax(axis=0)[None, :, None]
     return np.take_along_axis(means, worst, axis=0), np.take_along_axis(spreads, worst, axis=0)
 
 
 def losses_of(coupling: Coupling, spread: Mapping[int, Rows]) -> NDArray[np.float64]:
-    """½ of each column's square and ½ Σ h Var: (groups, codes)."""
+    """Expected loss increase of each group with each code, by mean error and variance, in nats: (groups, codes)."""
     loss = coupling.alone / 2
     for index, variance in spread.items():
         loss[:, index] += np.einsum("gw,gw->g", coupling.importance, variance) / 2
@@ -103,7 +104,7 @@ def losses_of(coupling: Coupling, spread: Mapping[int, Rows]) -> NDArray[np.floa
 def costs_of(
     to_write: Mapping[str, RowsToWrite], scales: Rows, codes: tuple[Code, ...], medium: Medium
 ) -> NDArray[np.float64]:
-    """Cells of each group with each code, scales included, setups not: (groups, codes)."""
+    """Cells of each group with each code, with scales, without what a layer stores once: (groups, codes)."""
     return np.stack(
         [code.costs(to_write[code.name].rows, scales[:, i], medium) for i, code in enumerate(codes)], axis=1
     )

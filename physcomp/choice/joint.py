@@ -1,12 +1,13 @@
-"""The joint choice: pruning, bits and cells compete for one budget, and measured held-out loss has the last word.
+"""The joint choice: all codes compete for one budget, and the plan with the least measured held-out loss is kept.
 
-The loss model is an estimate from few images, and a better solution of a worse model is a worse plan. So the problem
-is solved for several shrinkages of its couplings and several parts of the menu, each plan is written to a few chips
-and read back, and the plan of least measured loss on the held-out images is kept. The held-out images serve for
-nothing else, and neither the chips nor the images are those on which results are reported.
+The loss model is estimated from few images, so the best choice by the model is not always the best plan. Therefore the
+selection problem is solved for several shrinkages of the couplings and several parts of the menu. Each plan is written
+to a few chips, read back, and measured on held-out images; the plan with the least loss is kept. The held-out images
+serve for nothing else, and results are reported on other chips and other images.
 
-Where the best plan of a budget loses much more than its model says, the errors are too large for the curvature at the
-trained weights: the model is built again on the way to that plan, and the problem solved once more.
+Where the best plan at a budget loses much more than predicted, its errors are too large for a quadratic model around
+the trained weights. The curvature is then estimated at weights between the trained ones and those of that plan
+(`LossModel.around`), and the problem is solved again.
 """
 
 import dataclasses
@@ -29,25 +30,23 @@ from physcomp.storage.measure import HELDOUT_SEED, heldout_losses
 from physcomp.storage.plan import Plan
 from physcomp.threads import Progress, in_threads
 
-# The model is built again where a plan's measured loss rise is more than so many times the predicted one, and more than
-# so many nats, a third of the way to it: the node of Taylor's remainder. Our choices, as is one round: a second gained
-# nothing.
+# The curvature is estimated again if the measured loss increase of a plan exceeds the predicted one by this factor ...
 DISTRUST = 1.0
-WORTH = 0.05
-EXPANSION = 1 / 3
+WORTH = 0.05  # ... and is more than this, in nats. Both are our choice, as is a single round: a second gained nothing.
+EXPANSION = 1 / 3  # how far from the trained weights to those of the plan: see `LossModel.around`
 
 
 @dataclass(frozen=True)
 class Search:
-    """What the joint choice tries.
+    """Settings of the joint choice: what it tries, and how plans are measured.
 
     Args:
-        shrinkages: factors on the couplings between groups of a layer; 0 ignores them.
+        shrinkages: factors, 0 to 1, on the couplings between groups of a layer; 0 ignores them.
         parts: parts of the menu, see `physcomp.codes.menu.part_of`.
-        solver: of `qubo.solve`.
-        chips: chips on which the held-out loss of a plan with analog cells is measured.
-        effort: spent on the lower bound of each budget's best plan, see `qubo.lower_bound`.
-        seed: of solver and chips.
+        solver: name of a solver of `qubo.solve`.
+        chips: number of chips on which the held-out loss of a plan with analog cells is measured.
+        effort: effort for the lower bound of the best plan of each budget, see `qubo.lower_bound`.
+        seed: seed of solver and chips.
     """
 
     shrinkages: tuple[float, ...] = (0.0, 0.7)
@@ -60,11 +59,11 @@ class Search:
 
 @dataclass(frozen=True, eq=False)
 class Choices:
-    """The plans of every budget, shrinkage and part of the menu, with their measured held-out loss.
+    """All plans that the joint choice made, one for each budget, shrinkage and part of the menu.
 
     Args:
-        plans: all of them; `proof` says of each what it was offered and what it lost.
-        shrinkage: the one whose plans of the whole menu lost least, by the geometric mean over budgets; all
+        plans: the plans; `proof` of each says which shrinkage and part it is for, and its measured held-out loss.
+        shrinkage: the shrinkage whose plans from the whole menu lost least, by the geometric mean over budgets; all
             predictions are made with it.
     """
 
@@ -72,12 +71,12 @@ class Choices:
     shrinkage: float
 
     def best(self, budget: float, *, part: str | None = None, shrinkage: float | None = None) -> Plan:
-        """The plan of least held-out loss at a budget.
+        """The plan with the least held-out loss at a budget.
 
         Args:
-            budget: cells per weight.
-            part: only plans of this part of the menu, chosen by the model at the trained weights.
-            shrinkage: only plans of this shrinkage, chosen by the model at the trained weights.
+            budget: cells per weight, one of those chosen for.
+            part: only plans from this part of the menu, by the curvature at the trained weights; None: from any.
+            shrinkage: only plans with this shrinkage, by the curvature at the trained weights; None: with any.
         """
         plain = part is not None or shrinkage is not None
         offered = [
@@ -104,19 +103,19 @@ def choose(
     search: Search | None = None,
     progress: Progress | None = None,
 ) -> Choices:
-    """Solve the selection problem for every budget, shrinkage and part of the menu, and measure each plan.
+    """Choose a code for every group at each budget: solve the selection problem in several variants, measure each plan.
 
-    The plan of least held-out loss at each budget is then proven: its lower bound is made tighter.
+    The plan with the least held-out loss at each budget then gets a tighter lower bound.
 
     Args:
-        model: of the network on the card.
-        heldout: images that served neither training nor the model.
-        budgets: cells per weight, everything stored counted.
+        model: the loss model of the network on a card.
+        heldout: images that served neither training nor the loss model.
+        budgets: cells per weight, with everything stored counted.
         search: what to try.
-        progress: called with the share done.
+        progress: called with the share that is done, 0 to 1.
 
     Raises:
-        ValueError: a budget is infeasible; the error names the smallest.
+        ValueError: a budget is infeasible; the error states the smallest feasible one.
     """
     search = search or Search()
     budgets = tuple(budgets)
@@ -150,7 +149,7 @@ def _attempts(
     search: Search,
     progress: Progress | None,
 ) -> list[Plan]:
-    """Solve each (model, budget, part, shrinkage); measure the plans, with scales corrected and as they are."""
+    """One plan for each (model, budget, part, shrinkage): with or without scale correction, whichever loses less."""
     correction = ScaleCorrection.of(tasks[0][0])
 
     def attempt(task: tuple[LossModel, float, str, float]) -> Plan:
@@ -183,7 +182,7 @@ def _attempts(
 
 
 def _read_back(model: LossModel, plan: Plan) -> dict[str, torch.Tensor]:
-    """The network as read back from one chip of the held-out measurement."""
+    """The parameters read back from one of the chips of the held-out measurement."""
     return store(model.network, plan, card=model.medium.card, seed=HELDOUT_SEED).read_back()
 
 
@@ -193,11 +192,11 @@ def _badness(plans: list[Plan], shrinkage: float, part: str) -> float:
 
 
 def _proven(model: LossModel, plan: Plan, effort: float) -> Plan:
-    """The same plan with a better lower bound; while many are tried a plain one is enough."""
+    """The same plan with a tighter lower bound than the plain one that all plans have."""
     assert plan.budget is not None
     proof = plan.proof
     if proof.shrinkage == 0:
-        return plan  # without couplings the plain bound is the exact dual
+        return plan  # without couplings the plain bound already is the optimum of the dual
     selection = model.selection(plan.budget, shrinkage=proof.shrinkage, part=proof.part)
     bound = max(proof.lower_bound or -math.inf, qubo.lower_bound(selection, effort=effort).bound)
     return _with_proof(plan, lower_bound=bound, gap=(proof.energy - bound) / abs(proof.energy))

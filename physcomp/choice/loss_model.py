@@ -1,4 +1,4 @@
-"""The loss model of a network on a card: what every code would cost each group, in cells and in expected loss."""
+"""The loss model: what each code would cost each group of a network, in cells and in expected loss increase."""
 
 import copy
 import math
@@ -29,26 +29,28 @@ from physcomp.threads import Progress
 
 @dataclass(frozen=True, eq=False)
 class LossModel:
-    """Expected loss increase and cost of every code for every group.
+    """The expected loss increase and the cells of every code for every group of a network on a card.
 
     Args:
-        network: what is to be stored.
-        medium: the cells and the time for which the plan is made.
-        granularity: what one decision is for.
-        layers: those that `physcomp.curvature.gradients.called_layers` finds; groups are numbered in this order.
+        network: the network to be stored.
+        medium: the cells, and the times at which they are read.
+        granularity: which weights form a group.
+        layers: the layers with groups (`physcomp.curvature.gradients.called_layers`); groups are numbered in this
+            order.
         menu: the codes, those offered for choice first.
-        offered: how many of them are offered; the others are there for comparison.
-        scales: for each layer float32 (groups, codes), the scale each group would have with each code.
-        to_write: for each layer the rows that each code is to write, by the code's name.
-        allocations: for each layer uint8 (groups, weights), the cells of each weight, by the code's name; of codes
-            that let them differ.
-        learned: for each layer what its groups share, by the code's name; of codes with a setup of such numbers.
-        couplings: for each layer what the codes' mean errors do to the loss.
-        loss: float64 (groups, codes): expected loss increase of one code alone, mean error and spread.
-        cost: float64 (groups, codes): cells, scales included; what a layer takes once is in `setups`.
-        images: the calibration images it was measured on.
-        seed: of the random probes.
-        memory_bytes: as it was built with, see `build_models`.
+        offered: number of codes offered for choice; the others are for comparison.
+        scales: for each layer float32 (groups, codes), the scale of each group with each code.
+        to_write: for each layer, by name of the code, the rows that the code is to write.
+        allocations: for each layer, by name of the code, uint8 (groups, weights): the cells of each weight, for codes
+            in which they differ.
+        learned: for each layer, by name of the code, the numbers that its groups share, for codes with such numbers.
+        couplings: for each layer, how the mean errors of the codes raise the loss.
+        loss: float64 (groups, codes), expected loss increase in nats if one group alone is stored, by mean and variance
+            of its error.
+        cost: float64 (groups, codes), cells, scales included; what a layer stores once is in `setups`.
+        images: the calibration images.
+        seed: seed of the random probes.
+        memory_bytes: see `build_models`.
     """
 
     network: Network
@@ -74,27 +76,27 @@ class LossModel:
         return sum(layer.rows.size for layer in self.layers)
 
     def part(self, part: str) -> list[bool]:
-        """Which codes of the menu belong to a part of it, see `physcomp.codes.menu.part_of`."""
+        """One flag per code of the menu: whether it belongs to a part, see `physcomp.codes.menu.part_of`."""
         return part_of(self.menu, part, self.offered)
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        """Number of each layer's first group."""
+        """The number of the first group of each layer."""
         return tuple(int(n) for n in np.cumsum([0] + [layer.groups for layer in self.layers[:-1]]))
 
     def rows_for(self, number: int, code: Code) -> Rows:
-        """The rows of a layer that a code is to write, see `physcomp.compensation.rows`."""
+        """The rows of layer `number` that a code is to write, see `physcomp.compensation.rows`."""
         return self.to_write[number][code.name].rows
 
     @cached_property
     def setups(self) -> tuple[qubo.Setup, ...]:
-        """For each layer the cells that each code takes once if any of its groups uses it; none without such codes."""
+        """For each layer the cells that each code takes once if any group uses it; empty without such codes."""
         cells = np.array([code.setup_bits for code in self.menu]) / self.medium.bits_per_cell
         groups = [start + np.arange(layer.groups) for start, layer in zip(self.starts, self.layers, strict=True)]
         return tuple(qubo.Setup(of_layer, cells) for of_layer in groups) if cells.any() else ()
 
     def overhead(self, codes: int) -> dict[str, float]:
-        """Cells taken whatever is chosen, by what they hold; `norms` are all parameters outside of `layers`."""
+        """Cells that every choice takes, by what they hold; `norms` are all parameters outside `layers`."""
         per_cell = self.medium.bits_per_cell
         others = sum(tensor.numel() for tensor in other_tensors(self.network.module, self.layers).values())
         biases = sum(0 if layer.bias is None else layer.bias.size for layer in self.layers)
@@ -105,16 +107,16 @@ class LossModel:
         }
 
     def selection(self, cells_per_weight: float, *, shrinkage: float = 1.0, part: str = "all") -> qubo.Selection:
-        """The problem: one code a group, least expected loss increase, within the budget.
+        """The selection problem: one code for each group, with the least expected loss increase within a budget.
 
         Args:
-            cells_per_weight: budget for everything stored; what is taken in any case is subtracted first.
-            shrinkage: factor, 0 to 1, on the couplings between groups of one layer. Estimated from few images they
-                are too large, and a solver exploits the error.
-            part: the part of the menu offered, see `physcomp.codes.menu.part_of`.
+            cells_per_weight: budget for everything stored; `overhead` is subtracted from it.
+            shrinkage: factor, 0 to 1, on the couplings between groups of one layer. Couplings estimated from few images
+                are too large, and a solver would exploit their errors.
+            part: the part of the menu that is offered, see `physcomp.codes.menu.part_of`.
 
         Raises:
-            ValueError: the budget is below the smallest feasible one, which the error names.
+            ValueError: the budget is below the smallest feasible one, which the error states.
         """
         allowed = np.array(self.part(part))
         fixed = sum(self.overhead(int(allowed.sum())).values())
@@ -137,15 +139,16 @@ class LossModel:
         return offered.with_budget(cells_per_weight * self.weights - fixed)
 
     def around(self, state: Mapping[str, torch.Tensor], share: float) -> "LossModel":
-        """The model of the codes offered, with the curvature taken part of the way from the trained network to another.
+        """A loss model with the curvature at weights between the trained ones and others; for the codes offered.
 
-        With H the Hessian, the loss rise of a perturbation δ is ∫ (1 - s) δᵀ H(w + s δ) δ ds: one value of H in
-        between stands for the integral exactly (Taylor's remainder), and s = 1/3 is right to second order in s. Where
-        few cells a weight make large errors, the curvature at the trained weights is not even of the right size.
+        Let w be the trained weights, δ their error and H the Hessian. At a minimum the loss rises by
+        ∫ (1 - s) δᵀ H(w + s δ) δ ds over s from 0 to 1. By Taylor's theorem this is ½ δᵀ H(w + s δ) δ for one s in
+        between, and s = 1/3 is right to second order. With few cells per weight errors are large, and the curvature at
+        the trained weights would not even have the right size.
 
         Args:
-            state: the network's tensors, say as read back from a chip of the best plan so far.
-            share: how far from the trained network (0) to that one (1).
+            state: the other parameters by name, such as those read back from a chip of the best plan so far.
+            share: where on the way from the trained weights (0) to the others (1).
         """
         module = copy.deepcopy(self.network.module)
         trained = module.state_dict()
@@ -166,7 +169,7 @@ class LossModel:
         )[0]
 
     def predict(self, choice: NDArray[np.int64], shrinkage: float) -> float:
-        """Expected loss increase, in nats, of a choice of one code a group."""
+        """The expected loss increase, in nats, of a choice (groups,) of one code for each group."""
         total = float(self.loss[np.arange(len(choice)), choice].sum())
         for start, coupling in zip(self.starts, self.couplings, strict=True):
             for run, gram in zip(coupling.runs, coupling.grams, strict=True):
@@ -192,28 +195,28 @@ def build_models(
     memory_bytes: int = MEMORY_BYTES,
     progress: Progress | None = None,
 ) -> list[LossModel]:
-    """Measure on calibration images what every code of the menu would do to every group, on several cards.
+    """Estimate on calibration images how much each code would raise the loss in each group, for several cards.
 
     Args:
-        network: as `physcomp.load_network` or `physcomp.wrap` give it.
-        images: calibration images; two thousand do for a small network.
-        media: for each model the card, or its name, and when the cells will be read, in seconds since programming.
-        menu: names of the codes offered.
-        compared: names of further codes, for plans that give every group the same one.
-        granularity: what one decision is for.
-        storage: by what digital bits are counted in cells: `bound`, of any error-correcting code, or `bch`, a code
-            that exists.
-        read_times_s: times, in seconds since programming, that count for the choice; none: the one the levels are
-            written for alone.
-        over: what counts of them: `mean`, the loss model averaged over them; or `worst`, each code of each group at
-            the time at which it loses most, so that without couplings no time loses more than expected.
-        seed: of the random probes.
-        memory_bytes: for the couplings, and once more for the passes over images; where it does not hold the couplings
-            inside whole layers they are kept between fewer neighbouring groups.
-        progress: called with the share done.
+        network: a network from `physcomp.load_network` or `physcomp.wrap`.
+        images: calibration images; 2,000 are enough for a small network.
+        media: for each model the card, or its name, and the read time in seconds since programming.
+        menu: names of the codes offered for choice.
+        compared: names of further codes, for plans that give every group the same code.
+        granularity: which weights form a group that gets one code.
+        storage: how digital bits are converted to cells: by the `bound` for any error-correcting code, or by an
+            existing `bch` code.
+        read_times_s: several read times, in seconds since programming, that all count for the choice. Empty: the read
+            time of the card alone.
+        over: how they count: `mean`, by the loss averaged over them; or `worst`, by the loss of each code in each group
+            at the time of its largest loss, so that (without couplings) no time loses more than predicted.
+        seed: seed of the random probes.
+        memory_bytes: memory for the couplings, and as much again for passes over images. With less, only groups closer
+            to each other are coupled.
+        progress: called with the share that is done, 0 to 1.
 
     Raises:
-        ValueError: a card is outside its range at its time, or the menu or granularity is unknown.
+        ValueError: a read time is outside the range of its card, or the menu or granularity is unknown.
     """
     cells = [
         Medium(
@@ -254,7 +257,7 @@ def _models(
     memory_bytes: int,
     progress: Progress | None,
 ) -> list[LossModel]:
-    """`build_models` with the curvature at the weights of `module`, and errors relative to those of `network`."""
+    """As `build_models`, with the curvature at the weights of `module` and errors of the weights of `network`."""
     steps = 2 + len(cells)
 
     def share(step: int) -> Progress:
@@ -312,7 +315,10 @@ def build_model(
     memory_bytes: int = MEMORY_BYTES,
     progress: Progress | None = None,
 ) -> LossModel:
-    """`build_models` for one card; levels are written for `read_time_s`."""
+    """Build the loss model of a network on one card; the arguments are those of `build_models`.
+
+    `read_time_s` is the time, in seconds since programming, for which levels are written.
+    """
     return build_models(
         network,
         images,

@@ -1,11 +1,11 @@
-"""Wang et al.'s magnitude Hamiltonian of a network, and its solution as a plan, stored and read back like any other.
+"""The magnitude Hamiltonian of Wang et al. for a network, and plans made of its solutions.
 
-The Hamiltonian (`qubo.magnitude.hamiltonian`) knows magnitudes alone: filters of small mean |w| are pruned, and each
-layer keeps one bit-width for what is left. Its solution becomes a plan of codes `pruned` and `digital(bits)` through
-the same menu, with the same rounding and the same ledger, so that what is compared is the choice and nothing else.
+The Hamiltonian (`qubo.magnitude.hamiltonian`) depends on magnitudes alone: filters with a small mean |w| are pruned,
+and each layer has one bit-width for the others. Its solution becomes a plan of the codes `pruned` and `digital(bits)`,
+with the same rounding and the same count of cells as other plans, so that only the choice differs.
 
-What is stored beside the digits is counted as this choice needs it: one bit a filter for the mask, and three bits a
-layer for its bit-width.
+Besides the digits the plan counts what this choice needs: one bit per filter for the mask, and three bits per layer for
+the bit-width.
 """
 
 import dataclasses
@@ -23,19 +23,19 @@ from physcomp.storage.plan import Plan
 from qubo.magnitude.hamiltonian import MAX_BITS, STEPS
 
 CODES = ("pruned", *(f"digital({bits})" for bits in range(1, MAX_BITS + 1)))
-"""Every code the Hamiltonian can ask for; pass them as `compared` to `physcomp.build_model`."""
+"""All codes that the Hamiltonian can choose; pass them as `compared` to `physcomp.build_model`."""
 GAMMAS = (1e-9, 1e9)
-"""Where `plan_within` looks for γ, over the L_p of pruning everything: from no removal to all of it."""
+"""The range in which `plan_within` searches γ, relative to the L_p of pruning everything."""
 
 
 def hamiltonian(network: Network | LossModel, *, beta: float, gamma: float) -> qubo.Magnitude:
-    """The Hamiltonian of a network's Conv2d and Linear layers, norms folded as for storage.
+    """The magnitude Hamiltonian of the Conv2d and Linear layers of a network.
 
     Args:
-        network: as `physcomp.load_network` or `physcomp.wrap` give it; or a loss model of it, for the layers that its
-            images call alone.
-        beta: weight of the quantization term.
-        gamma: weight of the reward for bits removed.
+        network: a network from `physcomp.load_network` or `physcomp.wrap`; or a loss model of it, for only the layers
+            that its images call.
+        beta: weight β of the quantization term.
+        gamma: weight γ of the reward for bits removed.
 
     Raises:
         ValueError: a weight below 0.
@@ -51,13 +51,13 @@ def _of_layers(layers: tuple[Layer, ...], beta: float, gamma: float) -> qubo.Mag
 
 
 def choice_of(model: LossModel, compression: qubo.Compression) -> NDArray[np.int64]:
-    """The codes of a compression: (groups,) indices into the model's menu.
+    """The code of each group in a solution of the Hamiltonian: (groups,) indices into the menu of a loss model.
 
-    A bit-width that is not in the menu becomes the next wider one that is, which costs more and loses no accuracy;
-    build the model with `compared=CODES` and each is there as it is.
+    A bit-width that is not in the menu becomes the next wider one, which costs more and loses no accuracy. The menu of
+    a model built with `compared=CODES` has all of them.
 
     Raises:
-        ValueError: another granularity or other layers, no `pruned`, or no code as wide.
+        ValueError: groups are not filters, layers differ, or the menu lacks `pruned` or a digital code as wide.
     """
     nothing = [index for index, code in enumerate(model.menu) if not code.stores(1)]
     if model.granularity != "filter":
@@ -79,14 +79,14 @@ def choice_of(model: LossModel, compression: qubo.Compression) -> NDArray[np.int
 
 
 def plan_of_compression(model: LossModel, compression: qubo.Compression, *, method: str = "magnitude") -> Plan:
-    """The plan that stores a compression, its ledger counting the mask and the layers' bit-widths.
+    """Make the plan that stores a solution of the Hamiltonian, with its mask and bit-widths counted.
 
-    Its proof is a fixed plan's: the Hamiltonian's energy is no loss, and says nothing about ours.
+    Its proof states no energy and no bound, since the energy of the Hamiltonian is no loss.
 
     Args:
-        model: the loss model; it predicts the plan's loss, but had no say in the choice.
-        compression: what to store, such as `hamiltonian(...).optimum()` or a sampler's, decoded.
-        method: what reports call it.
+        model: the loss model; it predicts the loss of the plan, but has no part in the choice.
+        compression: a solution, such as `hamiltonian(...).optimum()`, or the decoded state of a sampler.
+        method: the name of the method in reports.
 
     Raises:
         ValueError: as `choice_of` says.
@@ -96,7 +96,7 @@ def plan_of_compression(model: LossModel, compression: qubo.Compression, *, meth
 
 
 def _naming(model: LossModel) -> float:
-    """Cells that say which filters are pruned and how wide each layer is."""
+    """Cells for the mask of pruned filters and the bit-widths of the layers."""
     bits = len(model.loss) + STEPS.size * len(model.layers)
     return bits / model.medium.bits_per_cell
 
@@ -108,25 +108,25 @@ def _cells_per_weight(model: LossModel, compression: qubo.Compression) -> float:
 
 
 def plan_within(model: LossModel, cells_per_weight: float, *, beta: float = 0.1, steps: int = 60) -> Plan:
-    """The plan of the least reward γ at which the Hamiltonian's optimum takes no more than a budget.
+    """Make the plan of the Hamiltonian's optimum for the smallest reward γ that keeps to a budget.
 
-    The Hamiltonian has no budget: γ buys bits removed, and a larger γ never removes fewer. Its optimum is exact
-    (`qubo.Magnitude.optimum`), so that bisecting γ gives the best that the Hamiltonian itself can say at a budget.
+    The Hamiltonian has no budget of its own: γ rewards bits removed, and a larger γ never removes fewer. The optimum
+    is exact (`qubo.Magnitude.optimum`), so bisection of γ finds the best that the Hamiltonian offers at a budget.
 
     Args:
-        model: the loss model, for menu and cells alone.
+        model: the loss model, used only for its menu and cells.
         cells_per_weight: budget for everything stored.
-        beta: weight of the quantization term against pruning; of 0.1, 1, 10 and 100 the default had the best accuracy
-            on the embedded network from 0.5 to 2 cells per weight (measured).
-        steps: bisections of log γ.
+        beta: weight β of the quantization term against pruning. Of 0.1, 1, 10 and 100 the default had the best measured
+            accuracy on the embedded network from 0.5 to 2 cells per weight.
+        steps: number of bisections of log γ.
 
     Raises:
-        ValueError: even with everything pruned it takes more, or as `choice_of` says.
+        ValueError: even with everything pruned the plan exceeds the budget; or an error of `choice_of`.
     """
     zero = _of_layers(model.layers, beta, 0.0)
 
     def at(gamma: float) -> tuple[qubo.Compression, bool]:
-        """The optimum at γ, and whether it keeps the budget."""
+        """The optimum at γ, and whether it keeps to the budget."""
         found = dataclasses.replace(zero, gamma=gamma).optimum()
         return found, _cells_per_weight(model, found) <= cells_per_weight
 

@@ -1,4 +1,4 @@
-"""Plans of choices: the code of every group of a loss model becomes what is stored."""
+"""Makes plans of choices: from one code for each group to everything that is stored."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -26,16 +26,16 @@ def plan_of(
     budget: float | None = None,
     solution: qubo.Solution | None = None,
 ) -> Plan:
-    """Make the plan of a choice.
+    """Make the plan of a choice of one code for each group.
 
     Args:
-        model: the loss model the choice was made with.
-        choice: (groups,) index of each group's code in the model's menu.
-        method: what reports call it.
-        shrinkage: factor on the couplings by which its loss increase is predicted.
-        part: the part of the menu that was offered; naming a code in the plan costs as many bits as it needs.
-        budget: cells per weight that were allowed.
-        solution: the solver's, if one chose.
+        model: the loss model that the choice was made with.
+        choice: (groups,), the index of each group's code in the menu of the model.
+        method: the name of the method in reports.
+        shrinkage: factor on the couplings for the predicted loss increase.
+        part: the part of the menu that was offered; the bits that name a group's code are counted for its size.
+        budget: cells per weight that were allowed; None for a fixed plan.
+        solution: the solver's solution; None for a fixed plan.
     """
     layers = tuple(_layer_plan(model, number, choice) for number in range(len(model.layers)))
     others = other_tensors(model.network.module, model.layers)
@@ -75,7 +75,7 @@ def plan_of(
 
 
 def uniform_plan(model: LossModel, code: str, *, shrinkage: float) -> Plan:
-    """The plan that stores every group with the same code.
+    """Make the plan that stores every group with the same code.
 
     Raises:
         ValueError: the code is not in the model's menu.
@@ -115,7 +115,7 @@ def _layer_plan(model: LossModel, number: int, choice: NDArray[np.int64]) -> Lay
 def _gathered(
     picked: NDArray[np.int64], offered: Mapping[int, NDArray[Number]], none: NDArray[Number]
 ) -> NDArray[Number]:
-    """Of arrays (groups, weights) by code, the rows of the groups that picked it, in the order of the groups."""
+    """From arrays (groups, weights), one per code, the rows of groups that use the code, in the order of groups."""
     mine = np.flatnonzero(np.isin(picked, list(offered)))
     found = np.empty((len(mine), none.shape[1]), none.dtype)
     for code, array in offered.items():

@@ -1,15 +1,16 @@
-"""Scale correction: a plan's scales and biases set so that every filter's outputs are as in the trained network.
+"""Scale correction: sets the scales and biases of a plan so that filters' outputs are as in the trained network.
 
-Rounding and pruning make outputs weaker, layer upon layer, and errors add up to shifts of their means that the loss
-model, exact only for small errors, does not see. Both are undone here from the input on, each layer with those before
-it already corrected: gain and shift of each filter are those of least squared difference between its outputs and the
-trained network's on calibration images, after the rectifier where one follows. The gain goes into the group's scale
-and the shift into its bias, which are stored anyway, so that it takes no cell. (Kin to estimating the statistics of
-norms anew: Jordan et al., "REPAIR", ICLR 2023, arXiv 2211.08403; that the fit is to the rectified outputs, as in Zhang
-et al., IEEE TPAMI 38:1943, 2016, arXiv 1505.06798, lost less here than equal means and spreads.)
+Rounding and pruning make outputs weaker from layer to layer, and their errors shift the means of outputs. The loss
+model is exact only for small errors and does not see this. Both effects are corrected here layer by layer from the
+input on, each layer with those before it already corrected. Each filter gets the gain and the shift with the least
+squared difference between its outputs and the trained network's on calibration images, after the ReLU where one
+follows. The gain goes into the group's scale and the shift into its bias. Both are stored anyway, so the correction
+takes no cells. (Related to estimating the statistics of norms anew: Jordan et al., "REPAIR", ICLR 2023, arXiv
+2211.08403. The fit to rectified outputs is that of Zhang et al., IEEE TPAMI 38:1943, 2016, arXiv 1505.06798; here it
+lost less than matching means and standard deviations.)
 
-A gain is given to groups whose code rounds or prunes them, which are where outputs become weaker; filter by filter, so
-only with granularity `filter`. It needs no labels.
+Only groups whose code rounds or prunes them get a gain, since their outputs become weaker. The correction works filter
+by filter, so only with granularity `filter`. It needs no labels.
 """
 
 import copy
@@ -31,28 +32,27 @@ from physcomp.networks.network import Network
 from physcomp.storage.layer_plan import LayerPlan, kept_rows, mean_read_back, rows_to_write
 from physcomp.storage.plan import Plan, menu_of
 
-# Our choices: at most this many images, and outputs of a channel among them; gains no smaller and no larger than
-# these; steps of the Gauss-Newton iteration (one solves it where nothing is rectified), each shortened for the kinks.
-IMAGES = 1000
-OUTPUTS = 8192
-GAINS = (0.5, 2.0)
-STEPS = 12
-STRIDE = 0.7
+# All of these are our choice.
+IMAGES = 1000  # the most images used
+OUTPUTS = 8192  # the most outputs of one channel that are compared
+GAINS = (0.5, 2.0)  # the smallest and the largest gain
+STEPS = 12  # of the Gauss-Newton iteration; without a ReLU one full step is exact
+STRIDE = 0.7  # the part of a full step that is taken, since the ReLU is not linear
 
 Hook = Callable[[Layer, nn.Module, torch.Tensor], torch.Tensor | None]
 
 
 @dataclass(frozen=True, eq=False)
 class ScaleCorrection:
-    """The outputs of every filter of a network, to which those of plans are fitted.
+    """The outputs of every filter of a trained network, to which the outputs of plans are fitted.
 
     Args:
         network: the trained network.
         medium: the cells that plans are made for.
         images: calibration images, labels unused.
-        layers: its layers.
-        wanted: for each layer that is called once, some outputs of each channel, (channels, outputs).
-        rectified: names of the layers whose output a `torch.nn.ReLU` takes.
+        layers: the layers of the network.
+        wanted: for each layer that is called once, a sample of the outputs of each channel, (channels, outputs).
+        rectified: names of the layers whose output goes into a `torch.nn.ReLU`.
     """
 
     network: Network
@@ -64,7 +64,7 @@ class ScaleCorrection:
 
     @classmethod
     def of(cls, model: LossModel) -> "ScaleCorrection":
-        """Measure the network of a loss model on some of its images."""
+        """Record the outputs of a loss model's network on some of its images."""
         module = copy.deepcopy(model.network.module)
         numbers = 0
         calls: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in model.layers}
@@ -74,7 +74,7 @@ class ScaleCorrection:
             nonlocal numbers
             numbers += output.numel()
             places[output.data_ptr()] = layer.name
-            calls[layer.name].append(output)  # kept, so that no other tensor takes its place
+            calls[layer.name].append(output)  # keeps the tensor, so that no other one gets its address
 
         def keep(layer: Layer, part: nn.Module, output: torch.Tensor) -> None:
             calls[layer.name].append(_some(part, output))
@@ -96,7 +96,7 @@ class ScaleCorrection:
         return cls(model.network, model.medium, images, model.layers, wanted, frozenset(rectified - {""}))
 
     def corrected(self, plan: Plan) -> Plan:
-        """The plan with scales and biases corrected; as it is where a group is not a filter."""
+        """The plan with corrected scales and biases; the same plan if its groups are not filters."""
         if plan.granularity != "filter":
             return plan
         module = copy.deepcopy(self.network.module)
@@ -124,7 +124,7 @@ class ScaleCorrection:
         return dataclasses.replace(plan, layers=tuple(planned[layer.name] for layer in plan.layers))
 
     def _expected(self, plan: Plan, rows: dict[str, Rows]) -> dict[str, torch.Tensor]:
-        """The parameters as read back, in the mean over chips."""
+        """The parameters read back, as means over chips."""
         menu, state = menu_of(plan), {}
         for layer in plan.layers:
             read = mean_read_back(layer, menu, rows[layer.name], self.medium)
@@ -135,20 +135,20 @@ class ScaleCorrection:
 
 
 def _biases(layer: LayerPlan) -> torch.Tensor:
-    """The bias of each group, 0 where the layer has none."""
+    """The bias of each group, or zeros if the layer has no biases."""
     return torch.from_numpy(layer.biases.copy()) if len(layer.biases) else torch.zeros(layer.groups)
 
 
 def _fit(
     free: torch.Tensor, wanted: torch.Tensor, bias: torch.Tensor, able: torch.Tensor, rectified: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gain and bias of each channel for least squared difference to the outputs wanted.
+    """Fit a gain and a bias for each channel, with the least squared difference from the outputs wanted.
 
     Args:
-        free: (channels, outputs), without their bias.
-        wanted: of the same shape, with it.
-        bias: (channels,), to begin with; the end where nothing is better.
-        able: (channels,), whether a gain can be given.
+        free: (channels, outputs), outputs without the bias.
+        wanted: (channels, outputs), outputs of the trained network with the bias.
+        bias: (channels,), the bias at the start.
+        able: (channels,), whether the channel can have a gain.
         rectified: whether only the positive part of outputs counts.
     """
     target = wanted.relu() if rectified else wanted
@@ -175,7 +175,7 @@ def _fit(
 def _rescaled(
     layer: LayerPlan, able: NDArray[np.bool_], gain: torch.Tensor, bias: torch.Tensor
 ) -> tuple[LayerPlan, NDArray[np.float32]]:
-    """The layer with new scales and biases, and the gains really given: ratios of bfloat16 numbers."""
+    """The layer with new scales and biases, and the gains after rounding scales to bfloat16."""
     new_scales = np.where(able, to_bfloat16(layer.scales * gain.numpy()), layer.scales)
     gains = np.where(able, new_scales / np.where(able, layer.scales, 1), 1).astype(np.float32)
     biases = to_bfloat16(bias.numpy()) if len(layer.biases) else layer.biases
@@ -183,7 +183,7 @@ def _rescaled(
 
 
 def _some(part: nn.Module, output: torch.Tensor) -> torch.Tensor:
-    """Evenly spaced outputs of each channel, over images and places: (channels, at most `OUTPUTS`)."""
+    """An evenly spaced sample of each channel's outputs over images and pixels: (channels, at most `OUTPUTS`)."""
     channels = output.detach().transpose(0, _channel(part, output)).flatten(1)
     return channels[:, :: -(-channels.shape[1] // OUTPUTS)].clone()
 
@@ -193,14 +193,14 @@ def _channel(part: nn.Module, output: torch.Tensor) -> int:
 
 
 def _across(part: nn.Module, output: torch.Tensor) -> tuple[int, ...]:
-    """The shape that spreads one number a channel over an output."""
+    """The shape in which one number per channel broadcasts over an output."""
     channel = _channel(part, output)
     return tuple(-1 if axis == channel else 1 for axis in range(output.dim()))
 
 
 @torch.no_grad()
 def _run(module: nn.Module, layers: tuple[Layer, ...], images: Images, hook: Hook) -> None:
-    """One pass of all images, with a hook that sees each layer's output and may give another."""
+    """Pass all images through a module, with a hook that sees each layer's output and may replace it."""
     handles = [
         module.get_submodule(layer.name).register_forward_hook(
             lambda part, _, output, layer=layer: hook(layer, part, output)
