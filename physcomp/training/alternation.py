@@ -1,9 +1,10 @@
-"""Choosing and training in turn, until held-out loss improves no more.
+"""Choosing a plan and training for it in turn, until the held-out loss no longer improves.
 
-A plan is chosen for the trained network, pruned filters are taken out, the weights are trained for the plan, and the
-next plan is chosen for what came out. Taking a filter out frees the cells of the weights that read it, which a
-selection with one cost a group cannot know: so the plan is chosen at a larger budget, the largest at which what is
-left after taking out keeps to the budget asked for. All budgets are in cells per weight of the network at the start.
+Each round chooses a plan for the network, removes pruned filters, and trains the weights for the plan. The next round
+starts from the result. Removing a filter also removes the weights of the next layer that read its output, and frees
+their cells. The selection problem, with one cost for each group, cannot take this into account. The plan is therefore
+chosen at a larger budget: the largest at which the plan keeps to the budget asked for once pruned filters are removed.
+All budgets are in cells per weight of the network at the start.
 """
 
 import dataclasses
@@ -27,25 +28,23 @@ from physcomp.threads import Progress
 from physcomp.training.channel_removal import narrow
 from physcomp.training.finetuning import Finetuned, Recipe, finetune
 
-# The enlarged budget is sought in so many steps, each at most so large, until so much of the cells is used; our choice.
-STEPS = 5
-LARGEST = 1.5
-CLOSE = 0.985
-# What a choice takes of a round's progress bar; our choice.
-CHOICE_SHARE = 0.3
-# Chips on which the held-out loss of a plan with analog cells is measured; our choice.
-CHIPS = 5
+# The search for the larger budget; all our choice.
+STEPS = 5  # the most steps
+LARGEST = 1.5  # the largest factor of one step
+CLOSE = 0.985  # the share of the cells allowed at which the search ends
+CHOICE_SHARE = 0.3  # share of the choice in the progress of a round; our choice
+CHIPS = 5  # chips on which the held-out loss of a plan with analog cells is measured; our choice
 
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """One choice with the training after it.
+    """One round: a choice, and the training after it.
 
     Args:
         described: the network after training, with its description.
         finetuned: network, plan and history of the training.
-        cells: everything stored.
-        heldout_loss: mean over chips on the held-out images, nats.
+        cells: cells of everything stored.
+        heldout_loss: mean loss over chips on the held-out images, in nats.
     """
 
     described: Described
@@ -55,24 +54,24 @@ class Round:
 
 
 RECIPE = Recipe()
-# Training mends what a plan of another shrinkage or part of the menu would have gained; our choice.
+# Our choice: a single shrinkage and the whole menu, since training compensates for what other plans would gain.
 SEARCH = Search(shrinkages=(0.7,), parts=("all",))
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What is chosen and trained in turn.
+    """Settings of choosing and training in turn.
 
     Args:
         card: the device.
-        budget: cells per weight of the network at the start, everything stored counted.
+        budget: cells per weight of the network at the start, with everything stored counted.
         read_time_s: seconds from programming to reading.
-        rounds: at most so many choices with training after each.
-        epochs: of each training.
-        seed: of choices and training; another round has another seed.
-        menu: the codes offered.
-        recipe: of the training.
-        search: of the choice.
+        rounds: the most rounds.
+        epochs: epochs of each training.
+        seed: seed of choices and training, from which each round derives its own.
+        menu: names of the codes offered.
+        recipe: settings of the training.
+        search: settings of the choice.
     """
 
     card: devices.Card
@@ -96,16 +95,16 @@ def alternate(
     done: tuple[Round, ...] = (),
     progress: Progress | None = None,
 ) -> Iterator[Round]:
-    """Choose and train in turn; yields each round as it ends, and stops when one is no better than the best before.
+    """Choose and train in turn: yields each round as it ends; stops after one that is no better than the best before.
 
     Args:
-        start: the network trained on nothing but images; it teaches all rounds.
-        images: to train on.
-        calibration: to build loss models on.
-        heldout: by whose loss rounds are judged.
-        schedule: what to do.
-        done: rounds of an earlier call that ended early; they are not yielded again.
-        progress: called with the share of the present round that is done.
+        start: the trained network; it is the teacher in all rounds.
+        images: images to train on.
+        calibration: images for the loss models.
+        heldout: images for the loss by which rounds are compared.
+        schedule: the settings.
+        done: finished rounds of an earlier call that was interrupted; they are not yielded again.
+        progress: called with the share of the present round that is done, 0 to 1.
     """
     rounds = list(done)
     allowed = schedule.budget * weights_of(start.network)
@@ -135,12 +134,12 @@ def alternate(
 
 
 def best_of(rounds: list[Round], allowed: float) -> Round:
-    """The round of least held-out loss among those that keep to the cells allowed.
+    """The round with the least held-out loss among those within the number of cells allowed.
 
-    What entropy-coded groups take changes in training, so that a round may end above the budget.
+    The cells of entropy-coded groups change in training, so a round may end above the budget.
 
     Raises:
-        ValueError: none keeps to it.
+        ValueError: no round is within it.
     """
     kept = [done for done in rounds if done.cells <= allowed]
     if not kept:
@@ -163,7 +162,7 @@ def _choose(
     number: int,
     progress: Progress | None,
 ) -> tuple[Described, Plan]:
-    """The narrowed network and plan of least held-out loss that take no more cells than allowed."""
+    """The narrowed network and its plan with the least held-out loss within the number of cells allowed."""
     model = build_model(
         before.network,
         calibration,
@@ -188,12 +187,12 @@ def _loss(plan: Plan) -> float:
 def _enlarged(
     model: LossModel, before: Described, card: devices.Card, allowed: float, search: Search
 ) -> tuple[float, Plan]:
-    """The largest budget, in cells per weight of the model's network, whose plan keeps to what is allowed narrowed."""
+    """Find the largest budget (cells per weight of the model) whose plan, once narrowed, fits the cells allowed."""
     lowest = allowed / model.weights
     budget, best = lowest, (lowest, _plan(model, lowest, search))
     cells = narrow(before, best[1], card)[1].cells
     for _ in range(STEPS):
-        # Cells left grow with the square of the width, and the budget with the width itself or faster.
+        # Cells after narrowing grow like the square of the width, the budget at least like the width.
         budget *= max(1 + 1e-3, min(allowed / cells, LARGEST)) if cells <= allowed else (allowed / cells) ** 0.75
         if budget <= lowest:
             break

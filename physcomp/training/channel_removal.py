@@ -1,10 +1,10 @@
-"""Narrower networks: pruned filters taken out, and with them the weights of the next layer that read them.
+"""Channel removal: narrower networks, without pruned filters and the weights of the next layer that read them.
 
-The outputs of a pruned filter are a constant, yet a plan still stores every weight of the next layer that multiplies
-it. Taking filter and weights out makes a smaller network; the constant, passed through the layers between, goes into
-the next layer's biases. The function is the same but for one thing: where a convolution pads with zeros, a constant
-other than zero ends at the edge of the image, and the biases do not, so that outputs within half a kernel of the edge
-differ. What is left is an ordinary network with a description of its own.
+The outputs of a pruned filter are constant, yet a plan stores every weight of the next layer that multiplies them.
+Removing both the filter and these weights gives a smaller network. The constant, passed through the layers in between,
+is added to the biases of the next layer. The network computes the same function except near the edges of images: zero
+padding interrupts the constant there but not the biases, so outputs within half a kernel of the edge differ. The result
+is an ordinary network with its own description.
 """
 
 import dataclasses
@@ -24,16 +24,16 @@ Flags = NDArray[np.bool_]
 
 
 def narrow(whole: Described, plan: Plan, card: devices.Card) -> tuple[Described, Plan]:
-    """Take pruned filters out of a network and its plan.
+    """Remove pruned filters from a network and its plan.
 
     Args:
-        whole: the network the plan was made for.
-        plan: with one group a filter. The last layer keeps all filters, and every layer at least one.
-        card: of the plan.
+        whole: the network that the plan was made for.
+        plan: a plan with one group per filter. The last layer keeps all filters, every other layer at least one.
+        card: the card of the plan.
 
     Returns:
-        The narrower network and its plan, the ledger counted anew; both unchanged where nothing can be taken out:
-        groups that are not filters, a norm that is not folded, codes with a number of cells for each weight.
+        The narrower network and its plan, with its cells counted again. Both are unchanged if nothing can be removed,
+        and if groups are not filters, a norm is not folded, or a code has a number of cells for each weight.
     """
     normed = any(layer.split()[0] == "norm" for layer in whole.description.layers)
     if normed or plan.granularity != "filter" or any(layer.cells.size for layer in plan.layers):
@@ -50,7 +50,7 @@ def narrow(whole: Described, plan: Plan, card: devices.Card) -> tuple[Described,
             written = stored[layer.name].stored_rows()
             bias = _with_constants(layer.biases, written, kept, constant)
             trained = whole.network.module.get_parameter(f"{number}.weight").detach()
-            inputs = np.repeat(kept, layer.shape[1] // len(kept))  # pixels of a channel stand side by side
+            inputs = np.repeat(kept, layer.shape[1] // len(kept))  # the pixels of a channel are adjacent inputs
             kept = ~np.all(written == 0, axis=1) if layer.name != last else np.ones(len(written), bool)
             kept[0] |= not kept.any()
             constant = bias
@@ -70,7 +70,7 @@ def narrow(whole: Described, plan: Plan, card: devices.Card) -> tuple[Described,
             )
             arguments[0] = str(shape[0])
         elif kind == "relu":
-            constant = np.maximum(constant, 0)  # pool and flatten leave a constant as it is
+            constant = np.maximum(constant, 0)  # pooling and flattening do not change a constant
         layers.append(" ".join([kind, *arguments]))
     if sum(layer.groups for layer in planned.values()) == sum(layer.groups for layer in plan.layers):
         return whole, plan
@@ -79,7 +79,7 @@ def narrow(whole: Described, plan: Plan, card: devices.Card) -> tuple[Described,
 
 
 def _with_constants(bias: Rows, rows: Rows, kept: Flags, constant: Rows) -> Rows:
-    """Biases with what the channels that are dropped gave, by (outputs, inputs × kernel) weights."""
+    """Add to the biases what the removed channels contributed; `rows` are weights (outputs, inputs × kernel)."""
     of_channel = rows.reshape(len(rows), len(kept), -1)[:, ~kept].sum(axis=2)
     return np.asarray(bias + of_channel @ constant[~kept], np.float32)
 
@@ -92,7 +92,7 @@ def _recounted(narrower: Described, plan: Plan, layers: tuple[LayerPlan, ...], c
 
 
 def _rows_left(layer: LayerPlan, plan: Plan, kept: Flags, inputs: Flags) -> Rows:
-    """What is left of the rows that the plan keeps, where some outputs and some inputs stay."""
+    """The rows that the plan holds, without removed outputs and inputs."""
     stays = kept[kept_rows(layer, menu_of(plan))]
     rows = layer.rows.reshape(-1, *layer.shape[1:])[stays][:, inputs]
     return rows.reshape(len(rows), int(np.prod(rows.shape[1:])))

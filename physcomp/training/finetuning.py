@@ -1,11 +1,11 @@
-"""Training with the cells in the loop: a plan is fixed, and the weights learn to live with it.
+"""Finetuning: trains the weights of a network for a plan, whose codes stay as they are.
 
-The forward pass sees the weights as the plan's cells would give them back (`physcomp.training.stored_layer`), the loss
-is cross-entropy plus distillation from the clean network, as in Isik et al. 2023 (doi 10.1145/3588436); the weighting,
-the temperature and the optimiser are our choice. Of mirrored and shifted copies the clean network gives its mean
-output, which is better than its output for one; the network in training sees the image alone, since few cells have no
-room to learn the copies too. What comes out is another network with a plan of its own, in which every weight stored
-digitally lies exactly on a level.
+The forward pass uses the weights as they would be read back (`physcomp.training.stored_layer`). The loss is
+cross-entropy plus distillation from the clean network, as in Isik et al. 2023 (doi 10.1145/3588436); their weights, the
+temperature and the optimiser are our choice. The teacher's output is its mean over mirrored and shifted copies of an
+image, which is better than its output for the image alone. The network in training sees only the image itself: with few
+cells it cannot learn the copies too. The result is another network with its own plan, in which every weight that is
+stored digitally lies exactly on a level.
 """
 
 import copy
@@ -27,24 +27,24 @@ from physcomp.storage.plan import Plan
 from physcomp.threads import Progress
 from physcomp.training.stored_layer import as_bfloat16, plan_as_stored, stored_layers
 
-PRUNINGS = 400  # times that masks shrink over a training, about; our choice
-ASKED = 0.25  # epochs that asking the teacher about every image once is counted as in the progress told, about
+PRUNINGS = 400  # about how many times weights are dropped in a training; our choice
+ASKED = 0.25  # epochs that one pass of the teacher over all images takes, about; for the progress bar
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How weights are trained with the cells in the loop; all of it our choice.
+    """Settings of finetuning; all values are our choice.
 
     Args:
-        batch: images a step.
-        learning_rate: of Adam at its highest, for weights as shares of their group's scale.
-        slow: factor on it for scales (their logarithms), biases and norms.
-        temperature: of the softmax in the distillation.
-        distilled: weight of the distillation; cross-entropy has the rest. At 1 no label is looked at.
-        pruned: share of the steps after which sparse codes hold no more weights than they keep.
-        shift: the teacher's output for an image is its mean over copies shifted by up to so many pixels.
-        mirrored: whether these copies are mirrored as well; wrong where left and right mean different classes.
-        bfloat16: whether products are taken in bfloat16, twice as fast on processors that can.
+        batch: images per step.
+        learning_rate: the highest learning rate of Adam, for weights divided by the scale of their group.
+        slow: factor on the learning rate for logarithms of scales, for biases and for norms.
+        temperature: temperature of the softmax in the distillation.
+        distilled: weight of the distillation, 0 to 1; cross-entropy has the rest. With 1 labels are not used.
+        pruned: share of the steps after which sparse codes have dropped all weights that they do not keep.
+        shift: largest shift, in pixels, of the copies of an image over which the teacher's output is averaged.
+        mirrored: whether these copies are mirrored as well; wrong if mirror images belong to different classes.
+        bfloat16: whether matrix products are computed in bfloat16, twice as fast on processors that support it.
     """
 
     batch: int = 125
@@ -58,7 +58,7 @@ class Recipe:
 
     @property
     def copies(self) -> int:
-        """Copies of an image that the teacher is asked about."""
+        """Number of copies of an image over which the teacher's output is averaged."""
         return (2 * self.shift + 1) ** 2 * (1 + self.mirrored)
 
     bfloat16: bool = True
@@ -66,7 +66,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the images: mean training loss, and loss and accuracy of the mean read-back on held-out images."""
+    """One epoch: mean training loss in nats; held-out loss and accuracy with weights at their mean read-back."""
 
     training_loss: float
     heldout_loss: float
@@ -75,12 +75,12 @@ class Epoch:
 
 @dataclass(frozen=True, eq=False)
 class Finetuned:
-    """A network trained for a plan, the plan rebuilt for it, and how training went.
+    """A network that was trained for a plan, its own plan, and the history of the training.
 
     Args:
-        network: weights stored digitally lie on their levels, pruned ones are zero, biases are bfloat16 numbers.
-        plan: the same codes, with the scales learned; stores this network and no other.
-        history: one entry an epoch.
+        network: its digitally stored weights lie on levels, pruned ones are zero, biases are bfloat16 numbers.
+        plan: has the same codes as the plan trained for, with the scales learned; stores this network only.
+        history: one entry per epoch.
     """
 
     network: Network
@@ -101,19 +101,20 @@ def finetune(
     recipe: Recipe | None = None,
     progress: Progress | None = None,
 ) -> Finetuned:
-    """Train the weights of a network with a plan's codes and their noise in the forward pass.
+    """Train a network for a plan: with the rounding, pruning and noise of its codes in the forward pass.
 
     Args:
-        network: the one the plan was made for; it is left alone.
-        plan: which code each group has; codes stay, scales and biases are trained with the weights.
-        images: to train on, as they are; only the teacher sees shifted and mirrored copies.
-        heldout: images whose loss the history tells.
+        network: the network that the plan was made for; it is not changed.
+        plan: the code of each group. Codes stay; scales and biases are trained with the weights.
+        images: images to train on; only the teacher sees shifted and mirrored copies.
+        heldout: images for the loss in the history.
         epochs: passes over the images, at least 1; the learning rate falls to zero over them.
-        seed: of order and noise. The same seed on the same processor and torch gives the same bits.
-        teacher: the clean network's module; None: the network given.
-        card: the device the plan was made for, or its name; None: found by the plan's name of it.
-        recipe: of the training.
-        progress: called with the share done.
+        seed: seed of the order of images and of the noise. The same seed on the same processor and torch gives the same
+            bits.
+        teacher: module of the teacher; None: `network` as it is.
+        card: the card that the plan was made for, or its name; None: the built-in card that the plan names.
+        recipe: settings of the training.
+        progress: called with the share that is done, 0 to 1.
 
     Raises:
         ValueError: no epochs, or the plan was made for another network or card.
@@ -157,7 +158,7 @@ def finetune(
 
 @torch.no_grad()
 def _teacher_outputs(teacher: nn.Module, images: Images, recipe: Recipe, progress: Progress) -> torch.Tensor:
-    """What the teacher says of each image, its probabilities averaged over copies: logits, (images, classes)."""
+    """Logits of the teacher for each image, with probabilities averaged over copies: (images, classes)."""
     module = _channels_last(copy.deepcopy(teacher).eval())
     found = []
     for start in range(0, len(images), recipe.batch):
@@ -170,7 +171,7 @@ def _teacher_outputs(teacher: nn.Module, images: Images, recipe: Recipe, progres
 
 
 def _channels_last(module: nn.Module) -> nn.Module:
-    """The module with images kept pixel by pixel inside, on which pooling is several times as fast."""
+    """The module with channels as the last axis in memory, which makes pooling several times as fast."""
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -179,7 +180,7 @@ def _pixel_by_pixel(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _rate(step: int, steps: int) -> float:
-    """Share of the highest rate: a linear rise over a twentieth of the steps, then half a cosine to zero."""
+    """Learning rate over the highest one: a linear rise over a twentieth of the steps, then half a cosine to zero."""
     rise = max(1, steps // 20)
     if step < rise:
         return (step + 1) / rise
@@ -187,7 +188,7 @@ def _rate(step: int, steps: int) -> float:
 
 
 class _Training:
-    """The network with its layers as stored, and the optimiser over what is trained."""
+    """The state of a training: the network, its layers as stored, and the optimiser of their parameters."""
 
     def __init__(self, network: Network, plan: Plan, card: devices.Card, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -216,7 +217,7 @@ class _Training:
         return found | {name: as_bfloat16(tensor) for name, tensor in self.others.items()}
 
     def prune(self, step: int, steps: int) -> None:
-        """Bring the masks of sparse codes to where they are before a step."""
+        """Drop the weights that sparse codes are to have dropped before a step."""
         last = min(math.ceil(self.recipe.pruned * steps), steps - 1)
         if step == last or (step < last and step % max(1, steps // PRUNINGS) == 0):
             for layer in self.layers.values():
@@ -225,7 +226,7 @@ class _Training:
     def step(
         self, pixels: torch.Tensor, labels: torch.Tensor, wanted: torch.Tensor, generator: torch.Generator
     ) -> float:
-        """One step of the optimiser towards the labels and the teacher's outputs; returns the loss."""
+        """Take one step of the optimiser on a batch; returns the loss in nats."""
         r = self.recipe
         with torch.autocast("cpu", torch.bfloat16, enabled=r.bfloat16):
             logits = functional_call(self.module, self._parameters(generator), (pixels,)).float()
@@ -239,7 +240,7 @@ class _Training:
 
     @torch.no_grad()
     def module_as_stored(self) -> nn.Module:
-        """The module with the parameters that are stored, as their mean over chips."""
+        """The module with the parameters as read back, as means over chips."""
         module = copy.deepcopy(self.module)
         state = {}
         for name, layer in self.layers.items():
@@ -251,12 +252,12 @@ class _Training:
         return module
 
     def finished(self, network: Network, plan: Plan, history: tuple[Epoch, ...]) -> Finetuned:
-        """The result: a network and a plan with what was trained."""
+        """The network and the plan with the trained weights, scales and biases."""
         trained = Network(network.name, self.module_as_stored(), network.classes)
         return Finetuned(trained, plan_as_stored(trained, plan, self.layers), history)
 
 
 def _divergence(logits: torch.Tensor, wanted: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Kullback-Leibler divergence from the teacher's softened output, times the temperature squared."""
+    """Kullback-Leibler divergence from the teacher's softmax at a temperature, times the temperature squared."""
     ours, theirs = (functional.log_softmax(output / temperature, dim=1) for output in (logits, wanted))
     return temperature**2 * functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)

@@ -1,14 +1,16 @@
-"""A plan in the forward pass: what cells would give back for the weights in training, and the way back for gradients.
+"""A layer as a plan stores it, for training: its weights as cells would give them back, with gradients.
 
-Each group's weights go through its own code: digital codes round to their levels, noisy codes add Gaussian noise of
-the mean and variance that the code states on the medium at the weight's present value, pruned groups are zero. Weights
-that a sparse code is to drop fade out: at first all are alive, those beyond what the code keeps as plain numbers; then
-ever more of them are zero for good, the smallest first, on the cubic schedule of Zhu and Gupta ("To prune, or not to
+In the forward pass each group goes through its own code. Digital codes round weights to levels. Analog codes add
+Gaussian noise with the mean and variance that the code states for the present weight. Pruned groups are zero. Weights
+that a sparse code drops fade out: at first all are in use, those that will be dropped as plain numbers; then more and
+more of them are set to zero for good, the smallest first, by the cubic schedule of Zhu and Gupta ("To prune, or not to
 prune", arXiv 1710.01878).
-Backwards the rounding and the noise pass the gradient on as they are (Bengio, Léonard and Courville, "Estimating or
-propagating gradients through stochastic neurons", arXiv 1308.3432). Every code with a scale s gives s·Q(w/s) with
-some Q, so the gradient of the scale is (value - w)/s inside the range and value/s where the weight is clipped (Esser et
-al., "Learned step size quantization", ICLR 2020, arXiv 1902.08153). All of it holds for any `Code`.
+
+In the backward pass gradients go through rounding and noise unchanged (straight-through: Bengio, Léonard and Courville,
+"Estimating or propagating gradients through stochastic neurons", arXiv 1308.3432). A code with a scale s reads a weight
+w back as s·Q(w/s) with some function Q. The gradient in the scale is therefore (value - w)/s inside the range, and
+value/s where the weight is clipped (Esser et al., "Learned step size quantization", ICLR 2020, arXiv 1902.08153). All
+this holds for any `Code`.
 """
 
 import dataclasses
@@ -28,18 +30,18 @@ from physcomp.storage.plan import Plan, menu_of
 
 
 class StoredLayer(nn.Module):
-    """The weights of a layer as its cells would give them back, with latent weights, scales and biases to train.
+    """A layer with trainable latent weights, scales and biases, whose forward pass gives the weights as read back.
 
-    Latent weights are kept as shares of the scale they start with, so that one learning rate serves all layers, and
-    scales by their logarithm.
+    Latent weights are divided by their scale at the start, so that one learning rate suits all layers. Scales are
+    trained as logarithms.
 
     Args:
-        layer: the trained weights, where latent weights start.
+        layer: the trained weights, from which latent weights start.
         planned: the plan of the layer.
-        menu: the plan's menu.
+        menu: the codes of the plan's menu.
         medium: the cells at the time of reading.
-        pruned: whether latent weights of sparse codes start where the plan has them, pruned; else they start as
-            trained, and `prune` drops them by and by.
+        pruned: True: latent weights of sparse codes start pruned, as in the plan. False: they start as trained, and
+            `prune` drops them step by step.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class StoredLayer(nn.Module):
         self.bias = nn.Parameter(torch.from_numpy(planned.biases.copy())) if len(planned.biases) else None
 
     def forward(self, generator: torch.Generator | None = None) -> torch.Tensor:
-        """The layer's weight tensor as read back: noisy where a generator is given, else the mean over chips."""
+        """The weight tensor as read back: with noise if a generator is given, else the mean over chips."""
         latent = self.share * self.start[:, None]
         scale = self.start * self.log_scale.exp()
         with torch.no_grad():
@@ -80,7 +82,7 @@ class StoredLayer(nn.Module):
 
     @torch.no_grad()
     def prune(self, done: float) -> None:
-        """Drop for good what sparse codes have too much of at a share of the way, 0 to 1, to what they keep."""
+        """Drop for good the weights that sparse codes drop up to this point: none at `done` = 0, all at 1."""
         latent = self.latent()
         for part in self.parts:
             if part.code.drops and done > 0:
@@ -89,18 +91,18 @@ class StoredLayer(nn.Module):
         self.share.mul_(self.alive)
 
     def latent(self) -> Rows:
-        """The latent weights, float32 (groups, weights)."""
+        """The latent weights in units of weights, float32 (groups, weights)."""
         return np.asarray((self.share * self.start[:, None]).detach().numpy(), np.float32)
 
     def scales(self) -> Rows:
-        """The scale of each group as stored, a bfloat16 number, 0 where its code has none."""
+        """The scale of each group as stored: a bfloat16 number, or 0 if the code has none."""
         scales = to_bfloat16((self.start * self.log_scale.exp()).detach().numpy())
         return np.where(self.scaled, scales, np.float32(0))
 
     def read_back(self, generator: torch.Generator | None = None, *, fading: bool = False) -> Rows:
-        """What one chip gives back, or the mean over chips where no generator is given: float32 (groups, weights).
+        """The rows read back, from one chip or (without a generator) as means over chips: float32 (groups, weights).
 
-        With `fading`, weights that a sparse code will drop, but that are still alive, are given as they are.
+        With `fading`, weights that a sparse code will drop but has not dropped yet are returned unchanged.
         """
         latent, scales = self.latent(), self.scales()
         value = np.zeros_like(latent)
@@ -115,7 +117,7 @@ class StoredLayer(nn.Module):
         return value
 
     def stored_rows(self) -> Rows:
-        """The rows to store: what noiseless codes give back, bit for bit, and the means of the noisy ones."""
+        """The rows to store: exactly as read back for codes without noise, the means for codes with noise."""
         rows, latent, scales = self.read_back(), self.latent(), self.scales()
         for code, groups in ((part.code, part.groups) for part in self.parts):
             if not code.analog_cells(rows.shape[1]):
@@ -124,18 +126,18 @@ class StoredLayer(nn.Module):
         return rows
 
     def stored_biases(self) -> Rows:
-        """The biases as stored, bfloat16 numbers; empty where the layer has none."""
+        """The biases as stored: bfloat16 numbers; empty if the layer has none."""
         return np.zeros(0, np.float32) if self.bias is None else to_bfloat16(self.bias.detach().numpy())
 
 
 def _start(layer: Layer, planned: LayerPlan, menu: tuple[Code, ...]) -> Rows:
-    """The trained rows, and of sparse codes the plan's, whose masks know more than magnitudes."""
+    """The trained rows; for sparse codes the plan's rows, whose masks go by the curvature."""
     drops = np.array([code.drops for code in menu])[planned.codes]
     return np.where(drops[:, None], rows_to_write(planned, menu, layer.rows), layer.rows)
 
 
 class _Through(torch.autograd.Function):
-    """The value read back, with straight-through gradients for latent weights and scales."""
+    """The weights read back, with straight-through gradients in latent weights and scales."""
 
     @staticmethod
     def forward(
@@ -154,7 +156,7 @@ class _Through(torch.autograd.Function):
         latent, scale, value, alive, scaled = ctx.saved_tensors
         gradient = gradients[0] * alive
         inside = (latent.abs() <= scale[:, None]) | ~scaled[:, None]
-        # A clipped weight may come back into the range, but goes no further out.
+        # A clipped weight may move back into the range, but not further out.
         of_latent = gradient * (inside | (gradient * latent > 0))
         of_scale = (gradient * (value - latent * inside)).sum(dim=1) / scale
         return of_latent, of_scale * scaled, None, None, None
@@ -171,13 +173,13 @@ class _RoundBfloat16(torch.autograd.Function):
 
 
 def as_bfloat16(values: torch.Tensor) -> torch.Tensor:
-    """Rounded to bfloat16 numbers, as biases and norms are stored; gradients pass as they are."""
+    """Round to bfloat16 numbers, as biases and norms are stored; gradients go through unchanged."""
     rounded: torch.Tensor = _RoundBfloat16.apply(values)  # type: ignore[no-untyped-call]
     return rounded
 
 
 def stored_layers(network: Network, plan: Plan, card: devices.Card, *, pruned: bool = True) -> dict[str, StoredLayer]:
-    """The layers of a network as a plan stores them, by name; `pruned` as `StoredLayer` has it."""
+    """The layers of a network as a plan stores them, by name; `pruned` is that of `StoredLayer`."""
     medium = Medium(card, plan.read_time_s)
     menu = menu_of(plan)
     return {
@@ -187,12 +189,12 @@ def stored_layers(network: Network, plan: Plan, card: devices.Card, *, pruned: b
 
 
 def rewritten(network: Network, plan: Plan, card: devices.Card) -> Plan:
-    """A plan made for a network of the same layers, for this one: the same codes, scales and biases, its weights."""
+    """Move a plan to another network with the same layers: with its weights and the plan's codes, scales and biases."""
     return plan_as_stored(network, plan, stored_layers(network, plan, card))
 
 
 def plan_as_stored(network: Network, plan: Plan, stored: dict[str, StoredLayer]) -> Plan:
-    """The plan of a trained network, with the scales, biases and rows of its layers as they are stored."""
+    """The plan of a network after training: with the scales, biases and rows that its layers store."""
     menu = menu_of(plan)
     layers = []
     for planned in plan.layers:
@@ -204,6 +206,6 @@ def plan_as_stored(network: Network, plan: Plan, stored: dict[str, StoredLayer])
             rows=layer.stored_rows()[kept_rows(planned, menu)],
         )
         layers.append(changed)
-    # What entropy-coded groups take depends on their weights.
+    # The cells of entropy-coded groups depend on their weights.
     ledger = {**plan.ledger, **cells_of(tuple(layers), menu, plan.bits_per_cell)}
     return dataclasses.replace(plan, network_sha256=network.sha256, layers=tuple(layers), ledger=ledger)
