@@ -3,11 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from compensated import round_rows
 
 import physcomp
 import qubo
 from physcomp.choice.joint import Search, choose
-from physcomp.compensation.rounding import round_rows
 from physcomp.curvature.blocks import Curvature
 from physcomp.storage.measure import HELDOUT_SEED
 

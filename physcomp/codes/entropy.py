@@ -14,7 +14,6 @@ A stream consists of
     number   what the coder wrote, as one number, most significant bit first
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import constriction
@@ -33,24 +32,6 @@ LENGTH_BITS = 5  # of the first field of a stream
 STREAM_BITS = LENGTH_BITS + 31 + 24  # the most that a stream takes beside widths and information
 
 Digits = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class CodedSize:
-    """Size of the digits of a network, with and without entropy coding.
-
-    Args:
-        weights: number of digits.
-        bits: bits written, widths and lengths included.
-        fixed_bits: bits without entropy coding: for each digit log2 of the number of levels, rounded up.
-        entropy_bits: empirical entropy of each layer's digits times their number. A coder of independent digits would
-            reach it if the distribution of each layer were known and took no storage.
-    """
-
-    weights: int
-    bits: int
-    fixed_bits: int
-    entropy_bits: float
 
 
 @lru_cache(maxsize=32)
@@ -156,26 +137,3 @@ def read(bits: Bits, count: int, groups: int, weights: int) -> Digits:
 def _model(count: int, width: int) -> constriction.stream.model.Categorical:
     """The coder's table of probabilities for one width; it keeps multiples of 2^-20 unchanged."""
     return constriction.stream.model.Categorical(frequencies(count)[width] / (1 << PRECISION), perfect=False)
-
-
-def coded_size(layers: list[Digits], count: int) -> CodedSize:
-    """Entropy-code the digits of every layer, check that they read back, and count the bits.
-
-    Args:
-        layers: for each layer the digits (groups, weights), each from 0 to count - 1.
-        count: number of levels.
-
-    Raises:
-        ValueError: the digits read differ from those written (the coder is broken).
-    """
-    bits, entropy = 0, 0.0
-    for digits in layers:
-        stream = write(digits, count)
-        if not np.array_equal(read(stream, count, *digits.shape), digits):
-            raise ValueError("coded: digits changed in writing and reading; report the version of constriction")
-        shares = np.bincount(digits.ravel()) / digits.size
-        used = shares[shares > 0]
-        bits += len(stream)
-        entropy -= digits.size * float(used @ np.log2(used))
-    weights = sum(digits.size for digits in layers)
-    return CodedSize(weights, bits, weights * (count - 1).bit_length(), entropy)

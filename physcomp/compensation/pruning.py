@@ -8,85 +8,12 @@ here, is what Singh and Alistarh take, "WoodFisher", NeurIPS 2020, arXiv 2004.14
 this is pruning by magnitude, which needs no images.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from physcomp.codes.base import Rows
 from physcomp.compensation.cholesky import PANEL, square_of, take_off
-from physcomp.compensation.rounding import DAMPING, Factors, factors_of, some_groups
-from physcomp.curvature.blocks import Curvature
-from physcomp.threads import in_threads
-
-Kernel = Callable[[Rows, NDArray[np.float32], float, NDArray[np.int64], Rows], None]
-
-
-def kept_of(weights: int, share: float) -> int:
-    """How many of so many weights stay when a share of them, 0 to 1, is pruned: at least one.
-
-    Raises:
-        ValueError: the share is not in [0, 1).
-
-    Example:
-        >>> kept_of(576, 0.9), kept_of(9, 0.95)
-        (58, 1)
-    """
-    if not 0 <= share < 1:
-        raise ValueError(f"pruning: the share pruned is at least 0 and less than 1, got {share:g}; correct it")
-    return max(1, round((1 - share) * weights))
-
-
-def unit_curvature(rows: Rows) -> Curvature:
-    """The identity for every group, for want of images: pruning then goes by magnitude and moves no other weight."""
-    eye = np.broadcast_to(np.eye(rows.shape[1], dtype=np.float32), (len(rows), 1, rows.shape[1], rows.shape[1]))
-    return Curvature(np.ones(rows.shape), eye)
-
-
-def prune_rows(rows: Rows, curvature: Curvature, shares: tuple[float, ...], *, damping: float = DAMPING) -> Rows:
-    """Prune the rows of a layer to several sparsities; the survivors compensate for what is pruned.
-
-    Args:
-        rows: float32 (groups, weights).
-        curvature: of the same groups.
-        shares: shares of each group's weights to prune, see `kept_of`.
-        damping: share of the mean curvature added to each weight's own.
-
-    Returns:
-        float32 (groups, weights, shares): in each row at most `kept_of` weights differ from zero.
-
-    Raises:
-        ValueError: a share is not in [0, 1).
-    """
-    wanted = np.array([kept_of(rows.shape[1], share) for share in shares], np.int64)
-    return by_groups(_prune_some, rows, curvature, wanted, damping)
-
-
-def by_groups(kernel: Kernel, rows: Rows, curvature: Curvature, wanted: NDArray[np.int64], damping: float) -> Rows:
-    """Rows pruned to each of several wishes by a compiled kernel, many groups at a time: (groups, weights, wishes)."""
-    pruned = np.empty((len(rows), len(wanted), rows.shape[1]), np.float32)
-
-    def some(part: slice) -> None:
-        kernel(rows[part], curvature.blocks[part], damping, wanted, pruned[part])
-
-    for _ in in_threads(some, some_groups(curvature.blocks)):
-        pass
-    return pruned.transpose(0, 2, 1)
-
-
-@njit(cache=True, nogil=True)
-def _prune_some(
-    rows: Rows, blocks: NDArray[np.float32], damping: float, wanted: NDArray[np.int64], pruned: Rows
-) -> None:
-    every = np.ones(rows.shape[1], np.bool_)
-    for group in range(len(rows)):
-        row = rows[group].astype(np.float64)
-        sequence = dropping_order(row, factors_of(blocks[group], every, damping), wanted.min())
-        for number in range(len(wanted)):
-            kept = _kept_after(sequence, len(row), len(row) - wanted[number])
-            factors = factors_of(blocks[group], kept, damping)
-            pruned[group, number] = compensated(row, blocks[group], kept, factors)
+from physcomp.compensation.rounding import Factors
 
 
 @njit(cache=True, nogil=True)
@@ -111,14 +38,6 @@ def dropping_order(row: NDArray[np.float64], factors: Factors, least: int) -> ND
             sequence[at], keys[at] = places[order[i]], key
             at += 1
     return sequence[np.argsort(keys, kind="mergesort")]
-
-
-@njit(cache=True, nogil=True)
-def _kept_after(sequence: NDArray[np.int64], weights: int, dropped: int) -> NDArray[np.bool_]:
-    """Which weights are left when the first of a sequence are dropped."""
-    kept = np.ones(weights, np.bool_)
-    kept[sequence[:dropped]] = False
-    return kept
 
 
 @njit(cache=True, nogil=True)

@@ -12,54 +12,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from physcomp.codes.base import Rows
 from physcomp.compensation.cholesky import PANEL, square_of, take_off
-from physcomp.compensation.pruning import by_groups, compensated, dropping_order
-from physcomp.compensation.rounding import DAMPING, Factors, factors_of
-from physcomp.curvature.blocks import Curvature
-
-
-def prune_runs(rows: Rows, curvature: Curvature, run: int, kept: tuple[int, ...], *, damping: float = DAMPING) -> Rows:
-    """Prune the rows of a layer run by run to several numbers of runs; the survivors compensate for what is pruned.
-
-    Args:
-        rows: float32 (groups, weights); runs begin at multiples of `run`, the last may be shorter.
-        curvature: of the same groups.
-        run: weights of a run, at least 1.
-        kept: numbers of runs to keep, each at least 1 and at most all of them.
-        damping: share of the mean curvature added to each weight's own.
-
-    Returns:
-        float32 (groups, weights, kept).
-
-    Raises:
-        ValueError: a number of runs to keep is none or more than there are.
-
-    Example:
-        >>> block = np.diag([1.0, 1.0, 9.0, 9.0]).astype(np.float32) + np.float32(0.5)
-        >>> curvature = Curvature(np.diag(block)[None].astype(float), block[None, None])
-        >>> rows = np.array([[1.0, 1.0, 0.5, 0.5]], np.float32)
-        >>> prune_runs(rows, curvature, 2, (1,), damping=0.0)[0, :, 0].round(3).tolist()
-        [0.0, 0.0, 0.6000000238418579, 0.6000000238418579]
-    """
-    runs = -(-rows.shape[1] // run)
-    if not all(1 <= count <= runs for count in kept):
-        raise ValueError(f"pruning: {rows.shape[1]} weights are {runs} runs of {run}, got {kept} to keep; correct it")
-    wanted = np.array([(run, count) for count in kept], np.int64).reshape(-1, 2)
-    return by_groups(_prune_some, rows, curvature, wanted, damping)
-
-
-@njit(cache=True, nogil=True)
-def _prune_some(
-    rows: Rows, blocks: NDArray[np.float32], damping: float, wanted: NDArray[np.int64], pruned: Rows
-) -> None:
-    every = np.ones(rows.shape[1], np.bool_)
-    for group in range(len(rows)):
-        row = rows[group].astype(np.float64)
-        masks = masks_of(row, factors_of(blocks[group], every, damping), wanted)
-        for number in range(len(wanted)):
-            factors = factors_of(blocks[group], masks[number], damping)
-            pruned[group, number] = compensated(row, blocks[group], masks[number], factors)
+from physcomp.compensation.pruning import dropping_order
+from physcomp.compensation.rounding import Factors
 
 
 @njit(cache=True, nogil=True)

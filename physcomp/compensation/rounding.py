@@ -12,10 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from physcomp.codes.base import Rows
 from physcomp.compensation.cholesky import PANEL, factor_of
-from physcomp.curvature.blocks import Curvature
-from physcomp.threads import in_threads
 
 # Added to the diagonal as a share of its mean, since curvature comes from few images. Our choice: on held-out images
 # 0.05 to 0.5 measured alike.
@@ -29,39 +26,6 @@ def some_groups(blocks: NDArray[np.float32]) -> Iterator[slice]:
     """Ranges of groups, each for one thread at a time, of curvature (groups, blocks, size, size)."""
     step = max(1, AT_ONCE // (blocks[0].size if len(blocks) else 1))
     return (slice(start, start + step) for start in range(0, len(blocks), step))
-
-
-def round_rows(rows: Rows, curvature: Curvature, counts: tuple[int, ...]) -> tuple[Rows, Rows]:
-    """Round the rows of a layer to uniform levels, for several numbers of levels.
-
-    Args:
-        rows: float32 (groups, weights).
-        curvature: of the same groups.
-        counts: numbers of levels, each at least 2.
-
-    Returns:
-        The rounded rows, float32 (groups, weights, counts), each weight exactly on a level; and the scales, float32
-        (groups, counts), bfloat16 numbers: the outermost level.
-    """
-    rounded = np.empty((len(rows), len(counts), rows.shape[1]), np.float32)
-    scales = np.empty(rounded.shape[:2], np.float32)
-
-    def some(part: slice) -> None:
-        _round_some(rows[part], curvature.blocks[part], np.array(counts, np.int64), rounded[part], scales[part])
-
-    for _ in in_threads(some, some_groups(curvature.blocks)):
-        pass
-    return rounded.transpose(0, 2, 1), scales
-
-
-@njit(cache=True, nogil=True)
-def _round_some(
-    rows: Rows, blocks: NDArray[np.float32], counts: NDArray[np.int64], rounded: Rows, scales: Rows
-) -> None:
-    every, zeros = np.ones(rows.shape[1], np.bool_), np.ones(len(counts), np.bool_)
-    for group in range(len(rows)):
-        factors = factors_of(blocks[group], every, DAMPING)
-        rounded[group], scales[group] = round_row(rows[group].astype(np.float64), factors, counts, zeros)
 
 
 Factors = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
