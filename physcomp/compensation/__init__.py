@@ -1,1 +1,1 @@
-"""Rounding and pruning that compensate their own errors by the curvature."""
+"""Rounding and pruning in which the weights that remain free compensate for the errors, by the curvature."""

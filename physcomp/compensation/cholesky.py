@@ -1,27 +1,28 @@
-"""Cholesky factors of a group's curvature, for rounding and pruning: compiled, without the interpreter's lock.
+"""Cholesky factors of a group's curvature, for rounding and pruning; compiled, and without the interpreter's lock.
 
-Everything here works on one group; its blocks are corrected apart. Matrix products carry what costs most, so that
-large groups run at the speed of BLAS, and small ones without a call of Python each.
+All functions work on one block of one group. Most of the work is in matrix products, so that large groups run at the
+speed of BLAS; small groups need no call from Python.
 """
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-# Added to every diagonal: the curvature of a filter that hardly answers is rounding errors, of either sign. Our choice.
+# Added to every diagonal, since the curvature of a filter with almost no effect is rounding errors of either sign. Our
+# choice.
 FLOOR = 1e-10
-PANEL = 64  # columns that are brought up to date one by one before a matrix product does the rest
+PANEL = 64  # columns updated one by one before a matrix product updates all others
 
 
 @njit(cache=True, nogil=True)
 def factor_of(
     block: NDArray[np.float32], inside: NDArray[np.int64], damping: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The inverse Cholesky factor of some weights' damped curvature.
+    """The Cholesky factor of the inverse of some weights' damped curvature.
 
     Args:
         block: (weights, weights), the curvature.
-        inside: the weights that count; the damping is by all.
+        inside: the weights to include; the mean for the damping is over all weights.
         damping: added to the diagonal, as a share of its mean.
 
     Returns:
@@ -46,7 +47,7 @@ def factor_of(
 
 @njit(cache=True, nogil=True)
 def inverse_cholesky(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse of the lower Cholesky factor of a matrix given by its lower triangle, which is overwritten."""
+    """The inverse of the lower Cholesky factor of a matrix; reads and overwrites its lower triangle."""
     size = len(matrix)
     inverse = np.zeros_like(matrix)
     for start in range(0, size, PANEL):
@@ -65,7 +66,7 @@ def inverse_cholesky(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @njit(cache=True, nogil=True)
 def _less(matrix: NDArray[np.float64], other: NDArray[np.float64]) -> None:
-    """Subtract in place."""
+    """Subtract `other` from `matrix` in place."""
     for i in range(len(matrix)):
         for j in range(matrix.shape[1]):
             matrix[i, j] -= other[i, j]
@@ -73,7 +74,7 @@ def _less(matrix: NDArray[np.float64], other: NDArray[np.float64]) -> None:
 
 @njit(cache=True, nogil=True, fastmath=True)
 def _inverse_of_small(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The same row by row, for one panel; its lower triangle becomes the factor."""
+    """The same for one panel, row by row; the lower triangle of the matrix becomes the factor."""
     size = len(matrix)
     inverse = np.zeros((size, size))
     for i in range(size):
@@ -98,7 +99,7 @@ def _inverse_of_small(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @njit(cache=True, nogil=True)
 def square_of(factor: NDArray[np.float32]) -> NDArray[np.float32]:
-    """KᵀK of a lower triangular K."""
+    """The product KᵀK of a lower triangular matrix K."""
     size = len(factor)
     square = np.empty_like(factor)
     for start in range(0, size, PANEL):
@@ -113,16 +114,16 @@ def square_of(factor: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @njit(cache=True, nogil=True, fastmath=True)
 def take_off(inverse: NDArray[np.float32], columns: NDArray[np.float32], taken: int, weight: int) -> float:
-    """Write the column of an inverse that dropping a weight takes off it, vvᵀ, into the next row of a panel.
+    """Drop a weight: write the vector v, with vvᵀ to be subtracted from the inverse, into the next row of a panel.
 
     Args:
-        inverse: (weights, weights), without what the panel has taken off it so far.
-        columns: (panel, weights), of which so many rows are taken.
-        taken: rows of the panel that are filled; the next one is written.
-        weight: the one to drop.
+        inverse: (weights, weights), from which the rows of the panel are not yet subtracted.
+        columns: (panel, weights), the panel.
+        taken: number of filled rows of the panel; the next one is written.
+        weight: the weight to drop.
 
     Returns:
-        One over the root of the weight's diagonal, by which the column is scaled.
+        The factor on the column of the inverse that gives v: one over the root of its diagonal entry.
     """
     column = columns[taken]
     column[:] = inverse[weight]

@@ -1,11 +1,11 @@
-"""Pruning that knows second order: which weights of a group to drop, and how the others compensate.
+"""Second-order pruning of single weights: which weights of a group to drop, and how the others compensate.
 
-With H the curvature inside a group, dropping weight i and moving the others to the new minimum of the quadratic form
-raises the loss by w_i² / (2 [H⁻¹]_ii) (Hassibi and Stork, "optimal brain surgeon", NIPS 1992). Weights are dropped one
-by one, the cheapest first, and the inverse is brought up to date exactly after each (Frantar and Alistarh, "optimal
-brain compression", NeurIPS 2022, arXiv 2208.11580, who take the layer's inputs; the Gauss-Newton matrix of the loss, as
-here, is what Singh and Alistarh take, "WoodFisher", NeurIPS 2020, arXiv 2004.14340). With the identity for a curvature
-this is pruning by magnitude, which needs no images.
+Let H be the curvature inside a group. If weight i is dropped and the others move to the new minimum of the quadratic
+form, the loss rises by w_i² / (2 [H⁻¹]_ii) (Hassibi and Stork, "optimal brain surgeon", NIPS 1992). Weights are dropped
+one by one, the cheapest first, and the inverse is updated exactly after each (Frantar and Alistarh, "optimal brain
+compression", NeurIPS 2022, arXiv 2208.11580, with the layer's inputs for H). Here H is the Gauss-Newton matrix of the
+loss, as in Singh and Alistarh, "WoodFisher", NeurIPS 2020, arXiv 2004.14340. With the identity for H this is pruning by
+magnitude, which needs no images.
 """
 
 import numpy as np
@@ -18,9 +18,9 @@ from physcomp.compensation.rounding import Factors
 
 @njit(cache=True, nogil=True)
 def dropping_order(row: NDArray[np.float64], factors: Factors, least: int) -> NDArray[np.int64]:
-    """The places of a row's weights in the order in which they are dropped, until at least so many are left.
+    """The places of a row's weights in the order in which they are dropped, until `least` are left.
 
-    With several blocks it is always the block whose next weight is cheapest.
+    Among several blocks the next weight is that of the block in which it is cheapest.
     """
     if len(factors) == 1:
         places, factor = factors[0]
@@ -33,7 +33,7 @@ def dropping_order(row: NDArray[np.float64], factors: Factors, least: int) -> ND
         order, costs = _drop(row[places].astype(np.float32), square_of(factor.astype(np.float32)), len(places))
         key = np.float32(0)
         for i in range(len(order)):
-            # A weight comes after the dearest before it in its block, so sort by running maxima.
+            # In a block, weights keep their order even if costs fall again: sort by running maxima.
             key = max(key, costs[i])
             sequence[at], keys[at] = places[order[i]], key
             at += 1
@@ -44,7 +44,7 @@ def dropping_order(row: NDArray[np.float64], factors: Factors, least: int) -> ND
 def compensated(
     row: NDArray[np.float64], blocks: NDArray[np.float32], kept: NDArray[np.bool_], factors: Factors
 ) -> NDArray[np.float64]:
-    """Zero what is not kept and move the others, whose factors are given, to the minimum of the quadratic form."""
+    """Set weights that are not kept to zero and move the others to the minimum of the quadratic form."""
     pruned = np.zeros(len(row))
     size = blocks.shape[1]
     for number in range(len(factors)):
@@ -67,12 +67,12 @@ def _drop(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Drop weights one by one, the cheapest first.
 
-    Dropping a weight takes vvᵀ off the inverse, with v its column over the root of its diagonal. A panel of such
-    columns is kept apart; then one matrix product takes them off what is left. In float32, twice as fast: this decides
-    what is dropped, not what values the others take.
+    Dropping a weight subtracts vvᵀ from the inverse, where v is the weight's column over the root of its diagonal
+    entry. A panel of such vectors is collected and then subtracted in one matrix product. Arithmetic is in float32,
+    which is twice as fast: it decides which weights are dropped, not the values of the others.
 
     Returns:
-        Their places in the order dropped, and twice the rise of the quadratic form at each step.
+        The places of the weights dropped, in order, and twice the rise of the quadratic form at each step.
     """
     left = row.copy()
     place = np.arange(len(row))

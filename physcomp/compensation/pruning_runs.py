@@ -1,11 +1,11 @@
-"""Structured pruning that knows second order: which runs of a group to drop, and how the other weights compensate.
+"""Second-order pruning of runs of weights: which runs of a group to drop, and how the other weights compensate.
 
-With H the curvature inside a group, dropping the weights of a run q together and moving all others to the new minimum
-of the quadratic form raises the loss by ½ w_qᵀ ([H⁻¹]_qq)⁻¹ w_q (Kurtic et al., "The optimal BERT surgeon", EMNLP 2022,
-arXiv 2203.07259, equation 4, there for blocks of four weights). Runs are dropped one by one, the cheapest first, and
-the inverse is brought up to date exactly after each (Frantar and Alistarh, "optimal brain compression", NeurIPS 2022,
-arXiv 2208.11580). With runs of one weight this is `physcomp.compensation.pruning`; with the identity for a curvature it
-drops the runs of least sum of squares, which needs no images.
+Let H be the curvature inside a group. If the weights of a run q are dropped together and all others move to the new
+minimum of the quadratic form, the loss rises by ½ w_qᵀ ([H⁻¹]_qq)⁻¹ w_q (Kurtic et al., "The optimal BERT surgeon",
+EMNLP 2022, arXiv 2203.07259, equation 4, there for blocks of four weights). Runs are dropped one by one, the cheapest
+first, and the inverse is updated exactly after each (Frantar and Alistarh, "optimal brain compression", NeurIPS 2022,
+arXiv 2208.11580). With runs of one weight this is `physcomp.compensation.pruning`. With the identity for H it drops the
+runs with the least sum of squares, which needs no images.
 """
 
 import numpy as np
@@ -19,15 +19,15 @@ from physcomp.compensation.rounding import Factors
 
 @njit(cache=True, nogil=True)
 def masks_of(row: NDArray[np.float64], factors: Factors, wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which weights of one row are kept, for several lengths of runs and numbers of them.
+    """Masks of the weights that are kept in one row, for several lengths of runs and numbers of runs kept.
 
     Args:
         row: (weights,).
-        factors: of the row's curvature, see `physcomp.compensation.rounding.factors_of`.
-        wanted: (n, 2), weights of a run, at least 1, and how many runs to keep.
+        factors: factors of the row's curvature, see `physcomp.compensation.rounding.factors_of`.
+        wanted: (masks, 2), weights per run, at least 1, and number of runs to keep.
 
     Returns:
-        (n, weights).
+        bool (masks, weights).
     """
     masks = np.ones((len(wanted), len(row)), np.bool_)
     done = np.zeros(len(wanted), np.bool_)
@@ -48,9 +48,9 @@ def masks_of(row: NDArray[np.float64], factors: Factors, wanted: NDArray[np.int6
 
 @njit(cache=True, nogil=True)
 def _dropping_order(row: NDArray[np.float64], factors: Factors, run: int, least: int) -> NDArray[np.int64]:
-    """The runs of a row in the order in which they are dropped, until at least so many are left.
+    """The runs of a row in the order in which they are dropped, until `least` are left.
 
-    With several blocks a run costs the sum of what its parts cost, each when its block comes to it.
+    A run in several blocks costs the sum of what its parts cost, each at its turn in its block.
     """
     keys = np.zeros((len(row) + run - 1) // run, np.float32)
     for places, factor in factors:
@@ -64,7 +64,7 @@ def _dropping_order(row: NDArray[np.float64], factors: Factors, run: int, least:
             return order
         key = np.float32(0)
         for i in range(len(order)):
-            key = max(key, costs[i])  # a run comes after the dearest before it in its block
+            key = max(key, costs[i])  # keeps the order inside a block
             keys[order[i]] += key
     return np.argsort(keys, kind="mergesort")
 
@@ -73,13 +73,13 @@ def _dropping_order(row: NDArray[np.float64], factors: Factors, run: int, least:
 def _drop(
     row: NDArray[np.float32], inverse: NDArray[np.float32], numbers: NDArray[np.int64], steps: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Drop runs one by one, the cheapest first; `numbers` says of each weight to which run it belongs, ascending.
+    """Drop runs one by one, the cheapest first; `numbers` is the ascending run number of each weight.
 
-    A run is picked as a whole; its weights are then dropped one after the other as in `physcomp.compensation.pruning`,
-    which is the same. The inverse inside each run is kept up to date apart.
+    A run is picked as a whole. Its weights are then dropped one after the other as in `physcomp.compensation.pruning`,
+    which has the same result. The part of the inverse inside each run is updated at every step.
 
     Returns:
-        The numbers of the runs in the order dropped, and twice the rise of the quadratic form at each step.
+        The numbers of the runs dropped, in order, and twice the rise of the quadratic form at each step.
     """
     left = row.copy()
     order = np.empty(steps, np.int64)
@@ -130,7 +130,7 @@ def _drop(
 
 @njit(cache=True, nogil=True, fastmath=True)
 def _cost(inverse: NDArray[np.float32], weights: NDArray[np.float32]) -> np.float32:
-    """wᵀ A⁻¹ w, with A given by its lower triangle, through its Cholesky factor."""
+    """The value wᵀ A⁻¹ w, by the Cholesky factor of A, of which only the lower triangle is read."""
     size = len(weights)
     lower = np.empty((size, size), np.float32)
     solved = np.empty(size, np.float32)

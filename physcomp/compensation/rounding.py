@@ -1,9 +1,10 @@
-"""Rounding that compensates for its errors: each weight's rounding error is pushed onto the weights not yet rounded.
+"""Rounding with compensation: weights that are not yet rounded compensate for the errors of those that are.
 
-The optimal-brain-surgeon step for one weight fixed at a value, applied weight by weight in order of falling
-curvature, through the Cholesky factor of the inverse (Frantar et al., "GPTQ", ICLR 2023, arXiv 2210.17323; Hassibi
-and Stork, NIPS 1992). Where they use the layer's inputs, we use the Gauss-Newton matrix of the loss inside each
-group, with what the group's bias can mend taken out. Scales are picked by the same quadratic form.
+Weights are rounded one by one in order of falling curvature. After each, the others move to the new minimum of the
+quadratic form (the step of the optimal brain surgeon, Hassibi and Stork, NIPS 1992), computed by the Cholesky factor of
+the inverse curvature (Frantar et al., "GPTQ", ICLR 2023, arXiv 2210.17323). GPTQ takes the curvature from the layer's
+inputs; here it is the Gauss-Newton matrix of the loss inside each group, after compensation by the group's bias
+(`physcomp.curvature.blocks`). Scales are picked by the same quadratic form.
 """
 
 from collections.abc import Iterator
@@ -14,28 +15,28 @@ from numpy.typing import NDArray
 
 from physcomp.compensation.cholesky import PANEL, factor_of
 
-# Added to the diagonal as a share of its mean, since curvature comes from few images. Our choice: on held-out images
-# 0.05 to 0.5 measured alike.
+# Added to the diagonal as a share of its mean, since the curvature is estimated from few images. Our choice: 0.05 to
+# 0.5 had the same loss on held-out images.
 DAMPING = 0.1
-# Scales tried, as shares of the largest magnitude; our choice.
+# The scales that are tried, as shares of a row's largest magnitude; our choice.
 SHARES = np.geomspace(0.15, 1.0, 10)
-AT_ONCE = 1 << 21  # entries of the curvature that one thread takes at a time
+AT_ONCE = 1 << 21  # entries of the curvature per task of a thread
 
 
 def some_groups(blocks: NDArray[np.float32]) -> Iterator[slice]:
-    """Ranges of groups, each for one thread at a time, of curvature (groups, blocks, size, size)."""
+    """Ranges of groups, each the task of a thread, for curvature blocks (groups, blocks, size, size)."""
     step = max(1, AT_ONCE // (blocks[0].size if len(blocks) else 1))
     return (slice(start, start + step) for start in range(0, len(blocks), step))
 
 
 Factors = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
-"""For each block of a group the places of its weights in the row and their factor, see
-`physcomp.compensation.cholesky`."""
+"""For each block of a group: the places of its weights in the row, and the factor of their curvature
+(`physcomp.compensation.cholesky.factor_of`)."""
 
 
 @njit(cache=True, nogil=True)
 def factors_of(blocks: NDArray[np.float32], kept: NDArray[np.bool_], damping: float) -> Factors:
-    """Of one group, for the weights that are kept; `blocks` is (blocks, size, size), the last one padded."""
+    """The factors of one group for the weights kept; `blocks` is (blocks, size, size), the last one padded."""
     size, weights = blocks.shape[1], len(kept)
     found = []
     for number in range(len(blocks)):
@@ -50,10 +51,16 @@ def factors_of(blocks: NDArray[np.float32], kept: NDArray[np.bool_], damping: fl
 def round_row(
     row: NDArray[np.float64], factors: Factors, counts: NDArray[np.int64], zeros: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Round one row to alphabets, given by their numbers of levels and whether zero is one of them.
+    """Round one row to several alphabets, with the best scale for each.
+
+    Args:
+        row: (weights,).
+        factors: factors of the row's curvature.
+        counts: number of levels of each alphabet.
+        zeros: whether zero is a level, for each alphabet.
 
     Returns:
-        (alphabets, weights) rounded, and (alphabets,) scales; where all weights are zero they stay so with scale 0.
+        Rounded rows (alphabets, weights), and scales (alphabets,); a row of zeros stays as it is, with scale 0.
     """
     rounded = np.zeros((len(counts), len(row)))
     largest = 0.0
@@ -80,7 +87,7 @@ def round_row(
 
 @njit(cache=True, nogil=True)
 def _bfloat16(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """As `physcomp.codes.base.to_bfloat16`."""
+    """Round to bfloat16 numbers, like `physcomp.codes.base.to_bfloat16`."""
     raw = values.astype(np.float32).view(np.uint32)
     rounded = raw + np.uint32(0x7FFF) + ((raw >> np.uint32(16)) & np.uint32(1))
     return (rounded & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
@@ -95,12 +102,13 @@ def _compensated(
     zeros: NDArray[np.bool_],
     losses: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Round weight by weight, the last first, with each alphabet at each scale, and pass the errors on.
+    """Round the weights of a block one by one, the last first, for each alphabet and each scale, with compensation.
 
-    The quadratic form of the whole error is the sum of the squares of what is passed on, and is added to `losses`.
+    Each rounding error is scaled by the pivot of the factor. The sum of squares of these scaled errors is the quadratic
+    form of the whole error; it is added to `losses`.
 
     Returns:
-        (weights, alphabets · scales).
+        Rounded weights (weights, alphabets · scales).
     """
     size, tried = len(row), len(counts) * len(scales)
     left = np.empty((size, tried))
@@ -137,7 +145,7 @@ def _compensated(
 def _round_one(
     left: NDArray[np.float64], scales: NDArray[np.float64], count: int, zero: bool, error: NDArray[np.float64]
 ) -> None:
-    """Round one value for each scale in place, and give what was taken off."""
+    """Round values, one for each scale, in place, and write the rounding errors to `error`."""
     half = (count - 1) / 2.0
     magnitudes = count // 2
     for s in range(len(scales)):

@@ -1,7 +1,7 @@
-"""The rows that codes write where these are not the trained weights: rounded rows, pruned rows, or both.
+"""The rows that each code writes: trained weights, or weights that were pruned, rounded, or both, with compensation.
 
-Rounding and pruning compensate for their own errors, so the rows are found for each code before it writes them. They
-depend on the curvature alone, not on the cells.
+Codes that round or prune get rows in which the other weights compensate for the errors. These rows depend on the
+curvature, not on the cells, so they are computed once for each layer.
 """
 
 from dataclasses import dataclass
@@ -21,29 +21,29 @@ from physcomp.threads import in_threads
 
 @dataclass(frozen=True, eq=False)
 class RowsToWrite:
-    """The rows that one code is to write.
+    """The rows of a layer that one code is to write, and their scales.
 
     Args:
         rows: float32 (groups, weights).
-        scales: float32 (groups,), bfloat16 numbers; None where the code's scale is a matter of the cells.
+        scales: float32 (groups,), bfloat16 numbers, for codes that round; None if the scale depends on the cells.
     """
 
     rows: Rows
     scales: Rows | None
 
     def scales_on(self, code: Code, importance: NDArray[np.floating], medium: Medium) -> Rows:
-        """The scale of each group on cells, see `physcomp.codes.fit_scales`."""
+        """The scale of each group: `scales`, or that of least error on the cells (`physcomp.codes.fit_scales`)."""
         return code.fit(self.rows, importance, medium) if self.scales is None else self.scales
 
 
 def rows_for_codes(rows: Rows, curvature: Curvature, codes: tuple[Code, ...]) -> dict[str, RowsToWrite]:
-    """The rows of a layer for every code, by its name; the trained ones for codes that round and drop nothing.
+    """Compute the rows of a layer for every code, by its name; codes that do not round or prune get the trained rows.
 
-    Each group's curvature is factored once for all digital codes and all sparsities, and once for what each leaves.
+    The curvature of each group is factored once for all codes, and once more for the weights kept by each sparsity.
     """
     masked = {code: mask for code in codes if (mask := code.mask_of(rows.shape[1]))}
     dense = list(dict.fromkeys(code.alphabet for code in codes if code.alphabet and code not in masked))
-    # Single weights first: only where whole runs are dropped is the kernel for them compiled.
+    # Single weights come first, so that the kernel for runs is compiled only if a code drops runs.
     wanted = sorted(dict.fromkeys(masked.values()), key=lambda each: each[0] > 1)
     single = np.array([count for run, count in wanted if run == 1], np.int64)
     runs = np.array([each for each in wanted if each[0] > 1], np.int64).reshape(-1, 2)
@@ -93,7 +93,7 @@ def _round_and_drop(
     scales: Rows,
     masks: NDArray[np.bool_],
 ) -> None:
-    """Rows rounded to as many alphabets as there is room for; and which weights stay when so many are kept."""
+    """Round rows to as many alphabets as `scales` has room for, and mask the weights left for each of `kept`."""
     every = np.ones(rows.shape[1], np.bool_)
     dense = scales.shape[1]
     for group in range(len(rows)):
@@ -128,7 +128,7 @@ def _compensate_and_round(
     scales: Rows,
     pruned: Rows,
 ) -> None:
-    """Rows pruned to each mask, and then rounded to the alphabets between its edge and the next."""
+    """Prune rows to each mask, then round them to the alphabets from the edge of the mask to the next edge."""
     for group in range(len(rows)):
         row = rows[group].astype(np.float64)
         for number in range(masks.shape[1]):

@@ -1,1 +1,1 @@
-"""Plans and chips: which group has which code, the programmed cells, and what is read back."""
+"""Plans and chips: the code of every group, the programmed cells, and the network read back from them."""

@@ -1,17 +1,17 @@
-"""The chip: programmed cells with all that is needed to read them back, in memory and as an HDF5 file.
+"""The chip: the bits and programmed cells of a network, with all that is needed to read it back; also an HDF5 file.
 
-What is stored, in order. For each layer, for each code of the menu that it uses: the scales (16 bits a group, where
-the code has scales) and the code's bits, group by group or in one stream, which may begin with what the layer stores
-once (a codebook); then the layer's biases, 16 bits each. Then the further tensors, 16 bits a number. Analog levels
-follow the same order. The plan says which group has which code.
+Bits are stored in this order. For each layer, and each code of the menu that it uses: the scales (16 bits per group, if
+the code has scales), then the bits of the code, either group by group or as one stream, which may begin with what the
+layer stores once (a codebook). After the codes of a layer come its biases, 16 bits each. After all layers come the
+other tensors, 16 bits per number. Analog levels have the same order. The plan says which group has which code.
 
 The HDF5 file (format `physcomp-chip`, version 1):
     /                 attributes `format`, `version`, `physcomp`, `seed`, `card`, `variant`, `card_sha256`, and
                       `bits`, their number
     /plan             the plan, JSON text (`physcomp.storage.plan_format`, any version that is read)
     /card             the card, TOML text
-    /bits             uint8, the bits packed eight to a byte, first bit highest
-    /cells/levels     float32 (cells,), the levels meant, in [0, 1]
+    /bits             uint8, the bits packed eight to a byte, the first one highest
+    /cells/levels     float32 (cells,), the levels asked for, in [0, 1]
     /cells/programmed float32 (cells,), the levels right after programming
 Each data set carries the SHA-256 of its content as the attribute `sha256`.
 """
@@ -41,21 +41,21 @@ FORMAT = "physcomp-chip"
 FORMAT_VERSION = 1
 
 Drift = Literal["card", "reads", "left"]
-"""How the drift of analog cells is undone when they are read: by the card's mean reads at that time; by one factor a
-layer, measured with two reads of its cells; or not at all, as if they were read at the card's first time."""
+"""How drift of analog cells is corrected on reading: by the card's mean levels at that time (`card`); by one measured
+factor per layer, from two reads of its cells (`reads`); or not at all (`left`)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Chip:
-    """A network on programmed cells.
+    """A network stored on programmed cells.
 
     Args:
-        plan: which group has which code.
+        plan: the plan by which it is stored.
         card: the device.
-        bits: uint8 zeros and ones, what is stored digitally.
+        bits: uint8 zeros and ones, everything stored digitally.
         cells: the programmed analog cells, one row.
-        seed: of the programming.
-        network: what was stored; None for a chip read from a file, which holds parameters but no architecture.
+        seed: seed of the programming noise.
+        network: the network stored; None for a chip from a file, which holds parameters but no architecture.
     """
 
     plan: Plan
@@ -68,17 +68,17 @@ class Chip:
     def read_back(
         self, *, time_s: float | None = None, read: int = 0, drift: Drift = "card"
     ) -> dict[str, torch.Tensor]:
-        """Read the cells and decode: the network's parameters, by name.
+        """Read the cells and decode the parameters of the network, by name.
 
         Args:
             time_s: seconds since programming; None: the time the plan was made for.
-            read: number of the read; another number reads the same cells again, with new read noise.
-            drift: how it is undone: "card" takes the card's mean drift until that time as known; "reads" measures it,
-                with one factor a layer (`devices.drift_compensation`); "left" does nothing.
+            read: number of the read; another number is another read of the same cells, with new read noise.
+            drift: how drift is corrected: "card" by the card's mean drift up to that time; "reads" by one measured
+                factor per layer (`devices.drift_compensation`); "left" not at all.
 
         Raises:
-            ValueError: the time is outside the card's range, there is no such way to undo drift, or the cells of a
-                layer read 0 or less on average, so that no factor undoes it.
+            ValueError: the time is outside the range of the card, `drift` is unknown, or the cells of a layer read 0 or
+                less on average, so that no factor corrects them.
         """
         if drift not in get_args(Drift):
             raise ValueError(f"read-back: drift is one of {', '.join(get_args(Drift))}, got '{drift}'; name one")
@@ -110,14 +110,14 @@ class Chip:
         return state
 
     def _layer_of_cells(self) -> NDArray[np.int64]:
-        """For every analog cell the number of its layer, among the layers that have such cells."""
+        """For every analog cell, the number of its layer among the layers with analog cells."""
         ends = [segments[-1].end[1] for _, segments, _ in _layout(self.plan, self.bits)]
         counts = np.diff(ends, prepend=0)
         counts = counts[counts > 0]
         return np.repeat(np.arange(len(counts)), counts)
 
     def save(self, path: Path | str) -> None:
-        """Write the HDF5 file, under a temporary name first."""
+        """Write the chip as an HDF5 file; a crash leaves no half-written file."""
         with replacing(path) as temporary, h5py.File(temporary, "w") as file:
             file.attrs.update(
                 {
@@ -145,13 +145,13 @@ class Chip:
 
 
 def store(network: Network, plan: Plan, *, card: devices.Card | str | None = None, seed: int = 0) -> Chip:
-    """Encode a network by its plan and programme the cells.
+    """Store a network: encode it by its plan and programme the cells of a chip.
 
     Args:
-        network: the one the plan was made for.
-        plan: which group gets which code.
-        card: the device the plan was made for, or its name; None: found by the plan's name of it.
-        seed: of the programming noise; another seed is another chip.
+        network: the network that the plan was made for.
+        plan: the code of every group.
+        card: the card that the plan was made for, or its name; None: the built-in card that the plan names.
+        seed: seed of the programming noise; another seed is another chip.
 
     Raises:
         ValueError: the plan was made for another network or card.
@@ -182,7 +182,7 @@ def load_chip(path: Path | str) -> Chip:
     """Read a chip file.
 
     Raises:
-        ValueError: no such file, not HDF5, not a chip, of another version, incomplete, or changed since it was written.
+        ValueError: the file is missing, is not HDF5 or not a chip, has another version, is incomplete, or was changed.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -221,7 +221,7 @@ def _checksum(data: h5py.Dataset) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Segment:
-    """Where the groups of one layer with one code lie among bits and cells."""
+    """Where the groups of one layer with one code are among the bits and cells of a chip."""
 
     code: Code
     groups: NDArray[np.int64]
@@ -251,7 +251,7 @@ class _Segment:
 
 
 def _layout(plan: Plan, stored: Bits) -> Iterator[tuple[LayerPlan, list[_Segment], int]]:
-    """For each layer its segments and where its biases begin among the bits that are stored."""
+    """For each layer: its segments, and the place of its first bias among the bits stored."""
     bits, cells, menu = 0, 0, menu_of(plan)
     for layer in plan.layers:
         weights = layer.weights

@@ -1,4 +1,4 @@
-"""How one layer is stored: its codes and scales, the rows that are written, and the cells they take."""
+"""The plan of one layer: the code and scale of each group, the rows written, and the cells they take."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,25 +13,25 @@ from physcomp.codes.base import Rows
 
 @dataclass(frozen=True, eq=False)
 class LayerPlan:
-    """How one layer is stored. Plans of a layer are equal when all that they hold is; their arrays are read-only.
+    """The plan of one layer: how each of its groups is stored.
+
+    Arrays are read-only. Two plans are equal if all their contents are equal.
 
     Args:
-        name: the layer's name in the network.
+        name: the name of the layer in the network.
         shape: the shape of its weight tensor.
         codes: int64 (groups,), the index of each group's code in the menu.
-        scales: float32 (groups,), each group's scale, a bfloat16 number, 0 where the code has none.
-        rows: float32 (kept, weights), the rows written for groups whose code keeps them (`physcomp.codes.Code`), in the
-            order of the groups: rounding and pruning compensate for their own errors. Other groups are written as
-            trained.
-        biases: float32 (outputs,), the biases as stored, bfloat16 numbers, with the shift that compensates for the mean
-            error of the codes; (0,) where the layer has none.
-        cells: uint8 (allocating, weights), the cells of each weight of groups whose code lets them differ, in the order
-            of the groups.
-        learned: by the index of each code that is used and shares numbers among the layer's groups (a codebook), these
-            float32 numbers.
+        scales: float32 (groups,), the scale of each group: a bfloat16 number, or 0 if the code has none.
+        rows: float32 (kept, weights), the rows written for groups whose code rounds or prunes with compensation
+            (`physcomp.codes.Code.keeps_rows`), in the order of the groups. Other groups are written as trained.
+        biases: float32 (outputs,), the biases as stored: bfloat16 numbers that compensate for the mean errors of the
+            codes; (0,) if the layer has none.
+        cells: uint8 (allocating, weights), the cells of each weight, for groups whose code lets them differ
+            (`physcomp.codes.Code.allocates`), in the order of the groups.
+        learned: float32 numbers that the groups of a code share, such as a codebook, by the index of the code.
 
     Raises:
-        ValueError: an array has another shape.
+        ValueError: an array has a wrong shape.
     """
 
     name: str
@@ -73,7 +73,7 @@ class LayerPlan:
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All arrays by name, those of `learned` as `learned 3`."""
+        """All arrays by name; those of `learned` as `learned 3` for code 3."""
         found = {name: getattr(self, name) for name in ("codes", "scales", "rows", "biases", "cells")}
         return found | {f"learned {code}": numbers for code, numbers in self.learned.items()}
 
@@ -84,12 +84,12 @@ class LayerPlan:
 
     @property
     def weights(self) -> int:
-        """Number of weights of one group."""
+        """Number of weights in one group."""
         return int(np.prod(self.shape)) // len(self.codes)
 
 
 def _frozen(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
-    """A read-only view, or a read-only copy of the type wanted; the caller's own array stays writable."""
+    """A read-only view of an array, or a read-only copy if its type differs; the original stays writable."""
     view = np.ascontiguousarray(array, dtype).view()
     view.flags.writeable = False
     return view
@@ -97,26 +97,26 @@ def _frozen(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
 
 @dataclass(frozen=True, eq=False)
 class CodedGroups:
-    """The groups of one layer that share a code.
+    """The groups of one layer that have the same code.
 
     Args:
-        code: as it writes these groups, with its allocation of cells and what it has learned.
-        groups: int64, their numbers in ascending order.
+        code: the code, with its allocation of cells and learned numbers for these groups.
+        groups: int64, the numbers of the groups, ascending.
     """
 
     code: Code
     groups: NDArray[np.int64]
 
     def read_back(self, rows: Rows, scales: Rows, medium: Medium) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and variance of what is read back of these groups.
+        """Mean and variance of the weights read back for these groups.
 
         Args:
-            rows: float32 (all groups, weights), as they are given to be written.
+            rows: float32 (all groups, weights), the rows to be written.
             scales: float32 (all groups,).
             medium: the cells.
 
         Returns:
-            Two arrays (these groups, weights).
+            Mean and variance, each (these groups, weights).
         """
         written = rows[self.groups]
         mean, variance = self.code.error(written, scales[self.groups], medium)
@@ -124,7 +124,7 @@ class CodedGroups:
 
 
 def by_code(layer: LayerPlan, menu: tuple[Code, ...]) -> Iterator[CodedGroups]:
-    """The groups of a layer by the code they use, in the order of the menu."""
+    """The groups of a layer, sorted by code, in the order of the menu; codes that are not used are left out."""
     place = np.cumsum(np.array([code.allocates for code in menu])[layer.codes]) - 1
     for index, code in enumerate(menu):
         groups = np.flatnonzero(layer.codes == index)
@@ -134,19 +134,19 @@ def by_code(layer: LayerPlan, menu: tuple[Code, ...]) -> Iterator[CodedGroups]:
 
 
 def kept_rows(layer: LayerPlan, menu: tuple[Code, ...]) -> NDArray[np.bool_]:
-    """Which groups have rows of their own in the plan: (groups,)."""
+    """Mask of the groups whose rows are in the plan: bool (groups,)."""
     return np.array([code.keeps_rows for code in menu])[layer.codes]
 
 
 def rows_to_write(layer: LayerPlan, menu: tuple[Code, ...], trained: Rows) -> Rows:
-    """The rows of a layer as they are to be written: the plan's where it keeps them, else the trained ones."""
+    """The rows of a layer to be written: those in the plan, and trained ones for all other groups."""
     rows = trained.copy()
     rows[kept_rows(layer, menu)] = layer.rows
     return rows
 
 
 def mean_read_back(layer: LayerPlan, menu: tuple[Code, ...], rows: Rows, medium: Medium) -> Rows:
-    """The rows of a layer as read back in the mean over chips, where `rows` are written: float32 (groups, weights)."""
+    """The mean over chips of the rows read back if `rows` are written: float32 (groups, weights)."""
     found = np.empty_like(rows)
     for part in by_code(layer, menu):
         found[part.groups] = part.read_back(rows, layer.scales, medium)[0]
@@ -154,12 +154,12 @@ def mean_read_back(layer: LayerPlan, menu: tuple[Code, ...], rows: Rows, medium:
 
 
 def cells_of(layers: tuple[LayerPlan, ...], menu: tuple[Code, ...], bits_per_cell: float) -> dict[str, float]:
-    """Cells that groups take, by what they hold: part of a plan's ledger. Bits are divided by the bits a cell holds."""
+    """Cells that the groups of layers take, by what they hold; bits are divided by the bits per cell."""
     bits = {"digits": 0, "signs": 0, "masks": 0, "scales": 0, "setup": 0}
     analog = 0
     for layer in layers:
         weights = layer.weights
-        # Where a code keeps no rows of its own in the plan, what it takes does not depend on them.
+        # The cells of a code without rows in the plan do not depend on the rows.
         rows = rows_to_write(layer, menu, np.zeros((layer.groups, weights), np.float32))
         for part in by_code(layer, menu):
             code, count = part.code, len(part.groups)

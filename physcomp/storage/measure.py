@@ -1,4 +1,4 @@
-"""Store, read back and score: what a plan loses on images."""
+"""Measures plans: store a network on chips, read it back, and compute loss and accuracy on images."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -12,10 +12,10 @@ from physcomp.networks.network import Network
 from physcomp.storage.chip import Chip, store
 from physcomp.storage.plan import Plan
 
-# Chips of the held-out measurement have seeds from here on, so that they are none of those that results come from.
+# The first seed of chips for held-out losses, far from the seeds of chips on which results are reported.
 HELDOUT_SEED = 1 << 40
 PLANNED: tuple[None] = (None,)
-"""The one time that a plan was made for."""
+"""Stands for the one read time that a plan was made for."""
 
 
 def scores_of(
@@ -26,9 +26,9 @@ def scores_of(
     Args:
         chip: a network on programmed cells.
         network: its architecture.
-        images: what to score on.
-        times_s: seconds since programming; None is the time the plan was made for.
-        read: number of the read; another one has new read noise.
+        images: images with labels.
+        times_s: seconds since programming; None is the time that the plan was made for.
+        read: number of the read; another number has new read noise.
 
     Raises:
         ValueError: a time is outside the card's range, or the network is another one.
@@ -46,18 +46,18 @@ def measure(
     seeds: Iterable[int],
     times_s: Sequence[float | None] = PLANNED,
 ) -> list[list[Score]]:
-    """Store a network by a plan on several chips, and score each, programmed once, at several times.
+    """Store a network by a plan on several chips, and score each chip at several times after programming.
 
     Args:
-        network: the one the plan was made for.
-        plan: which group gets which code.
-        images: what to score on.
-        card: the device the plan was made for.
-        seeds: one a chip.
-        times_s: as `scores_of` has them.
+        network: the network that the plan was made for.
+        plan: the code of every group.
+        images: images with labels.
+        card: the card that the plan was made for.
+        seeds: one seed for each chip.
+        times_s: see `scores_of`.
 
     Returns:
-        For each chip its scores, one a time.
+        For each chip its scores, one for each time.
 
     Raises:
         ValueError: the plan was made for another network or card, or a time is outside the card's range.
@@ -75,7 +75,7 @@ def heldout_losses(
     chips: int,
     times_s: Sequence[float | None] = PLANNED,
 ) -> NDArray[np.float64]:
-    """Mean held-out loss at each time over chips that serve for nothing else; one read-back where nothing is noisy."""
+    """Mean loss over chips on held-out images, at each time; a single chip suffices if nothing is noisy."""
     if plan.noiseless:
         chips, times_s = 1, PLANNED
     found = measure(network, plan, heldout, card=card, seeds=range(HELDOUT_SEED, HELDOUT_SEED + chips), times_s=times_s)

@@ -1,5 +1,6 @@
-"""The plan: the code of every group, with scales and biases, its ledger of cells, and its proof. Saved as JSON
-(`physcomp.storage.plan_format`).
+"""The plan of a network: the code of every group, the cells of everything stored, and the proof of the choice.
+
+Plans are saved as JSON (`physcomp.storage.plan_format`).
 """
 
 import dataclasses
@@ -35,21 +36,21 @@ from physcomp.storage.plan_format import (
 
 @dataclass(frozen=True)
 class Proof:
-    """How a plan was found, and how good it is.
+    """How a plan was chosen, and a bound on how good it is.
 
     Args:
-        solver: the solver's name; `fixed` for a plan that nobody chose.
+        solver: the name of the solver; `fixed` for a plan without a choice.
         kind: classical, quantum-inspired, quantum or hybrid; `none` for a fixed plan.
-        energy: expected loss increase by the solver's own model, nats.
-        lower_bound: no choice within the budget has less energy than this, in the same model; None if fixed.
+        energy: expected loss increase in nats by the model that the solver minimised.
+        lower_bound: no choice within the budget has less energy by the same model; None if fixed.
         gap: (energy - lower_bound) / energy; None if fixed.
-        seconds: time the solver took.
-        shrinkage: factor on the couplings in the solver's model.
+        seconds: run time of the solver.
+        shrinkage: factor on the couplings in that model.
         part: the part of the menu that was offered.
-        predicted_loss_increase: expected loss increase, nats, by the model with the shrinkage that proved best.
+        predicted_loss_increase: expected loss increase in nats, by the model with the shrinkage that proved best.
         heldout_loss: measured mean loss on the held-out images, by which the plan was picked; None if not measured.
-        expansion: where the solver's model took the curvature, as a share of the way from the trained weights to those
-            of the best plan before.
+        expansion: where the curvature of that model was taken: 0 at the trained weights, 1 at those of the best plan
+            before (`physcomp.LossModel.around`).
     """
 
     solver: str
@@ -67,26 +68,27 @@ class Proof:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a network is stored on cells of a card.
+    """The plan by which a network is stored on the cells of a card.
 
     Args:
-        method: what made it, such as `joint` or `digital(4)`.
-        network: the network's name.
-        network_sha256: its fingerprint; a plan stores no other network.
-        card: the card's name with its variant.
-        card_sha256: its fingerprint; a plan writes no other card.
-        read_time_s: the time since programming it is written for, in seconds.
-        granularity: what one decision is for.
-        budget: cells per weight it was allowed; None for a fixed plan.
-        bits_per_cell: bits a cell holds reliably.
+        method: the method that made the plan, such as `joint` or `digital(4)`.
+        network: the name of the network.
+        network_sha256: the fingerprint of the network; the plan stores no other one.
+        card: the name of the card, with its variant.
+        card_sha256: the fingerprint of the card; the plan is for no other one.
+        read_time_s: seconds since programming at which the levels written are meant to be read.
+        granularity: which weights form a group.
+        budget: cells per weight that were allowed; None for a fixed plan.
+        bits_per_cell: bits that a cell holds reliably.
         menu: names of the codes.
-        layers: the layers.
-        others: name and shape of each further tensor, stored as bfloat16; those of layers never called among them.
-        ledger: cells by what they hold.
-        proof: how it was found.
-        storage: what `bits_per_cell` is: the bound of any error-correcting code, or what a BCH code reaches.
-        read_times_s: the times that counted for the choice; empty: `read_time_s` alone.
-        over: what counted of them, the mean of the losses or the worst.
+        layers: the plans of the layers.
+        others: name and shape of each tensor outside the groups, stored as bfloat16.
+        ledger: cells by what they hold; their sum is `cells`.
+        proof: how the plan was chosen.
+        storage: how `bits_per_cell` is counted: by the `bound` for any error-correcting code, or by an existing `bch`
+            code.
+        read_times_s: read times in seconds that counted for the choice; empty: `read_time_s` alone.
+        over: how these times counted: by the `mean` of the losses, or by the `worst`.
     """
 
     method: str
@@ -114,12 +116,12 @@ class Plan:
 
     @property
     def cells(self) -> float:
-        """Everything stored, in cells."""
+        """Cells of everything stored."""
         return sum(self.ledger.values())
 
     @property
     def cells_per_weight(self) -> float:
-        """Everything stored, in cells per weight."""
+        """Cells per weight, with everything stored counted."""
         return self.cells / self.weights
 
     @property
@@ -129,16 +131,16 @@ class Plan:
 
     @cached_property
     def sha256(self) -> str:
-        """Fingerprint of what determines the chip: everything but its method's name and the solver's seconds."""
+        """Fingerprint of the plan: of everything but the name of the method and the run time of the solver."""
         fields = self._fields()
         del fields["method"], fields["proof"]["seconds"]
         return fingerprint(fields, self.layers)
 
     def check(self, network: Network, card: devices.Card | None = None) -> None:
-        """Refuse a network, or a card, that the plan was not made for.
+        """Check that the plan was made for this network and (if given) this card.
 
         Raises:
-            ValueError: another fingerprint.
+            ValueError: a fingerprint differs.
         """
         if card is not None and card.sha256 != self.card_sha256:
             raise ValueError(f"plan: made for card {self.card}, got {card.name} of other content; choose again for it")
@@ -149,15 +151,15 @@ class Plan:
             )
 
     def layers_in(self, network: Network) -> tuple[Layer, ...]:
-        """The layers of a network that the plan stores by its codes; all else is among its `others`."""
+        """The layers of a network whose weights have codes in the plan; all other tensors are among `others`."""
         return layers_of(network.module, self.granularity, {layer.name for layer in self.layers})
 
     def named(self, method: str) -> "Plan":
-        """The same plan under another method's name."""
+        """The same plan with another name of the method."""
         return dataclasses.replace(self, method=method)
 
     def share_of_codes(self) -> dict[str, float]:
-        """Share of the weights stored with each code that is used."""
+        """Share of the weights that each code stores, by name of the code; codes that are not used are left out."""
         count: dict[str, float] = {}
         for layer in self.layers:
             size = int(np.prod(layer.shape)) / layer.groups / self.weights
@@ -166,7 +168,7 @@ class Plan:
         return dict(sorted(count.items(), key=lambda item: -item[1]))
 
     def _fields(self) -> dict[str, Any]:
-        """All fields but the layers, as JSON has them."""
+        """All fields but the layers, as values for JSON."""
         names = [field.name for field in dataclasses.fields(self) if field.name != "layers"]
         return {name: getattr(self, name) for name in names} | {"proof": dataclasses.asdict(self.proof)}
 
@@ -184,16 +186,16 @@ class Plan:
         return json.dumps(content, indent=1)
 
     def save(self, path: Path | str) -> None:
-        """Write the JSON file, under a temporary name first."""
+        """Write the plan as a JSON file; a crash leaves no half-written file."""
         with replacing(path) as temporary:
             temporary.write_text(self.to_json() + "\n")
 
     @classmethod
     def from_json(cls, text: str, source: str = "plan") -> "Plan":
-        """Read a plan's JSON text; `source` names it in errors.
+        """Read a plan from JSON text; `source` names the text in errors.
 
         Raises:
-            ValueError: not a plan, of another version, incomplete, or changed since it was written.
+            ValueError: the text is not a plan, has another version, is incomplete, or was changed.
         """
         try:
             fields = json.loads(text)
@@ -227,7 +229,7 @@ class Plan:
         """Read a plan file.
 
         Raises:
-            ValueError: no such file, or as `from_json` says.
+            ValueError: the file is missing, or an error of `from_json`.
         """
         try:
             return cls.from_json(Path(path).read_text(), str(path))
@@ -236,7 +238,7 @@ class Plan:
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """The lists of a file as the plan holds them."""
+    """Turn lists from JSON, also nested ones, into tuples."""
     return {
         "menu": tuple(values["menu"]),
         "others": tuple((name, tuple(shape)) for name, shape in values["others"]),
@@ -245,16 +247,16 @@ def _tuples(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def moved(plan: Plan, card: devices.Card | str, read_time_s: float) -> Plan:
-    """The same plan for cells of another card or time, where other cells hold the same bits.
+    """Move a digital plan to the cells of another card or to another read time; bits stay the same.
 
     Args:
-        plan: without analog cells, so that it reads back alike on every card. Its proof stays as it is, since the loss
-            does not depend on the cells; another choice might be better where cells hold more or fewer bits.
+        plan: a plan without analog cells, which reads back alike on every card. Its proof stays, since the loss does
+            not depend on the cells; but if cells hold more or fewer bits, another choice might be better.
         card: the other card, or its name.
         read_time_s: seconds from programming to reading.
 
     Raises:
-        ValueError: the plan has analog cells, or the card is outside its range at that time.
+        ValueError: the plan has analog cells, or the read time is outside the range of the card.
     """
     card = devices.load_card(card) if isinstance(card, str) else card
     if not plan.noiseless:

@@ -1,31 +1,31 @@
-"""The plan as a file: JSON text, large arrays packed. Version 2 is written; versions 1 and 2 are read.
+"""The file format of plans: JSON text with packed arrays. Version 2 is written; versions 1 and 2 are read.
 
-Fields of both versions, beside those of `physcomp.storage.plan.Plan` under their own names:
+Both versions have the fields of `physcomp.storage.plan.Plan` under the same names, and:
     format            "physcomp-plan"
     version           1 or 2
-    layers            a list, one object a layer, see below
-    menu, others      lists; `others` has pairs of a name and a shape
+    layers            a list with one object for each layer, see below
+    menu, others      lists; `others` of pairs of name and shape
     proof             an object with the fields of `physcomp.storage.plan.Proof`
     sha256            fingerprint of the content, checked on reading
     physcomp          version of the package that wrote the file; not read
-    cells_per_weight  for the reader's eyes; not read
+    cells_per_weight  for human readers; not read
 
 A layer in version 2:
     name              text
     shape             list of numbers, the shape of the weight tensor; groups × weights is their product
-    codes             list of groups numbers, each an index into `menu`
-    scales            list of groups numbers, bfloat16 values written out
+    codes             list of one number per group, an index into `menu`
+    scales            list of one number per group, a bfloat16 value written out
     biases            list of numbers, bfloat16 values written out; empty without biases
     rows              text: float32 (kept, weights), packed as rows, see `pack_rows`; empty without kept rows
     cells             text: uint8 (allocating, weights), packed as bytes; empty without such groups
-    learned           list of pairs: index of a code that is used and shares numbers, list of these numbers
+    learned           list of pairs: index of a code whose groups share numbers, list of these numbers
 
 *Packed* is zlib (level 1) of little-endian bytes, in base64. The `sha256` of version 2 is SHA-256 of
 (a) the JSON text, keys sorted, of all fields of `Plan` but `method` and `proof.seconds`, each layer as the list of its
     name, its shape and for each of its arrays a list of name and shape (`LayerPlan.arrays`), and
 (b) for each layer the bytes of `codes` (int64), `scales`, `rows`, `biases` (float32), `cells` (uint8) and of the
     numbers learned (float32), code by code.
-How arrays are packed does not enter, so that a plan of version 1, once read, has the fingerprint that it would have in
+It does not depend on how arrays are packed, so a plan that was read from version 1 has the same fingerprint as in
 version 2.
 
 Version 1 differs in two things. A layer has `written` in place of `rows`: the float32 numbers alone, packed. Its
@@ -49,14 +49,14 @@ from physcomp.storage.layer_plan import LayerPlan
 FORMAT = "physcomp-plan"
 FORMAT_VERSION = 2
 READABLE = (1, 2)
-NEWER_FIELDS: dict[str, Any] = {"storage": "bound", "read_times_s": [], "over": "mean"}  # which older plans lack
+NEWER_FIELDS: dict[str, Any] = {"storage": "bound", "read_times_s": [], "over": "mean"}  # absent from older plans
 
-LEVEL = 1  # of zlib: higher ones take several times as long for a few per cent less
-TABLE_SIZE = 256  # the most distinct values of a row whose weights are packed as one byte each
+LEVEL = 1  # compression level of zlib; higher ones take several times as long and save a few per cent
+TABLE_SIZE = 256  # the most distinct values for which a row is packed as a table and one byte per weight
 
 
 def layer_fields(layer: LayerPlan) -> dict[str, Any]:
-    """A layer as the file holds it."""
+    """The fields of a layer in the file."""
     return {
         "name": layer.name,
         "shape": list(layer.shape),
@@ -70,11 +70,11 @@ def layer_fields(layer: LayerPlan) -> dict[str, Any]:
 
 
 def layer_of(fields: dict[str, Any], version: int) -> LayerPlan:
-    """Inverse of `layer_fields`, for every version that is read.
+    """Inverse of `layer_fields`, for all versions that can be read.
 
     Raises:
         KeyError: a field is missing.
-        ValueError: a field is not what it should be.
+        ValueError: a field has a wrong value.
     """
     groups, size = len(fields["codes"]), int(np.prod(fields["shape"]))
     weights = size // max(1, groups)
@@ -95,11 +95,14 @@ def layer_of(fields: dict[str, Any], version: int) -> LayerPlan:
 
 
 def pack_rows(rows: Rows) -> str:
-    """Rows as text, without loss: as one byte a weight and a table where a row has few values, as rounded rows do.
+    """Pack rows as text, without loss; rows with few distinct values, such as rounded rows, take a byte per weight.
 
-    Packed are, one after the other: the number of rows, uint32; for each row the number of its distinct values, uint16,
-    0 where they are more than 256; the tables, float32, of the rows that have one, each in ascending order of its bit
-    patterns; the weights of these rows, uint8, their places in the table; the weights of the other rows, float32.
+    These parts are packed one after the other:
+        number of rows, uint32;
+        for each row the number of its distinct values, uint16, or 0 if they are more than 256;
+        for each row with at most 256 its table of values, float32, in ascending order of their bit patterns;
+        for each of these rows its weights as indices into the table, uint8;
+        for each other row its weights, float32.
 
     Example:
         >>> rows = np.array([[0.5, -0.5, 0.5], [1.0, 2.0, 3.0]], np.float32)
@@ -108,7 +111,7 @@ def pack_rows(rows: Rows) -> str:
     """
     if not rows.size:
         return ""
-    patterns = np.ascontiguousarray(rows, "<f4").view("<u4")  # so that -0 is told from 0
+    patterns = np.ascontiguousarray(rows, "<f4").view("<u4")  # which distinguishes -0 from 0
     order = np.argsort(patterns, axis=1)
     ascending = np.take_along_axis(patterns, order, axis=1)
     first = np.ones(rows.shape, bool)
@@ -127,10 +130,10 @@ def pack_rows(rows: Rows) -> str:
 
 
 def unpack_rows(text: str, weights: int) -> Rows:
-    """Inverse of `pack_rows` for rows of so many weights: float32 (rows, weights).
+    """Inverse of `pack_rows`: float32 (rows, weights).
 
     Raises:
-        ValueError: the text is no packed rows of so many weights.
+        ValueError: the text does not hold packed rows with this number of weights.
     """
     content = _bytes(text)
     if not content:
@@ -157,11 +160,11 @@ def _bytes(text: str) -> bytes:
 
 
 def fingerprint(fields: dict[str, Any], layers: tuple[LayerPlan, ...]) -> str:
-    """SHA-256 of a plan's content, as this file's docstring has it.
+    """SHA-256 of the content of a plan, as the docstring of this file defines it.
 
     Args:
-        fields: of the plan, without `method`, the proof's seconds and its layers.
-        layers: its layers.
+        fields: the fields of the plan without `method`, `proof.seconds` and `layers`.
+        layers: the plans of the layers.
     """
     shapes = [
         [layer.name, list(layer.shape), *([name, *array.shape] for name, array in layer.arrays.items())]
@@ -175,10 +178,10 @@ def fingerprint(fields: dict[str, Any], layers: tuple[LayerPlan, ...]) -> str:
 
 
 def fingerprint_1(fields: dict[str, Any]) -> str:
-    """The fingerprint that a file of version 1 should carry.
+    """The fingerprint that belongs in a file of version 1.
 
     Args:
-        fields: of the plan, and `format` and `version`; layers as the file has them. They are changed.
+        fields: the fields of the file; this function changes them.
     """
     del fields["method"], fields["proof"]["seconds"]
     if fields["storage"] == "bound":

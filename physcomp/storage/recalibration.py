@@ -1,10 +1,10 @@
-"""Recalibration: after read-back, gains and biases are set so that every channel's outputs are as in the clean network.
+"""Recalibration: sets gains and biases after read-back, so that channels' outputs are as in the clean network.
 
-Networks are stored with their norms folded in, so what others do by estimating the statistics of norms anew (Joshi et
-al., Nat. Commun. 11:2473, 2020, doi 10.1038/s41467-020-16108-9) is here done on each Conv2d and Linear layer: the mean
-and variance of every output before the activation are matched to those of the clean network on calibration images,
-layer by layer from the input on, each with those before it already recalibrated. Gains and biases are bfloat16
-numbers that must be stored again, and are counted.
+Others estimate the statistics of batch norms again after drift (Joshi et al., Nat. Commun. 11:2473, 2020, doi
+10.1038/s41467-020-16108-9). Here norms are folded, so the same is done on each Conv2d and Linear layer: the mean and
+the variance of every output before the activation are matched to those of the clean network on calibration images.
+Layers are matched one by one from the input on, each with those before it already recalibrated. Gains and biases are
+bfloat16 numbers that must be stored again, and are counted.
 """
 
 import copy
@@ -23,12 +23,12 @@ BATCH = 250
 
 @dataclass(frozen=True, eq=False)
 class Recalibrated:
-    """A read-back network with gains and biases set anew.
+    """The parameters of a network after recalibration, and what that takes.
 
     Args:
-        state: parameters by name; the gains are multiplied into the weights.
-        extra_bits: bits of the new gains and biases, stored digitally beside what the chip holds.
-        extra_cells: the cells they take.
+        state: parameters by name, with the gains multiplied into the weights.
+        extra_bits: bits of the new gains and biases, stored digitally in addition to the chip.
+        extra_cells: the cells that these bits take.
     """
 
     state: dict[str, torch.Tensor]
@@ -44,14 +44,14 @@ def recalibrate(
     bits_per_cell: float,
     gains: bool = True,
 ) -> Recalibrated:
-    """Match every channel's mean, and with gains its variance, to the clean network's.
+    """Match the mean and (with `gains`) the variance of every channel's outputs to those of the clean network.
 
     Args:
-        network: the clean network; layers without biases keep their means.
-        state: what `physcomp.Chip.read_back` gave.
-        images: calibration images, labels unused; a few hundred do.
-        bits_per_cell: bits a cell holds reliably, as the plan has it (`plan.bits_per_cell`).
-        gains: whether variances are matched too, at 16 bits a channel more.
+        network: the clean network; means are not matched in layers without biases.
+        state: parameters from `physcomp.Chip.read_back`.
+        images: calibration images, labels unused; a few hundred are enough.
+        bits_per_cell: bits that a cell holds reliably (`plan.bits_per_cell`).
+        gains: whether variances are matched too, for 16 more bits per channel.
 
     Raises:
         ValueError: the number of bits is not above 0, or a parameter of a layer is missing in the state or of
@@ -102,9 +102,9 @@ def recalibrate(
 
 @torch.inference_mode()
 def _moments(module: nn.Module, layers: list[str], images: Images) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Mean and standard deviation of each output channel of some layers, over images and pixels; summed in float64.
+    """Mean and standard deviation of each output channel of some layers, over images and pixels.
 
-    A layer that is never called has no outputs and is left out.
+    Sums are in float64. A layer that is never called has no outputs and is left out.
     """
     sums = {name: [torch.zeros(()), torch.zeros(())] for name in layers}
     count = dict.fromkeys(layers, 0)
