@@ -18,7 +18,7 @@ from physcomp.compensation.rounding import Factors
 
 @njit(cache=True, nogil=True)
 def dropping_order(row: NDArray[np.float64], factors: Factors, least: int) -> NDArray[np.int64]:
-    """The places of a row's weights in the order in which they are dropped, until `least` are left.
+    """The places of a row's weights in the order in which they are dropped, at least until `least` are left.
 
     Among several blocks the next weight is that of the block in which it is cheapest.
     """

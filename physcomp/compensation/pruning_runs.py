@@ -48,7 +48,7 @@ def masks_of(row: NDArray[np.float64], factors: Factors, wanted: NDArray[np.int6
 
 @njit(cache=True, nogil=True)
 def _dropping_order(row: NDArray[np.float64], factors: Factors, run: int, least: int) -> NDArray[np.int64]:
-    """The runs of a row in the order in which they are dropped, until `least` are left.
+    """The runs of a row in the order in which they are dropped, at least until `least` are left.
 
     A run in several blocks costs the sum of what its parts cost, each at its turn in its block.
     """

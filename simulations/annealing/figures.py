@@ -1,8 +1,8 @@
 """Figures of annealing studies: energy over time, time to target, gap against size, feasibility, accuracy.
 
-A solver says its own colour, of those that Okabe and Ito tell apart for the colour-blind (jfly.uni-koeln.de/color,
-2008). What is quantum-inspired is drawn dashed and marked with a square, what is quantum with a diamond, what is
-classical with a circle.
+Each solver has a colour of its own from the palette of Okabe and Ito, which the colour-blind can distinguish
+(jfly.uni-koeln.de/color, 2008). Classical solvers have circles, quantum-inspired ones squares and dashed lines, quantum
+ones diamonds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from simulations.runs.style import save_figure
 
 MARKERS: dict[Kind, str] = {"classical": "o", "quantum-inspired": "s", "quantum": "D", "hybrid": "D"}
 FLOOR_PERCENT = 0.01
-"""Gaps below this are drawn on a linear scale down to the bound itself."""
+"""Gaps below this, in per cent, are drawn on a linear scale down to the bound itself."""
 STYLE: Any = {
     "font.size": 9,
     "svg.hashsalt": "physcomp",
@@ -38,12 +38,12 @@ STYLE: Any = {
 
 
 def energy_over_time(trials: Sequence[SolverRun], folder: Path, *, bounds: Mapping[str, float]) -> list[Path]:
-    """Energy above the lower bound against seconds: median and range over runs, a panel a problem.
+    """Draw energy above the lower bound against seconds: median and range over runs, one panel per problem.
 
     Args:
         trials: the runs.
-        folder: where `energy-over-time.png` and `.svg` go.
-        bounds: lower bound by problem; the line at zero.
+        folder: folder for `energy-over-time.png` and `.svg`.
+        bounds: lower bound of each problem, which is at zero.
 
     Returns:
         The paths written.
@@ -60,7 +60,7 @@ def energy_over_time(trials: Sequence[SolverRun], folder: Path, *, bounds: Mappi
 
 
 def times_to_target(found: Sequence[SolverScore], folder: Path) -> list[Path]:
-    """Time to target with its bootstrap interval, a panel a problem; `time-to-target.png` and `.svg`."""
+    """Draw time to target with its bootstrap interval, one panel per problem: `time-to-target.png` and `.svg`."""
     names = list(dict.fromkeys(score.problem for score in found))
     figure, axes = _panels(len(names), 3.1, 3.0)
     for axis, name in zip(axes, names, strict=True):
@@ -77,7 +77,7 @@ def overview(
     bounds: Mapping[str, float],
     name: str = "overview",
 ) -> list[Path]:
-    """Energy over time above, time to target below, a column a problem."""
+    """Draw energy over time (above) and time to target (below), one column per problem."""
     names = list(dict.fromkeys(trial.problem for trial in trials))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.55 * len(names) + 1.6, 5.9), layout="constrained")
@@ -95,7 +95,7 @@ def overview(
 
 
 def gaps_against_size(found: Sequence[SolverScore], folder: Path) -> list[Path]:
-    """Median gap against the number of groups, a panel a family of several sizes; nothing where there is none."""
+    """Draw the median gap against the number of groups, one panel per family with several sizes, if there is any."""
     families = [
         family
         for family in dict.fromkeys(score.family for score in found)
@@ -126,7 +126,7 @@ def gaps_against_size(found: Sequence[SolverScore], folder: Path) -> list[Path]:
 
 
 def feasibility(found: Sequence[SolverScore], folder: Path) -> list[Path]:
-    """Share of raw samples that met all constraints before any repair, for the solvers that can leave them."""
+    """Draw the share of raw samples that met all constraints before repair, for solvers that may violate them."""
     samplers = [score for score in found if score.feasible_before_repair is not None]
     if not samplers:
         return []
@@ -149,7 +149,7 @@ def feasibility(found: Sequence[SolverScore], folder: Path) -> list[Path]:
 
 
 def accuracy_against_energy(trials: Sequence[SolverRun], folder: Path, *, clean: float | None = None) -> list[Path]:
-    """Accuracy after read-back beside energy, a point a run, for a network's selection; nothing for other problems."""
+    """Draw accuracy after read-back against energy, one point per run, if the selection of a network was solved."""
     measured = [trial for trial in trials if trial.accuracy is not None]
     if not measured:
         return []
@@ -184,7 +184,7 @@ def accuracy_against_energy(trials: Sequence[SolverRun], folder: Path, *, clean:
 
 
 def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of panels, at most four a row; panels that are left over are hidden."""
+    """A figure of panels, at most four per row; superfluous ones are hidden."""
     columns = min(4, count)
     rows = math.ceil(count / columns)
     with mpl.rc_context(STYLE):
@@ -196,7 +196,7 @@ def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]
 
 
 def _energies(axis: Axes, trials: Sequence[SolverRun], bound: float) -> None:
-    """Median and range over runs of one problem's courses."""
+    """Draw the median and the range of energies over the runs on one problem."""
     finite = [seconds for trial in trials for seconds, _ in trial.course]
     first, last = max(1e-4, 0.7 * min(finite)), 1.1 * max(trial.seconds for trial in trials)
     at = np.geomspace(first, max(last, 2 * first), 300)
@@ -208,7 +208,7 @@ def _energies(axis: Axes, trials: Sequence[SolverRun], bound: float) -> None:
         axis.plot(at, np.where(np.isfinite(middle), middle, np.nan), **look)
         drawn = np.isfinite(high)
         axis.fill_between(at[drawn], low[drawn], high[drawn], color=look["color"], alpha=0.15, linewidth=0)
-        # What stops before the time is over keeps its answer: a dot where its line begins.
+        # A solver that has ended keeps its answer until the end of the axis; a dot marks where its line begins.
         known = np.flatnonzero(np.isfinite(middle))
         if known.size:
             start = known[0]
@@ -222,7 +222,7 @@ def _energies(axis: Axes, trials: Sequence[SolverRun], bound: float) -> None:
 
 
 def _plain_times(axis: Axes) -> None:
-    """Seconds on a logarithmic axis as plain numbers, at least a decade, so that there are some."""
+    """Label a logarithmic axis of seconds with plain numbers, over at least one decade so that some appear."""
     low, high = axis.get_xlim()
     if high < 12 * low:
         middle = math.sqrt(low * high)
@@ -232,7 +232,7 @@ def _plain_times(axis: Axes) -> None:
 
 
 def _above(trial: SolverRun, at: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
-    """Percent above the bound at each of some times; inf before the first energy."""
+    """Per cent above the bound at given times; inf before the first energy."""
     seconds = np.array([second for second, _ in trial.course])
     energies = np.array([math.inf, *(energy for _, energy in trial.course)])
     excess = (energies[np.searchsorted(seconds, at, side="right")] - bound) / max(abs(bound), 1e-300)
@@ -240,7 +240,7 @@ def _above(trial: SolverRun, at: NDArray[np.float64], bound: float) -> NDArray[n
 
 
 def _median(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Median of columns, the upper of two where one is infinite."""
+    """Median of columns; of two middle values the upper one if either is infinite."""
     ordered = np.sort(rows, axis=0)
     n = len(ordered)
     with np.errstate(invalid="ignore"):
@@ -248,7 +248,7 @@ def _median(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _percent_axis(axis: Axes) -> None:
-    """Logarithmic from `FLOOR_PERCENT` up, linear below it down to zero."""
+    """Make an axis logarithmic from `FLOOR_PERCENT` up and linear below, down to zero."""
     axis.set_yscale("symlog", linthresh=FLOOR_PERCENT, linscale=0.5)
     axis.set_ylim(bottom=0)
     top = max(axis.get_ylim()[1], 1.0)
@@ -260,7 +260,7 @@ def _percent_axis(axis: Axes) -> None:
 
 
 def _times(axis: Axes, found: Sequence[SolverScore], *, labels: bool, order: Sequence[str] = ()) -> None:
-    """Times to target of one problem, a row a solver; what never got there is an arrow at its time."""
+    """Draw times to target on one problem, one row per solver; an arrow for a solver that never reached it."""
     solvers = list(order) or [score.solver for score in found]
     rows = {solver: len(solvers) - place for place, solver in enumerate(solvers)}
     for score in found:

@@ -1,4 +1,4 @@
-"""What an annealing study asks: its file, and the problems that it names."""
+"""The file of an annealing study, and the problems that it names."""
 
 import math
 import re
@@ -20,9 +20,9 @@ from simulations.runs.progress import Progress
 from simulations.runs.study import Study, take_images
 
 NETWORK, MAGNITUDE = "network", "magnitude"
-"""Problems of the network: its selection, and its magnitude Hamiltonian."""
+"""Names of the problems of a network: its selection problem, and its magnitude Hamiltonian."""
 SOLVERS = ("annealer", "lagrangian", "exact", "ocean-sa", "genetic", "reinforce", "random")
-"""Compared unless others are named."""
+"""The solvers that are compared unless others are named."""
 BETA = 0.1
 """β of the magnitude Hamiltonian. Our choice: of 0.1, 1, 10 and 100 it had the best accuracy on the embedded network
 from 0.5 to 2 cells per weight (measured)."""
@@ -44,7 +44,7 @@ def seconds(text: str | float) -> float:
 
 
 def family_of(name: str) -> tuple[Family, int] | None:
-    """Family and number of groups of a drawn problem; None for others."""
+    """Family and number of groups of a random problem such as "Q-200"; None for other names."""
     drawn: Any = re.fullmatch(rf"([{''.join(get_args(Family))}])-(\d+)", name)
     return (drawn[1], int(drawn[2])) if drawn else None
 
@@ -64,24 +64,24 @@ BelowOne = Annotated[float, Field(strict=True, gt=0, lt=1)]
 
 
 class AnnealingStudy(Study):
-    """What a study of kind `annealing` says.
+    """The fields of a study of kind `annealing`.
 
     Args:
         problems: "Q-200" for 200 groups of family Q, a `.cqm` or `.coo` file, "network" or "magnitude".
-        solvers: names; a Hamiltonian takes those that know it, and sorting.
+        solvers: names of solvers; on a Hamiltonian those that can solve it, and sorting.
         repeats: runs of each solver on each problem.
-        time_limit: of each run, in seconds, or with a unit such as "30s" or "2m".
-        target: gap that counts as reached, as a share.
-        codes: codes a group in the families.
+        time_limit: time limit of each run, in seconds, or with a unit such as "30s" or "2m".
+        target: the gap to the bound that counts as success, as a share.
+        codes: codes per group in the families.
         network: description file, for "network" and "magnitude".
         images: folder with the parts `calibration` and `t10k`.
         card: device of the network.
         read_time_s: seconds from programming to reading.
         budget: cells per weight.
         shrinkage: factor on the couplings.
-        removed: share of stored bits that the magnitude Hamiltonian's optimum removes, at least.
-        calibration: calibration images for the loss model; all there are unless it is named.
-        test_images: images on which accuracy is measured.
+        removed: least share of the stored bits that the optimum of the magnitude Hamiltonian removes.
+        calibration: number of calibration images for the loss model; None: all.
+        test_images: number of images on which accuracy is measured.
     """
 
     kind: Literal["annealing"] = "annealing"
@@ -109,10 +109,10 @@ class AnnealingStudy(Study):
 
 
 class Bench:
-    """The problems of a study by name, not yet bounded, and what measures the accuracy of a network's choices.
+    """The problems of a study by name, without bounds, and the measurement of accuracy for choices of a network.
 
     Raises:
-        ValueError: an infeasible budget, or files that are missing.
+        ValueError: the budget is infeasible, or a file is missing.
     """
 
     def __init__(self, study: AnnealingStudy, progress: Progress) -> None:
@@ -144,7 +144,7 @@ class Bench:
         return self.model.selection(study.budget, shrinkage=study.shrinkage)
 
     def metrics(self, choice: NDArray[np.int64]) -> dict[str, float]:
-        """Mean accuracy and loss of a network's choice on test images, read back from `CHIPS` chips."""
+        """Mean accuracy and loss on test images of a choice of codes, over `CHIPS` chips."""
         assert self.scorer is not None
         key = choice.tobytes()
         if key not in self.measured:
@@ -158,7 +158,7 @@ class Bench:
 
 
 def reward_for(network: physcomp.Network, removed: float) -> qubo.Magnitude:
-    """The magnitude Hamiltonian of the least reward γ, to 1 %, whose optimum removes a share of the stored bits."""
+    """The magnitude Hamiltonian with the least reward γ (to 1 %) whose optimum removes a share of the stored bits."""
     low, high = 1e-9, 1e9
     while high > 1.01 * low:
         gamma = (low * high) ** 0.5

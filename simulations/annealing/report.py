@@ -1,4 +1,4 @@
-"""What an annealing study showed: tables, sentences with numbers, and the two claims held against them."""
+"""The report of an annealing study: tables, findings in sentences, and a test of two published claims."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ from simulations.annealing.trials import Problem, SolverRun, fingerprint
 from simulations.runs.kind import Section
 
 RIVALS = ("genetic", "reinforce")
-"""What Wang et al. compare annealing with."""
+"""The methods that Wang et al. compare annealing with."""
 COLUMNS = (
     "solver",
     "kind",
@@ -30,15 +30,15 @@ COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What an annealing study found.
+    """The results of an annealing study.
 
     Attributes:
-        study: what was asked.
-        problems: with their bounds.
-        runs: of all solvers.
-        scores: of each problem and solver.
+        study: the study.
+        problems: the problems with their bounds.
+        runs: the runs of all solvers.
+        scores: one score for each problem and solver.
         skipped: why a solver did not run on a problem, by (problem, solver).
-        clean_accuracy: of the network as trained, on the test images.
+        clean_accuracy: accuracy of the network as trained, on the test images.
     """
 
     study: AnnealingStudy
@@ -50,13 +50,13 @@ class Findings:
 
     @property
     def solved(self) -> list[str]:
-        """The problems that some solver ran on."""
+        """The problems with at least one run."""
         met = {run.problem for run in self.runs}
         return [problem.name for problem in self.problems if problem.name in met]
 
 
 def sections(findings: Findings) -> list[Section]:
-    """What is printed: a table of each problem, then the findings."""
+    """The sections to print: a table for each problem, then the findings."""
     found = findings.scores
     tables = [
         Section(heading(found, name), columns(found, name), rows(found, name), names=2, tight=True)
@@ -66,7 +66,7 @@ def sections(findings: Findings) -> list[Section]:
 
 
 def rows(found: list[SolverScore], problem: str) -> list[tuple[str, ...]]:
-    """The table of a problem as text, least median energy first, accuracy last where it was measured."""
+    """The table of a problem as text: one row per solver, by ascending median energy."""
     here = sorted((s for s in found if s.problem == problem), key=lambda s: (s.energy[1], s.to_target.seconds))
     table = []
     for s in here:
@@ -84,13 +84,13 @@ def rows(found: list[SolverScore], problem: str) -> list[tuple[str, ...]]:
 
 
 def columns(found: list[SolverScore], problem: str) -> tuple[str, ...]:
-    """The head of that table."""
+    """The heads of the columns of that table."""
     measured = any(s.accuracy is not None for s in found if s.problem == problem)
     return (*COLUMNS, "accuracy %") if measured else COLUMNS
 
 
 def _percent(share: float) -> str:
-    """A share in percent, two digits or whole; tiny ones as "<0.01"."""
+    """A share as text in per cent, with two digits or as a whole number; "<0.01" for tiny ones."""
     percent = 100 * max(0.0, share)
     if 0 < percent < 0.01:
         return "<0.01" if percent > 100 * SAME else "0"
@@ -120,7 +120,7 @@ def heading(found: list[SolverScore], problem: str) -> str:
 
 
 def sentences(findings: Findings) -> list[str]:
-    """The findings: both claims problem by problem, with numbers of runs and spread, and what was not tested."""
+    """The findings in sentences: both claims for each problem, with runs and spread; and what was not tested."""
     lines, found = [], findings.scores
     for problem in findings.problems:
         here = {s.solver: s for s in found if s.problem == problem.name}
@@ -141,7 +141,7 @@ def sentences(findings: Findings) -> list[str]:
 
 
 def _speed(problem: str, here: dict[str, SolverScore]) -> str:
-    """The claim that annealing is faster than genetic and reinforcement learning, on one problem."""
+    """Test on one problem the claim that annealing is faster than genetic algorithms and reinforcement learning."""
     annealers, rivals = _annealers(here), [n for n in RIVALS if n in here]
     if not annealers or not rivals:
         return ""
@@ -161,7 +161,7 @@ def _speed(problem: str, here: dict[str, SolverScore]) -> str:
 
 
 def _annealers(here: dict[str, SolverScore]) -> list[str]:
-    """Those that anneal; only "qpu" does on quantum hardware, and the Leap services in part."""
+    """The scores of annealers; only "qpu" anneals on quantum hardware, and the Leap services in part."""
     return [name for name in SOLVERS if name in here and SOLVERS[name].anneals]
 
 
@@ -172,7 +172,7 @@ def _told(s: SolverScore) -> str:
 
 
 def _optimality(problem: Problem, here: dict[str, SolverScore]) -> str:
-    """The claim that annealing finds global optima, on one problem."""
+    """Test on one problem the claim that annealing finds global optima."""
     annealers = _annealers(here)
     if not annealers:
         return ""
@@ -196,7 +196,7 @@ def _optimality(problem: Problem, here: dict[str, SolverScore]) -> str:
 
 
 def markdown(findings: Findings) -> str:
-    """Tables and findings as a file that stands for itself."""
+    """Tables and findings as a Markdown file that can be read by itself."""
     asked = findings.study
     variant = " (quick variant)" if asked.quick else ""
     lines = [
@@ -258,7 +258,7 @@ def summarize(findings: Findings) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no infinity: null."""
+    """A number for JSON, which has no infinity: null in its place."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

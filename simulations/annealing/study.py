@@ -1,10 +1,10 @@
-"""Studies of kind `annealing`: solvers against each other on problems whose optimum is bounded or known.
+"""Studies of kind `annealing`: compare solvers on problems whose optimum is known or bounded.
 
-They put to the test what Wang et al. (arXiv 2505.16332) say of quantum annealing for network compression: that it is
-faster than genetic and reinforcement learning, and that it finds global optima.
+They test two claims of Wang et al. (arXiv 2505.16332) on quantum annealing for network compression: that it is faster
+than genetic algorithms and reinforcement learning, and that it finds global optima.
 
-In the folder of a run, beside what all runs have: `results.md`, and energy-over-time, time-to-target, gap-against-size,
-feasible-before-repair, accuracy-against-energy and annealing .png and .svg.
+The folder of a run holds, besides the files of all runs: `results.md`, and energy-over-time, time-to-target,
+gap-against-size, feasible-before-repair, accuracy-against-energy and annealing .png and .svg.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,11 +24,11 @@ from simulations.runs.kind import Kind, Tables
 from simulations.runs.progress import Progress
 
 OVERRUN = 10
-"""A solver that takes this many times the time limit for one run on a problem is not run on it again."""
+"""A solver that exceeds the time limit by this factor on a problem is not run on it again."""
 
 
 class Annealing(Kind[AnnealingStudy, RunKey]):
-    """Timed runs of solvers, one after the other. More solvers or runs may be asked of a folder than are there."""
+    """Timed runs of solvers, one after the other. A folder with results may be extended by solvers or runs."""
 
     model = AnnealingStudy
     key = RunKey
@@ -42,13 +42,13 @@ class Annealing(Kind[AnnealingStudy, RunKey]):
         self.skipped: dict[tuple[str, str], str] = {}
 
     def fingerprints(self) -> dict[str, str]:
-        """What results depend on; not which solvers there are, nor how many runs."""
+        """Fingerprints of everything that results depend on: not the list of solvers, nor the number of runs."""
         study = self.study
         asked = {name: str(getattr(study, name)) for name in ("time_limit", "seed", "test_images")}
         return asked | {f"problem {name}": fingerprint(problem) for name, problem in self.bench.problems.items()}
 
     def tasks(self) -> Iterator[list[RunKey]]:
-        """All runs, repeat by repeat, so that a change of the machine's load meets every solver alike."""
+        """All runs, repeat by repeat, so that changes in the load of the machine affect all solvers alike."""
         self.problems = self._bounded()
         study = self.study
         for repeat in range(study.repeats):
@@ -62,8 +62,8 @@ class Annealing(Kind[AnnealingStudy, RunKey]):
                         yield [RunKey(*at, solver, repeat, study.seed + repeat, study.time_limit)]
 
     def _bounded(self) -> dict[str, Problem]:
-        """The problems with their bounds."""
-        for family in get_args(Family):  # the bounds' own kernels: compiled or loaded, on nobody's clock
+        """Compute the bounds of the problems."""
+        for family in get_args(Family):  # compile or load the kernels of bounds outside all timed runs
             Problem.of("warm-up", qubo.generate(family, groups=20))
         bounded = {}
         with self.progress.bar("proving lower bounds") as bar:
@@ -74,12 +74,12 @@ class Annealing(Kind[AnnealingStudy, RunKey]):
         return bounded
 
     def begin(self, left: Sequence[Sequence[RunKey]]) -> None:
-        """Imports and compilation, on nobody's clock."""
+        """Import and compile, outside all timed runs."""
         with self.progress.step("compiling kernels and importing solvers"):
             warm_up(dict.fromkeys(key.solver for keys in left for key in keys))
 
     def measure(self, keys: Sequence[RunKey]) -> list[dict[str, Any] | None]:
-        """One run; None where the solver cannot take the problem, or took far too long for it before."""
+        """Do one run; None if the solver cannot solve the problem, or took far too long on it before."""
         (key,) = keys
         if (key.problem, key.solver) in self.skipped:
             return [None]
@@ -98,10 +98,10 @@ class Annealing(Kind[AnnealingStudy, RunKey]):
         return [run.metrics | (self.bench.metrics(choice) if key.problem == NETWORK else {})]
 
     def findings(self, trials: pl.DataFrame) -> Findings:
-        """What the runs show.
+        """Evaluate the runs.
 
         Raises:
-            ValueError: there are none.
+            ValueError: there are no runs.
         """
         if trials.is_empty():
             raise ValueError("no solver could run: " + "; ".join(dict.fromkeys(self.skipped.values())))
@@ -111,7 +111,7 @@ class Annealing(Kind[AnnealingStudy, RunKey]):
         return Findings(self.study, tuple(self.problems.values()), runs, found, self.skipped, clean)
 
     def tables(self, trials: pl.DataFrame) -> Tables:
-        """A table of each problem, then the findings; the same as `results.md`."""
+        """A table for each problem, then the findings; also written as `results.md`."""
         found = self.findings(trials)
         return Tables(summarize(found), sections(found), texts={"results.md": markdown(found)})
 

@@ -1,15 +1,16 @@
-"""Time to target of repeated runs, and the target they are held to.
+"""Time to target: how long restarts of a solver take to reach a target energy with high probability.
 
-TTS(t) = t · max(1, ln(1 − 0.99) / ln(1 − p(t))): the time in which restarts of length t reach the target at least once
-with 99 % confidence. The best t counts (Rønnow et al. 2014, doi 10.1126/science.1252319).
+TTS(t) = t · max(1, ln(1 − 0.99) / ln(1 − p(t))) is the time in which restarts of length t reach the target at least
+once with 99 % confidence, where p(t) is the probability that one restart does. The least TTS over t counts (Rønnow et
+al. 2014, doi 10.1126/science.1252319).
 
-Few runs make both p and the best t doubtful, so (our choices) p(t) = k / (n + 1) where k of n runs are at the target
-after t seconds, the mean of what the k-th of n uniform numbers can be: three of three do not prove 99 %. And no restart
-is shorter than the median time of the runs that got there: the shortest of few are luck.
+With few runs, both p and the best t are uncertain. We choose p(t) = k / (n + 1) if k of n runs are at the target after
+t seconds, the mean of the k-th of n sorted uniform numbers: three of three runs do not prove 99 %. And no restart is
+shorter than the median time of the runs that reached the target, since the shortest of few times are luck.
 
-The interval is a bootstrap over runs, reflected in the logarithm (Davison and Hinkley 1997, §5.2: resamples repeat the
-bias of a least value, and reflection takes it off). On memoryless runs it covers the truth in 70 % of cases at five
-runs and 80 % at ten to forty, measured, where 95 % is nominal.
+The interval is a bootstrap over runs, reflected in the logarithm. (A minimum is biased, resamples repeat the bias, and
+reflection removes it: Davison and Hinkley 1997, §5.2.) On memoryless runs the interval, nominally of 95 %, was measured
+to cover the truth in 70 % of cases with five runs and in 80 % with ten to forty.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ Vector = NDArray[np.float64]
 
 CONFIDENCE = 0.99
 RESAMPLES = 2000
-"""Bootstrap samples of a time to target."""
+"""Number of bootstrap samples."""
 
 
 @dataclass(frozen=True)
 class TimeToTarget:
-    """Seconds until restarts have reached a target with 99 % confidence.
+    """A time to target: seconds until restarts have reached it with 99 % confidence.
 
     Attributes:
-        seconds: inf where no run reached it.
+        seconds: the time; inf if no run reached the target.
         low: lower end of the 95 % bootstrap interval.
-        high: upper end; inf where some resamples never reached it.
-        restart_s: length of the restarts at which it is least.
-        share: probability that a restart is at the target by then.
+        high: its upper end; inf if some resamples never reached the target.
+        restart_s: the best length of restarts.
+        share: estimated probability that a restart of this length reaches the target.
         runs: number of runs.
-        reached: runs that reached it at all.
+        reached: number of runs that reached the target at all.
     """
 
     seconds: float
@@ -57,12 +58,12 @@ class TimeToTarget:
 def time_to_target(
     trials: Sequence[SolverRun], energy: float, *, confidence: float = CONFIDENCE, seed: int = 0
 ) -> TimeToTarget:
-    """Time to target of runs of one solver on one problem.
+    """Estimate the time to target from the runs of one solver on one problem.
 
     Args:
         trials: the runs.
-        energy: the target.
-        confidence: wanted probability of at least one success.
+        energy: the target energy.
+        confidence: the probability of at least one success that is asked for.
         seed: seed of the bootstrap.
 
     Raises:
@@ -90,7 +91,7 @@ def time_to_target(
 
 
 def _least(times: Vector, confidence: float) -> tuple[Vector, NDArray[np.int64]]:
-    """Least TTS over restart lengths for rows of sorted times (N, n), and the place of that length."""
+    """The least TTS over lengths of restarts, and the index of that length, for rows of sorted times (N, n)."""
     n = times.shape[1]
     share = np.arange(1, n + 1) / (n + 1)
     restarts = np.maximum(1.0, math.log(1 - confidence) / np.log1p(-share))
@@ -103,12 +104,12 @@ def _least(times: Vector, confidence: float) -> tuple[Vector, NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class TargetEnergy:
-    """The energy that counts as success, and what it is measured from.
+    """The energy that counts as success on a problem, and the energy from which it is measured.
 
     Attributes:
-        energy: at most this.
-        reference: the energy it is measured from.
-        proven: the reference is the lower bound; otherwise the least energy any run met.
+        energy: a run with at most this energy has reached the target.
+        reference: the energy from which the gap is measured.
+        proven: True if the reference is the lower bound, False if it is the least energy of any run.
     """
 
     energy: float
@@ -117,14 +118,14 @@ class TargetEnergy:
 
 
 def target_of(trials: Sequence[SolverRun], gap: float) -> TargetEnergy:
-    """The target of a problem: `gap` above the lower bound, where some run got that near.
+    """Set the target of a problem: `gap` above the lower bound, if any run came so near.
 
-    A bound may lie deeper below the optimum than the gap asked for. Then the least energy of all runs stands in for
-    the optimum, and results say so.
+    A bound may be further below the optimum than the gap. Then the least energy of all runs is used in place of the
+    bound, and results say so.
 
     Args:
         trials: all runs on one problem, of all solvers.
-        gap: such as 0.01.
+        gap: relative gap, such as 0.01.
 
     Raises:
         ValueError: no runs, or a gap that is not above 0.
@@ -138,29 +139,29 @@ def target_of(trials: Sequence[SolverRun], gap: float) -> TargetEnergy:
 
 
 SAME = 1e-6
-"""Energies that differ by less than this share count as the same (our choice)."""
+"""Energies whose relative difference is below this count as equal (our choice)."""
 
 
 @dataclass(frozen=True)
 class SolverScore:
-    """One solver on one problem, over its runs.
+    """The score of one solver on one problem, over its runs.
 
     Attributes:
         problem: name of the problem.
         family: its family.
         size: groups, or variables of a magnitude Hamiltonian.
-        solver: what ran.
+        solver: name of the solver.
         kind: classical, quantum-inspired, quantum or hybrid.
         runs: number of runs.
-        energy: least, median and largest of the answers.
-        lower_bound: the best that is known.
+        energy: least, median and largest energy of the answers.
+        lower_bound: the best lower bound known.
         gap: least, median and largest (energy − lower bound) / |energy|.
-        at_best: runs that ended at the least energy any run met, see `SAME`.
+        at_best: number of runs that ended at the least energy of all runs, see `SAME`.
         seconds: median wall-clock time of a run.
-        target: what the time is to.
-        to_target: the time.
-        feasible_before_repair: mean share of raw samples that needed no repair, if the solver has any.
-        accuracy: mean and standard deviation over runs, for networks.
+        target: the target energy.
+        to_target: time to the target.
+        feasible_before_repair: mean share of raw samples that needed no repair; None if the solver has no raw samples.
+        accuracy: mean and standard deviation over runs; only for networks.
     """
 
     problem: str
@@ -181,11 +182,11 @@ class SolverScore:
 
 
 def scores(trials: Sequence[SolverRun], *, target: float = 0.01) -> list[SolverScore]:
-    """What the runs show, problem by problem and solver by solver, in the order of the runs.
+    """Score every solver on every problem, in the order of the runs.
 
     Args:
         trials: runs of any solvers on any problems.
-        target: gap that counts as reached.
+        target: the relative gap that counts as success.
     """
     found = []
     for problem in dict.fromkeys(trial.problem for trial in trials):

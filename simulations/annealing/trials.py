@@ -1,11 +1,11 @@
-"""Which solver is how fast, and how near the optimum: repeated runs under one clock, and what they show.
+"""Timed runs of solvers on problems with bounds.
 
-A run keeps its whole course, energy against seconds, so that every statistic comes from the same runs: the gap to
+A run keeps its whole course of energy over time, so that all statistics come from the same runs: the gap to
 `qubo.lower_bound`, or to the exact optimum of a magnitude Hamiltonian, and the time to a target
 (`simulations.annealing.time_to_target`).
 
-Clocks: solvers run on one thread, warmed up. Those that begin at the Lagrangian price are charged the seconds that the
-plain bound took; that price is part of their method.
+Solvers are timed on one thread, after imports and compilation. For solvers that start from the Lagrangian price, the
+seconds of the plain bound are added, since that price is part of their method.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from qubo.solvers.token import require_token
 Vector = NDArray[np.float64]
 
 KEPT = 1e-9
-"""A step of a run's course is kept if it lowers the energy by this share (our choice)."""
+"""A point of a course is kept if it lowers the energy by at least this share (our choice)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A problem with its bound.
+    """A problem with its lower bound.
 
     Attributes:
-        name: what the results call it.
-        family: problems of one family differ in size.
-        problem: a selection, or a magnitude Hamiltonian.
-        plain: the cheap bound that solvers begin at; None for a Hamiltonian.
+        name: its name in results.
+        family: name of its family, whose problems differ in size.
+        problem: a selection problem, or a magnitude Hamiltonian.
+        plain: the quick bound from which solvers start; None for a Hamiltonian.
         lower_bound: no feasible answer has less energy.
-        bound_s: wall-clock seconds it took.
+        bound_s: wall-clock seconds that the bound took.
         exact: whether the bound is the optimum itself.
     """
 
@@ -61,13 +61,13 @@ class Problem:
 
     @classmethod
     def of(cls, name: str, problem: Selection | Magnitude, *, family: str = "", effort: float = 1.0) -> Problem:
-        """The problem, bounded.
+        """Compute the bound of a problem.
 
         Args:
             name: what the results call it.
             problem: a selection, or a magnitude Hamiltonian with filters of one size in each layer.
             family: family of problems of several sizes; the name by default.
-            effort: of `qubo.lower_bound`.
+            effort: effort of `qubo.lower_bound`.
 
         >>> Problem.of("S-20", generate("S", groups=20)).size
         20
@@ -88,7 +88,7 @@ class Problem:
 
     @property
     def solvers(self) -> tuple[str, ...]:
-        """Names of the solvers there are for it."""
+        """Names of the solvers that can solve it."""
         return tuple(SAMPLERS) if isinstance(self.problem, Magnitude) else tuple(SOLVERS)
 
 
@@ -110,7 +110,7 @@ def fingerprint(problem: Selection | Magnitude) -> str:
 
 
 class RunKey(NamedTuple):
-    """Which run of which solver on which problem it is: the columns of the ledger, see `SolverRun`."""
+    """The key of a run in the ledger; the fields are those of `SolverRun`."""
 
     problem: str
     family: str
@@ -133,16 +133,16 @@ class SolverRun:
         kind: classical, quantum-inspired, quantum or hybrid.
         repeat: number of the run, from 0.
         seed: its seed.
-        limit_s: the time it was given.
-        energy: of its answer.
-        lower_bound: the problem's, or a better one that the run itself proved.
-        seconds: wall-clock time it took, the price's included.
-        evaluations: moves or states.
+        limit_s: time limit in seconds.
+        energy: energy of its answer.
+        lower_bound: that of the problem, or a better one that the run itself proved.
+        seconds: wall-clock time, with that of the Lagrangian price if it starts from it.
+        evaluations: number of moves or states evaluated.
         feasible_before_repair: share of raw samples that needed no repair; None for solvers that never leave the
             feasible set.
-        course: (seconds, least energy so far), as often as it fell.
-        accuracy: measured after read-back, for networks.
-        loss: measured after read-back, for networks.
+        course: pairs (seconds, least energy so far), one each time that the energy fell.
+        accuracy: measured after read-back; only for networks.
+        loss: measured after read-back, in nats; only for networks.
     """
 
     problem: str
@@ -164,13 +164,13 @@ class SolverRun:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> SolverRun:
-        """The run of a ledger's row: its key and metrics by name."""
+        """Make a run from a row of the ledger: key and metrics by name."""
         course = tuple((float(seconds), float(energy)) for seconds, energy in row["course"])
         return cls(**{**row, "course": course})
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What was found, by name: all but the key."""
+        """All fields but those of the key, by name."""
         return {name: value for name, value in vars(self).items() if name not in RunKey._fields}
 
     @property
@@ -184,7 +184,7 @@ class SolverRun:
 
 
 class _Course:
-    """Energies as they fall, with their seconds."""
+    """Records the course of a run: seconds and energy each time that the energy falls."""
 
     def __init__(self, charged_s: float) -> None:
         self.started, self.charged = time.perf_counter(), charged_s
@@ -197,11 +197,11 @@ class _Course:
 
     @property
     def seconds(self) -> float:
-        """On the clock so far."""
+        """Seconds so far, with those charged at the start."""
         return self.charged + time.perf_counter() - self.started
 
     def closed(self, energy: float) -> tuple[tuple[float, float], ...]:
-        """The course down to the answer: what was reported on the way never lies below it."""
+        """The course up to the answer; energies reported below that of the answer are raised to it."""
         steps = [(seconds, max(least, energy)) for seconds, least in self.steps]
         if not steps or energy < steps[-1][1] - KEPT * abs(energy):
             steps.append((self.seconds, energy))
@@ -211,18 +211,18 @@ class _Course:
 def measure(
     problem: Problem, solver: str, repeat: int, *, seed: int = 0, limit_s: float
 ) -> tuple[SolverRun, NDArray[np.int64]]:
-    """One timed run, and its answer: a choice (G,), or a Hamiltonian's state (variables,).
+    """Do one timed run. Returns it with its answer: a choice (G,), or the state of a Hamiltonian (variables,).
 
     Args:
         problem: the problem.
         solver: a name in `problem.solvers`.
         repeat: number of the run, from 0; its seed is `seed` + `repeat`.
         seed: seed of the first run.
-        limit_s: time of the run in seconds.
+        limit_s: time limit in seconds.
 
     Raises:
-        KeyboardInterrupt: it was stopped; half a run is no run.
-        ValueError: as the solver says, or an unknown one.
+        KeyboardInterrupt: the run was stopped; it then does not count.
+        ValueError: an error of the solver, or the solver is unknown.
 
     >>> trial, choice = measure(Problem.of("Q-20", generate("Q", groups=20)), "lagrangian", 0, limit_s=1.0)
     >>> trial.energy >= trial.lower_bound, choice.shape
@@ -258,7 +258,7 @@ def measure(
 
 
 def check_solvers(solvers: Iterable[str]) -> None:
-    """Refuses, before anything runs, solvers that are unknown or need a token that is not there.
+    """Check before any run that all solvers are known and that no token is missing.
 
     Raises:
         ValueError: with one line naming the solver and the cure.
@@ -271,7 +271,7 @@ def check_solvers(solvers: Iterable[str]) -> None:
 
 
 def warm_up(solvers: Iterable[str]) -> None:
-    """Runs each local solver once on a small problem, so that imports and compilation are on nobody's clock."""
+    """Run each local solver once on a small problem, so that imports and compilation are not timed."""
     small = Problem.of("warm-up", generate("D", groups=20), effort=0)
     layer = Problem.of("warm-up", Magnitude((np.array([0.5, 0.1, 0.2]),), (np.full(3, 9.0),), beta=1.0, gamma=0.2))
     for solver in solvers:
