@@ -41,7 +41,7 @@ def test_draws_within_the_budget_are_uniform_over_the_feasible_choices(monkeypat
     assert found.feasible_before_repair == pytest.approx(2 / 3, abs=4 * 63 / 18_000)
     rng = np.random.default_rng(0)
     x = rng.integers(0, 3, (60_000, 2))
-    fits = x[costs(layout.arrays, x) <= layout.limit]
+    fits = x[costs(layout, x) <= layout.limit]
     counts = [int((fits == c).all(axis=1).sum()) for c in feasible]
     # Each of six is drawn 6,667 times on average, standard deviation 77.
     assert np.abs(np.array(counts) - 60_000 / 9).max() < 5 * 77
@@ -56,11 +56,11 @@ def test_repair_by_chance_always_meets_the_budget_and_only_frees_cells(seed, tig
     layout = lay_out(selection)
     rng = np.random.default_rng(seed)
     x = np.floor(rng.random((50, 5)) * layout.arrays.codes).astype(np.int64)
-    repaired = lowered(layout.arrays, x, layout.limit, rng)
+    repaired = lowered(layout, x, rng)
     groups = np.arange(5)
-    assert (costs(layout.arrays, repaired) <= layout.limit).all()
+    assert (costs(layout, repaired) <= layout.limit).all()
     assert (layout.arrays.cost[groups, repaired] <= layout.arrays.cost[groups, x]).all()
-    within = costs(layout.arrays, x) <= layout.limit
+    within = costs(layout, x) <= layout.limit
     assert np.array_equal(repaired[within], x[within])
 
 

@@ -10,6 +10,8 @@ from test_qubo_setups import random_setups
 
 import qubo
 from qubo import Selection, Setup
+from qubo.search.arrays import lay_out
+from qubo.solvers.random import costs, lowered
 
 
 def small(seed):
@@ -101,3 +103,64 @@ def test_with_setups_the_same_seed_gives_the_same_choice_on_any_number_of_thread
         qubo.solve(selection, seed=5, sweeps=40, restarts=3, threads=n, certificate=certificate) for n in (1, 2)
     )
     assert np.array_equal(one.choice, two.choice)
+
+
+LITTLE = {
+    "annealer": {"sweeps": 50, "restarts": 2, "rounds": 1},
+    "exact": {},
+    "genetic": {"population": 20, "generations": 20},
+    "lagrangian": {},
+    "random": {"samples": 500},
+    "reinforce": {"episodes": 5},
+    "ocean-sa": {"sweeps": 50, "reads": 2, "rounds": 2},
+    "ocean-tabu": {"updates": 20, "reads": 2, "rounds": 2},
+    "ocean-greedy": {"restarts": 20, "rounds": 2},
+    "ocean-path-integral": {"sweeps": 20, "reads": 2, "rounds": 1},
+    "ocean-decompose": {"sweeps": 20, "iterations": 2, "rounds": 1},
+}
+
+
+@pytest.mark.parametrize("solver", LITTLE)
+@pytest.mark.parametrize("tightness", [0.0, 0.4])
+def test_every_solver_returns_feasible_choices_with_true_costs(solver, tightness):
+    for seed in range(4):
+        selection = random_setups(random_selection(seed, groups=6, block=4), seed, size=8.0, tightness=tightness)
+        found = checked(selection, qubo.solve(selection, solver, seed=seed, **LITTLE[solver]))
+        assert found >= optimum(selection) - 1e-9 * (1 + abs(found))
+
+
+def test_every_solver_that_searches_has_been_tried():
+    local = {name for name, entry in qubo.SOLVERS.items() if entry.search is not None and entry.client is None}
+    assert local == set(LITTLE)
+
+
+def test_choices_drawn_too_dear_are_brought_within_the_budget_with_true_costs():
+    selection = random_setups(random_selection(5, groups=5), 5, size=8.0, tightness=0.5)
+    layout, rng = lay_out(selection), np.random.default_rng(0)
+    x = np.floor(rng.random((300, 5)) * layout.arrays.codes).astype(np.int64)
+    true = np.array([selection.total_cost(layout.decode(row)) for row in x])
+    assert costs(layout, x) * layout.cells == pytest.approx(true, rel=1e-12)
+    assert (true > selection.limit).sum() > 50
+    assert all(selection.feasible(layout.decode(row)) for row in lowered(layout, x, rng))
+
+
+def test_the_frontier_counts_setups():
+    selection = layered("S", groups=12, sets=2)
+    found = qubo.frontier(selection, population=20, generations=20)
+    assert found.costs.tolist() == [selection.total_cost(choice) for choice in found.choices]
+    assert (np.diff(found.costs) > 0).all()
+    assert (np.diff(found.energies) < 0).all()
+    assert found.costs[0] == selection.smallest_cost
+
+
+def test_what_a_group_would_begin_is_what_the_others_do_without():
+    selection = random_setups(random_selection(7, groups=6), 7, tightness=1.2)
+    layout, rng = lay_out(selection), np.random.default_rng(1)
+    for _ in range(10):
+        x = np.floor(rng.random(6) * layout.arrays.codes).astype(np.int64)
+        more = layout.beginning(x)
+        for g, k in zip(*np.nonzero(layout.kept()), strict=True):
+            others = np.delete(np.arange(6), g)
+            slot = layout.slot[g, k]
+            used = slot in layout.slot[others, x[others]]
+            assert more[g, k] == (0.0 if slot < 0 or used else layout.setup[slot])

@@ -101,7 +101,8 @@ def index_model(layout: Layout) -> tuple[Any, Any]:
     """The problem as a `dwave.optimization.Model` and its one decision: an integer per group, among usable codes.
 
     Energies and costs are scaled as the layout's arrays are. The loss of a choice is `loss[group, x]`; a pair of a
-    block adds `gram[i·C + x_i, j·C + x_j]`; the cost is held below the budget by one constraint.
+    block adds `gram[i·C + x_i, j·C + x_j]`; the cost, with the setups that are used, is held below the budget by one
+    constraint.
 
     Raises:
         ValueError: the blocks' inner products are too many for tables.
@@ -129,7 +130,15 @@ def index_model(layout: Layout) -> tuple[Any, Any]:
         pairs = model.constant(_table(a, b))[row[model.constant(i)], row[model.constant(j)]]
         energy = energy + pairs.sum()
     model.minimize(energy)
-    model.add_constraint(model.constant(a.cost)[rows, x].sum() <= model.constant(layout.limit))
+    cells: Any = model.constant(a.cost)[rows, x].sum()
+    for s, taken in enumerate(layout.setup.tolist()):
+        members = np.flatnonzero((layout.slot == s).any(axis=1))
+        uses = model.constant((layout.slot[members] == s).astype(np.float64))
+        cells = (
+            cells
+            + model.constant(taken) * uses[model.constant(np.arange(members.size)), x[model.constant(members)]].max()
+        )
+    model.add_constraint(cells <= model.constant(layout.limit))
     return model, x
 
 

@@ -3,7 +3,8 @@
 Under λ blocks do not meet, so each is a problem of its own; a block larger than the annealer is cut into runs of
 groups, solved beside the best choice so far, at places that shift from round to round. Coefficients span 1e3–1e5 and
 an annealer keeps a few bits, so a piece is written relative to the best choice: every group's best code there costs
-nothing, hopeless codes and couplings are clipped, and one-hot weights need only exceed what neighbours can do.
+nothing, hopeless codes and couplings are clipped, and one-hot weights need only exceed what neighbours can do. A setup
+counts for a group that no other shares it with in the best choice.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ class Modeller:
         a = task.layout.arrays
         self.a, self.task = a, task
         self.growth = task.weights / first_weights
-        self.value = a.loss + task.lam * a.cost
+        self.value = a.loss + task.lam * (a.cost + task.layout.beginning(task.best))
 
     def fields(self, piece: Piece) -> tuple[Vector, Vector]:
         """Couplings inside the piece (m, C, m, C), and the field (m, C) of the rest of its block."""

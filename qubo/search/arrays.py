@@ -81,6 +81,17 @@ class Layout:
         match = (self.code == choice[:, None]) & self.kept()
         return np.where(match.any(axis=1), match.argmax(axis=1), self.cheapest())
 
+    def begun(self, x: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(..., N), True where a setup is used by choices (..., G) among usable codes."""
+        slots = self.slot[np.arange(x.shape[-1]), x]
+        return np.asarray((slots[..., None] == np.arange(self.setup.size)).any(axis=-2))
+
+    def beginning(self, x: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(G, C) cells of the setup that a group begins by taking a code, if no other group uses it in x."""
+        users = np.bincount(self.slot[np.arange(x.size), x] + 1, minlength=self.setup.size + 1)
+        own = np.arange(self.slot.shape[1]) == x[:, None]
+        return np.where(users[self.slot + 1] == own, np.append(self.setup, 0.0)[self.slot], 0.0)
+
     def kept(self) -> NDArray[np.bool_]:
         """(G, C), True where a place holds a usable code."""
         return np.isfinite(self.arrays.loss)

@@ -138,7 +138,8 @@ def trade_off(
 ) -> tuple[Indices, Vector, Vector]:
     """NSGA-II's last front: choices (N, G) with their energies and costs, by rising cost. See `qubo.frontier`."""
     offered = np.where(selection.offered, selection.cost, 0.0)
-    layout = lay_out(selection.with_budget(float(offered.max(axis=1).sum())))
+    setups = sum(float(setup.cost[np.isfinite(setup.cost)].sum()) for setup in selection.setup)
+    layout = lay_out(selection.with_budget(float(offered.max(axis=1).sum()) + setups))
     rng = np.random.default_rng(seed)
     algorithm = NSGA2(
         pop_size=population,

@@ -82,7 +82,7 @@ class Draw:
 
     Attributes:
         samples: (N, n) zeros and ones.
-        labels: (n,) the variable numbers g·K + k of the columns.
+        labels: (n,) the variable numbers g·K + k of the columns, and those of setups.
         lowest: row of least energy in the λ form.
         evaluations: variables visited.
     """
@@ -165,20 +165,21 @@ def _first_weights(layout: Layout, start: LagrangianChoice, unit: float) -> NDAr
     """(G,) 1.1 × what each group's best code costs, alone or beside the Lagrangian choice, whichever is more; scaled.
 
     The weights proven sufficient for any state (`encoding.one_hot_weights`) are up to a hundred times larger where
-    couplings are strong, and too large a weight freezes a sampler.
+    couplings are strong, and too large a weight freezes a sampler. A setup costs where that choice does without it.
     """
     a = layout.arrays
     F, S = fields(a)
     refresh(a, start.x.copy(), F, S)
-    alone = a.loss + start.lam * a.cost
+    alone = a.loss + start.lam * (a.cost + layout.beginning(start.x))
     beside = (alone + F).min(axis=1)
     return np.asarray(binary.WEIGHT_MARGIN * np.maximum(np.maximum(alone.min(axis=1), beside), 0.1 * unit))
 
 
 def _broken(selection: Selection, samples: NDArray[np.int8], labels: list[int]) -> NDArray[np.bool_]:
-    """(N, G) groups that a sample left without exactly one code."""
+    """(N, G) groups that a sample left without exactly one code; variables of setups are passed over."""
     full = np.zeros((samples.shape[0], selection.groups * selection.codes), dtype=np.int8)
-    full[:, np.asarray(labels)] = samples
+    own = np.asarray(labels) < full.shape[1]
+    full[:, np.asarray(labels)[own]] = samples[:, own]
     return np.asarray(full.reshape(-1, selection.groups, selection.codes).sum(axis=2) != 1)
 
 

@@ -2,7 +2,8 @@
 
 Choices are drawn uniformly, one usable code a group. Those within the budget are uniform among all feasible choices;
 the others are repaired without a look at the energy: groups in random order draw again among their codes that are no
-dearer, until the budget is met. The best of all is the answer, as it is: no descent, no fill.
+dearer, until the budget is met; where setups still exceed it, the cheapest choice is taken. The best of all is the
+answer, as it is: no descent, no fill.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from qubo.magnitude.binary_model import BinaryModel, Read
 from qubo.magnitude.hamiltonian import Magnitude
-from qubo.search.arrays import Arrays, fields
+from qubo.search.arrays import Layout, fields
 from qubo.search.kernels import Indices, refresh
 from qubo.search.watch import Outcome, Watch
 from qubo.solvers.solver import Prepared, Solver
@@ -44,8 +45,8 @@ def search(problem: Prepared, watch: Watch, *, samples: int = 10_000) -> Outcome
         while not watch.stopped() and (drawn < samples or watch.limit is not None):
             count = size if watch.limit is not None else min(size, samples - drawn)
             x = np.asarray(np.floor(rng.random((count, a.codes.size)) * a.codes), dtype=np.int64)
-            within = costs(a, x) <= layout.limit
-            x[~within] = lowered(a, x[~within], layout.limit, rng)
+            within = costs(layout, x) <= layout.limit
+            x[~within] = lowered(layout, x[~within], rng)
             for row in x:
                 energy = refresh(a, row, F, S)[0]
                 if energy < best:
@@ -59,13 +60,15 @@ def search(problem: Prepared, watch: Watch, *, samples: int = 10_000) -> Outcome
     return Outcome(layout.decode(best_x), watch.evaluations, clean / drawn if drawn else None)
 
 
-def costs(a: Arrays, x: Indices) -> NDArray[np.float64]:
+def costs(layout: Layout, x: Indices) -> NDArray[np.float64]:
     """(N,) total costs of choices (N, G), scaled."""
-    return np.asarray(a.cost[np.arange(a.codes.size), x].sum(axis=1))
+    cells = layout.arrays.cost[np.arange(x.shape[1]), x].sum(axis=1)
+    return np.asarray(cells + layout.begun(x) @ layout.setup if layout.setup.size else cells)
 
 
-def lowered(a: Arrays, x: Indices, limit: float, rng: np.random.Generator) -> Indices:
+def lowered(layout: Layout, x: Indices, rng: np.random.Generator) -> Indices:
     """Choices (N, G) brought within the budget by chance alone, see the module's docstring."""
+    a, limit = layout.arrays, layout.limit
     x, groups = x.copy(), np.arange(a.codes.size)
     order = np.argsort(np.where(np.isfinite(a.loss), a.cost, np.inf), axis=1, kind="stable")
     rank = np.argsort(order, axis=1)  # place of each code by cost, within its group
@@ -76,11 +79,13 @@ def lowered(a: Arrays, x: Indices, limit: float, rng: np.random.Generator) -> In
         saved = a.cost[groups, x] - a.cost[groups, lower]
         turn = np.argsort(rng.random(x.shape), axis=1)
         # A group draws again only while the groups before it have not yet met the budget.
-        over = costs(a, x)[:, None] - limit - np.cumsum(np.take_along_axis(saved, turn, axis=1), axis=1)
+        over = costs(layout, x)[:, None] - limit - np.cumsum(np.take_along_axis(saved, turn, axis=1), axis=1)
         needed = np.zeros(x.shape, dtype=bool)
-        ahead = np.concatenate([costs(a, x)[:, None] - limit, over[:, :-1]], axis=1)
+        ahead = np.concatenate([costs(layout, x)[:, None] - limit, over[:, :-1]], axis=1)
         np.put_along_axis(needed, turn, ahead > 0, axis=1)
         x = np.where(needed, lower, x)
+    if layout.setup.size:
+        x[costs(layout, x) > limit] = layout.least
     return x
 
 

@@ -47,7 +47,8 @@ class Walk(gymnasium.Env[NDArray[np.float32], np.int64]):
 
     An observation is a row of 4 C + 2 numbers in −1..1, C the largest number of usable codes of a group: the group's
     losses and the couplings it feels (both logarithmic), its costs over the dearest of all, which codes leave enough
-    for the rest; then the share of the spendable budget left, and of groups left.
+    for the rest; then the share of the spendable budget left, and of groups left. A cost has the setup it would begin;
+    the rest takes what it does in the choice of fewest cells.
 
     Args:
         layout: the kernels' view of a selection.
@@ -65,10 +66,13 @@ class Walk(gymnasium.Env[NDArray[np.float32], np.int64]):
         self.action_space = gymnasium.spaces.Discrete(C)
         self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (4 * C + 2,), np.float32)
         kept = layout.kept()
-        least = np.where(kept, a.cost, np.inf).min(axis=1)
-        self.rest = np.append(np.cumsum(least[::-1])[::-1], 0.0)  # least that groups from g on take
-        self.dearest = np.append(np.cumsum(a.cost.max(axis=1)[::-1])[::-1], 0.0)
         self.kept, self.cheapest = kept, layout.cheapest()
+        groups = np.arange(a.codes.size)
+        least = a.cost[groups, self.cheapest]
+        self.rest = np.append(np.cumsum(least[::-1])[::-1], 0.0)  # least that groups from g on take, but for setups
+        self.last = np.full(layout.setup.size + 1, -1)  # the last group that then uses a setup; behind them, no setup
+        np.maximum.at(self.last, layout.slot[groups, self.cheapest], groups)
+        self.dearest = np.append(np.cumsum(a.cost.max(axis=1)[::-1])[::-1], 0.0)
         self.top = float(a.cost.max()) or 1.0
         self.unit = _yardstick(layout, seed)
         self.best, self.best_x = -np.inf, self.cheapest
@@ -83,12 +87,23 @@ class Walk(gymnasium.Env[NDArray[np.float32], np.int64]):
         self.group, self.spent, self.energy = 0, 0.0, 0.0
         self.x = np.zeros(a.codes.size, dtype=np.int64)
         self.F, self.S = fields(a)
+        self.begun = np.zeros(self.layout.setup.size, dtype=bool)
         return self._observation(), {}
+
+    def _cells(self) -> Vector:
+        """(C,) what each code of the group at hand takes, with the setup that it would begin."""
+        g, layout = self.group, self.layout
+        return np.asarray(layout.arrays.cost[g] + np.append(layout.setup * ~self.begun, 0.0)[layout.slot[g]])
+
+    def _left_to_begin(self, g: int) -> Vector:
+        """(N + 1,) cells of the setups that groups from g on still begin where they take the fewest cells."""
+        return np.append(self.layout.setup * (~self.begun & (self.last[:-1] >= g)), 0.0)
 
     def allowed(self) -> NDArray[np.bool_]:
         """(C,) codes of the group at hand that leave enough for the groups after it."""
-        g, a = self.group, self.layout.arrays
-        within = self.kept[g] & (self.spent + a.cost[g] + self.rest[g + 1] <= self.layout.limit)
+        g, begin = self.group, self._left_to_begin(self.group + 1)
+        rest = self.rest[g + 1] + (begin.sum() - begin[self.layout.slot[g]])
+        within = self.kept[g] & (self.spent + self._cells() + rest <= self.layout.limit)
         within[self.cheapest[g]] = True  # whatever the rounding of sums
         return np.asarray(within)
 
@@ -98,8 +113,9 @@ class Walk(gymnasium.Env[NDArray[np.float32], np.int64]):
         wanted, allowed = min(int(action), int(a.codes[g]) - 1), self.allowed()
         if allowed[wanted]:
             return wanted
-        fits = allowed & (a.cost[g] <= a.cost[g, wanted])
-        return int(np.where(fits, a.cost[g], -1.0).argmax()) if fits.any() else int(self.cheapest[g])
+        cells = self._cells()
+        fits = allowed & (cells <= cells[wanted])
+        return int(np.where(fits, cells, -1.0).argmax()) if fits.any() else int(self.cheapest[g])
 
     def step(self, action: np.int64) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Gives the group at hand a code and goes on to the next."""
@@ -107,7 +123,9 @@ class Walk(gymnasium.Env[NDArray[np.float32], np.int64]):
         k = self.clamped(int(action))
         added = float(a.loss[g, k] + self._felt(g)[k])
         self._place(g, k)
-        self.spent += float(a.cost[g, k])
+        self.spent += float(self._cells()[k])
+        if self.layout.slot[g, k] >= 0:
+            self.begun[self.layout.slot[g, k]] = True
         self.energy += added
         self.group += 1
         done = self.group == a.codes.size
@@ -152,11 +170,12 @@ class Walk(gymnasium.Env[NDArray[np.float32], np.int64]):
             return np.zeros(self.observation_space.shape or (), dtype=np.float32)
         g = self.group
         spendable = self.dearest[g] - self.rest[g]
-        left = (self.layout.limit - self.spent - self.rest[g]) / spendable if spendable > 0 else 1.0
-        parts = [
+        rest = self.rest[g] + self._left_to_begin(g).sum()
+        left = (self.layout.limit - self.spent - rest) / spendable if spendable > 0 else 1.0
+        parts: list[Any] = [
             _squashed(np.where(self.kept[g], a.loss[g], np.inf)),
             _squashed(self._felt(g)),
-            a.cost[g] / self.top,
+            self._cells() / self.top,
             self.allowed(),
             [left, 1 - g / a.codes.size],
         ]
@@ -174,7 +193,7 @@ def _yardstick(layout: Layout, seed: int) -> float:
     a, rng = layout.arrays, np.random.default_rng((seed, YARDSTICKS))
     x = np.floor(rng.random((YARDSTICKS, a.codes.size)) * a.codes).astype(np.int64)
     F, S = fields(a)
-    energies = [abs(refresh(a, row, F, S)[0]) for row in lowered(a, x, layout.limit, rng)]
+    energies = [abs(refresh(a, row, F, S)[0]) for row in lowered(layout, x, rng)]
     return float(np.mean(energies)) or 1.0
 
 
