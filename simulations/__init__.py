@@ -1,4 +1,4 @@
-"""simulations: read networks back from cells, run studies, and draw what is left."""
+"""simulations: read networks back from cells, run studies, and draw their figures."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The command `physcomp`. Errors of the user's come out as one line on standard error, with exit code 2."""
+"""The command `physcomp`. A wrong input is reported in one line on standard error, with exit code 2."""
 
 import sys
 from typing import Any, NoReturn
@@ -16,7 +16,7 @@ class _OneBorder(typer.Typer):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
             code = super().__call__(*args, **{**kwargs, "standalone_mode": False})
-            if code == 130:  # what typer makes of a KeyboardInterrupt
+            if code == 130:  # typer's code for a KeyboardInterrupt
                 _fail("interrupted; what was measured is kept, and the same command resumes", code=130)
             sys.exit(code if isinstance(code, int) else 0)
         except typer.TyperException as error:

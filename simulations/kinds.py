@@ -1,4 +1,4 @@
-"""The kinds of studies there are. A further kind is a line here."""
+"""The kinds of studies. A new kind is one file, and one entry here."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,5 +33,5 @@ def load_study(path: Path | str, *, quick: bool = False, kinds: Kinds = KINDS) -
 def run_study(
     asked: Study, folder: Path, progress: Progress | None = None, *, fresh: bool = False, kinds: Kinds = KINDS
 ) -> Run:
-    """Measure what a study of any kind asks for; see `simulations.runs.engine.run_study`."""
+    """Run a study of any kind; see `simulations.runs.engine.run_study`."""
     return engine.run_study(kinds[asked.kind], asked, folder, progress or Progress(), fresh=fresh)

@@ -1,4 +1,4 @@
-"""The figure of a calibration study, from its rows and its summary."""
+"""The figure of a calibration study: predicted against measured loss increase."""
 
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,16 @@ from matplotlib.figure import Figure
 from simulations.runs.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, save_figure
 
 COLOURS = (SKY, GREEN, BLUE, ORANGE, RED, PURPLE, BLACK)
-FLOOR = 1e-4  # nats: below, a measured rise is noise of the images
+FLOOR = 1e-4  # nats; a measured increase below this is noise from the choice of images
 
 
 def predicted_vs_measured(trials: pl.DataFrame, summary: dict[str, Any], folder: Path) -> list[Path]:
-    """Draw predictions against measurements, and what shrinkage, images and better solutions are worth.
+    """Draw predictions against measurements, and the effect of shrinkage, number of images and better solutions.
 
     Args:
-        trials: one row a plan.
-        summary: as `simulations.calibration.study.summarize` makes it.
-        folder: `calibration.png` and `.svg` go there.
+        trials: one row per plan.
+        summary: the result of `simulations.calibration.study.summarize`.
+        folder: folder for `calibration.png` and `.svg`.
     """
     random, chosen = (trials.filter(pl.col("plan") == plan) for plan in ("random", "chosen"))
     with mpl.rc_context({"font.size": 9, "svg.hashsalt": "physcomp", "axes.spines.top": False}):
@@ -52,7 +52,7 @@ def _scatter(axis: Axes, random: pl.DataFrame) -> None:
 
 
 def _shrinkage(axis: Axes, chosen: pl.DataFrame) -> None:
-    """Measured rise of the annealer's plan, over that of the plan without couplings and all images."""
+    """Draw the annealer's measured loss increase, over that of the plan from all images without couplings."""
     most = pl.col("images") == pl.col("images").max()
     base = chosen.filter(most & (pl.col("shrinkage") == 0.0)).select("budget", base="measured")
     over = pl.col("measured").clip(FLOOR) / pl.col("base").clip(FLOOR)
@@ -69,7 +69,7 @@ def _shrinkage(axis: Axes, chosen: pl.DataFrame) -> None:
 
 
 def _solved(axis: Axes, chosen: pl.DataFrame) -> None:
-    """Energy against measured rise, for the largest model."""
+    """Draw energy against measured loss increase, for the model with the most images."""
     largest = chosen.filter(pl.col("images") == pl.col("images").max())
     for marker, solver in zip("vso", ("random", "lagrangian", "annealer"), strict=True):
         for colour, shrinkage in zip(COLOURS, sorted(chosen["shrinkage"].unique()), strict=False):

@@ -1,9 +1,9 @@
-"""Studies of kind `calibration`: how good is the loss model? Predicted against measured loss rise.
+"""Studies of kind `calibration`: how well does the loss model predict the measured loss increase?
 
-A solver minimises the model's loss, not the network's. So the study asks three things: how predictions of random plans
-rank and scale against measurements, with couplings and without; which shrinkage of the couplings and how many
-calibration images it takes; and whether solving the same problem better makes the network better. Every plan is
-stored on one chip, read back, and measured on the test images.
+A solver minimises the loss of the model, not of the network. So the study asks three questions. How do predictions for
+random plans compare with measurements, in rank and size, with and without couplings? Which shrinkage of the couplings
+and how many calibration images are needed? Does a better solution of the same problem give a better network? Every plan
+is stored on one chip, read back, and measured on the test images.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,12 +29,12 @@ from simulations.runs.metrics import Scorer
 from simulations.runs.progress import Progress
 from simulations.runs.study import Study, take_images
 
-REDRAWN = (0.03, 0.1, 0.3, 1.0)  # shares of the groups that a random plan draws anew; our choice
+REDRAWN = (0.03, 0.1, 0.3, 1.0)  # shares of the groups that get a random code in a random plan; our choice
 RANDOM, CHOSEN = "random", "chosen"
 
 
 class CalibrationStudy(Study):
-    """What a study of kind `calibration` says.
+    """The fields of a study of kind `calibration`.
 
     Args:
         network: description file of the network.
@@ -42,13 +42,13 @@ class CalibrationStudy(Study):
         card: name or file of the card.
         read_time_s: seconds from programming to reading.
         budgets: cells per weight.
-        calibration: number of calibration images of the whole model, which predicts.
+        calibration: number of calibration images of the model that predicts.
         test_images: number of test images on which plans are measured.
-        trials: random plans of each budget.
-        menu: the codes that are offered.
-        image_counts: calibration images of the models that choose.
-        shrinkages: factors on the couplings in these.
-        solvers: of the same problems, of `qubo.solve`.
+        trials: number of random plans for each budget.
+        menu: names of the codes offered.
+        image_counts: numbers of calibration images of the models that choose plans.
+        shrinkages: factors on the couplings in these models.
+        solvers: names of solvers of `qubo.solve`, all for the same problems.
     """
 
     kind: Literal["calibration"] = "calibration"
@@ -74,15 +74,15 @@ class CalibrationStudy(Study):
 
 
 class PlanTrial(NamedTuple):
-    """One plan on one chip.
+    """The key of a trial: one plan on one chip.
 
     Args:
         plan: `random` or `chosen`.
-        number: of the plan among the random ones of its budget; 0 for chosen ones.
+        number: number among the random plans of its budget; 0 for chosen ones.
         budget: cells per weight.
-        images: calibration images of the model that chose it; of the whole model for random plans.
+        images: number of calibration images of the model that chose it; for random plans of the model that predicts.
         shrinkage: factor on the couplings in that model.
-        solver: that chose it; `none` for random plans.
+        solver: the solver that chose it; `none` for random plans.
     """
 
     plan: str
@@ -94,13 +94,13 @@ class PlanTrial(NamedTuple):
 
 
 class Calibration(Kind[CalibrationStudy, PlanTrial]):
-    """Plans that were predicted and measured. Metrics, in nats:
+    """The loss increases of plans, predicted and measured. Metrics, in nats:
 
-    energy       loss rise by the model that chose the plan
+    energy       loss increase by the model that chose the plan
     lower_bound  no choice has less energy; None for random plans
-    plain        loss rise by the model of all images without couplings
-    coupled      the same with couplings in full
-    measured     measured loss rise
+    plain        loss increase by the model from all images, without couplings
+    coupled      the same with full couplings
+    measured     measured loss increase
     """
 
     model = CalibrationStudy
@@ -114,11 +114,11 @@ class Calibration(Kind[CalibrationStudy, PlanTrial]):
         self.test = take_images(study.images, "t10k", study.test_images)
 
     def fingerprints(self) -> dict[str, str]:
-        """The study's and the network's."""
+        """Fingerprints of the study and of its network."""
         return {**super().fingerprints(), "network": f"{self.network.name} {self.network.sha256}"}
 
     def tasks(self) -> Iterator[list[PlanTrial]]:
-        """Every plan: random ones, then chosen ones for each count of images, shrinkage and solver."""
+        """All plans: random ones, then chosen ones for each number of images, shrinkage and solver."""
         study = self.study
         for budget in study.budgets:
             for number in range(study.trials):
@@ -130,7 +130,7 @@ class Calibration(Kind[CalibrationStudy, PlanTrial]):
                         yield [PlanTrial(CHOSEN, 0, budget, images, shrinkage, solver)]
 
     def begin(self, left: Sequence[Sequence[PlanTrial]]) -> None:
-        """Build the loss models that are needed, and measure the clean network."""
+        """Build the loss models that the remaining tasks need, and measure the clean network."""
         study, self.models = self.study, dict[int, physcomp.LossModel]()
         counts = sorted({study.calibration, *(key.images for keys in left for key in keys)})
         with self.progress.bar("building loss models from more and more images") as bar:
@@ -147,7 +147,7 @@ class Calibration(Kind[CalibrationStudy, PlanTrial]):
         self.scorer = Scorer.of(self.network, self.test)
 
     def measure(self, keys: Sequence[PlanTrial]) -> list[dict[str, Any]]:
-        """Choose a plan, predict it by the whole model, and measure it on one chip."""
+        """Choose a plan, predict its loss by the model from all images, and measure it on one chip."""
         ((kind, number, budget, images, shrinkage, solver),) = keys
         model, seed = self.models[images], self.study.seed
         selection = model.selection(budget, shrinkage=shrinkage)
@@ -172,19 +172,20 @@ class Calibration(Kind[CalibrationStudy, PlanTrial]):
         ]
 
     def tables(self, trials: pl.DataFrame) -> Tables:
-        """What the plans show, in sentences."""
+        """The findings, in sentences."""
         summary = summarize(self.study, self.network, trials)
         return Tables(summary, [Section(lines=findings(summary))])
 
     def figures(self, trials: pl.DataFrame, summary: dict[str, Any]) -> Iterable[Path]:
-        """Predictions against measurements, and what shrinkage, images and better solutions are worth."""
+        """Draw predictions against measurements."""
         return predicted_vs_measured(trials, summary, self.folder)
 
 
 def random_choice(selection: qubo.Selection, number: int, seed: int) -> NDArray[np.int64]:
-    """A random plan within the budget: the uncoupled optimum with a share of the groups drawn anew, at most as dear.
+    """A random choice within the budget: the optimum without couplings, with random codes in a share of the groups.
 
-    Plans drawn from all alike would be ruins; these go from near the optimum to far from it.
+    A random code costs at most as much as the one it replaces. Entirely random plans would all be useless; these range
+    from near the optimum to far from it.
     """
     generator = np.random.default_rng((seed, number))
     plain = selection.with_couplings(0.0)
@@ -198,7 +199,7 @@ def random_choice(selection: qubo.Selection, number: int, seed: int) -> NDArray[
 
 
 def summarize(study: CalibrationStudy, network: physcomp.Network, trials: pl.DataFrame) -> dict[str, Any]:
-    """What the plans show: calibration of random plans, and the measured loss of chosen ones."""
+    """Evaluate the plans: how well random ones are predicted, and what chosen ones lose."""
     random = trials.filter(pl.col("plan") == RANDOM)
     chosen = trials.filter(pl.col("plan") == CHOSEN)
     return {
@@ -240,7 +241,7 @@ def _predictions(random: pl.DataFrame) -> dict[str, Any]:
 
 
 def calibration(predicted: pl.Series, measured: pl.Series) -> dict[str, Any]:
-    """Rank correlation, and median and quartiles of measured over predicted, where both are above 1e-4 nats."""
+    """Rank correlation; median and quartiles of measured over predicted loss increases where both exceed 1e-4 nats."""
     ahead, found = predicted.to_numpy(), measured.to_numpy()
     rank = float(spearmanr(ahead, found).statistic) if len(ahead) > 2 else None
     seen = (ahead > 1e-4) & (found > 1e-4)
@@ -249,8 +250,10 @@ def calibration(predicted: pl.Series, measured: pl.Series) -> dict[str, Any]:
 
 
 def pairs(chosen: pl.DataFrame) -> pl.DataFrame:
-    """Two solutions each of one problem whose energies are a thousandth or more apart: `agree` where the one of less
-    energy has less measured loss too, solvers as `solver` and `solver_other`."""
+    """Pairs of solutions of one problem (`solver`, `solver_other`) whose energies differ by a thousandth or more.
+
+    The column `agree` says whether the solution with less energy also has less measured loss.
+    """
     problem = ["budget", "images", "shrinkage"]
     rows = chosen.with_row_index("row").select("row", *problem, "solver", "energy", "measured")
     both = rows.join(rows, on=problem, suffix="_other").filter(
@@ -262,7 +265,7 @@ def pairs(chosen: pl.DataFrame) -> pl.DataFrame:
 
 
 def better_solved(study: CalibrationStudy, chosen: pl.DataFrame) -> list[dict[str, Any]]:
-    """For each count of images and shrinkage: how often the solver of less energy gave the network of less loss."""
+    """For each number of images and shrinkage: how often the solution with less energy has less measured loss."""
     found = pairs(chosen)
     return [
         {"images": count, "shrinkage": factor}
@@ -272,7 +275,7 @@ def better_solved(study: CalibrationStudy, chosen: pl.DataFrame) -> list[dict[st
 
 
 def better_solved_by(study: CalibrationStudy, chosen: pl.DataFrame) -> list[dict[str, Any]]:
-    """The same for each two solvers, over all counts of images and shrinkages."""
+    """The same for each pair of solvers, over all numbers of images and shrinkages."""
     found = pairs(chosen)
     return [
         {"solvers": list(two)}
@@ -286,7 +289,7 @@ def _agreeing(found: pl.DataFrame) -> dict[str, int]:
 
 
 def findings(summary: dict[str, Any]) -> list[str]:
-    """The study's answers, in sentences."""
+    """The findings of the study, in sentences."""
     lines = []
     random = summary["random_plans"]
     for name in ("without_couplings", "with_couplings"):

@@ -1,6 +1,6 @@
-"""What options are when they are not given, had without importing the heavy modules that own them.
+"""Default values of options, without importing the heavy modules that define them.
 
-A test holds that these are what `Search`, `Schedule`, `AnnealingStudy` and `qubo.SOLVERS` say.
+A test checks that they equal those of `Search`, `Schedule`, `AnnealingStudy` and `qubo.SOLVERS`.
 """
 
 # Of the choice and of training.

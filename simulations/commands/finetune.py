@@ -87,15 +87,15 @@ def finetune(
 
 
 def _asked(schedule: "Schedule", network_sha256: str, training: "Images") -> dict[str, Any]:
-    """What must be the same for a run to be resumed."""
+    """The settings that must be equal for a run to be resumed."""
     fields = dataclasses.asdict(dataclasses.replace(schedule, card=None))  # type: ignore[arg-type]
-    del fields["rounds"]  # more rounds go on from where fewer ended
+    del fields["rounds"]  # a run with more rounds continues one with fewer
     fields |= {"card": schedule.card.sha256, "network": network_sha256, "images": len(training)}
     return dict(json.loads(json.dumps(fields)))
 
 
 class _Kept:
-    """The rounds in a folder: `round-N.toml`, `.safetensors` and `.plan.json`, then their line in `rounds.json`."""
+    """Finished rounds in a folder: `round-N.toml`, `.safetensors` and `.plan.json`, and an entry in `rounds.json`."""
 
     def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
         self.folder, self.asked = folder, asked
@@ -116,7 +116,7 @@ class _Kept:
                 )
 
     def rounds(self) -> "list[Round]":
-        """Those that were finished."""
+        """The finished rounds."""
         return [self._load(number, entry) for number, entry in enumerate(self.entries)]
 
     def _load(self, number: int, entry: dict[str, Any]) -> "Round":
@@ -132,7 +132,7 @@ class _Kept:
         return Round(described, Finetuned(described.network, plan, history), plan.cells, entry["heldout_loss"])
 
     def add(self, number: int, made: "Round") -> None:
-        """Keep one more round; its line comes last, so that a kill leaves no half of one."""
+        """Save a round; its entry is written last, so that a killed run leaves no incomplete round."""
         from devices.files import replacing
 
         path = self.folder / f"round-{number}.toml"
@@ -147,7 +147,7 @@ class _Kept:
 def _report(
     start: "Described", done: "list[Round]", best: "Round", test: "Images", schedule: "Schedule", progress: Progress
 ) -> None:
-    """A line a round, then what the test images say of the best."""
+    """Print one line per round, then the accuracy of the best one on test images."""
     import physcomp
     from physcomp.networks.layers import weights_of
     from simulations.runs.readback import read_back, spread

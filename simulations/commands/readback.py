@@ -71,7 +71,7 @@ def readback(
 
 
 class _Recalibration:
-    """Reads a chip and sets gains and biases anew; keeps what that took."""
+    """Reads a chip and recalibrates gains and biases; records the cells that this takes."""
 
     def __init__(self, network: "Network", images: "Images") -> None:
         self.network, self.images = network, images
@@ -93,7 +93,7 @@ class _Recalibration:
 
 
 def _table(found: "dict[str, list[Trial]]") -> Table:
-    """A row a time: accuracy and loss as read, then the accuracy in each other way."""
+    """One row per read time: accuracy and loss as read, then the accuracy after each correction."""
     from simulations.runs.readback import spread
 
     others = [name for name in found if name != AS_READ]
@@ -116,7 +116,7 @@ def _compensation_note(chip: "Chip") -> str:
 
 
 def _later_note(chip: "Chip", latest: float) -> list[str]:
-    """Where digital bits were counted for an earlier time."""
+    """A note if digital bits were counted for an earlier time than the latest read."""
     from physcomp.codes.base import Medium
 
     plan = chip.plan

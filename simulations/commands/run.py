@@ -52,7 +52,7 @@ def _run(path: Path, folder: Path | None, fresh: bool, quiet: bool, quick: bool 
 
 
 def run_and_show(study: "Study", folder: Path | None, fresh: bool, quiet: bool) -> None:
-    """Run a study, or what is left of it, write its files and print its report."""
+    """Run a study, or resume it, write its files and print its report."""
     from simulations.kinds import run_study
     from simulations.runs.engine import report
 

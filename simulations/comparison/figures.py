@@ -1,4 +1,4 @@
-"""What the figures of these studies share: panels of cards, their frame, and points with error bars."""
+"""Common parts of the figures of these studies: one panel per card, its axes, and points with error bars."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from simulations.runs.style import BLACK, GREEN, ORANGE, PURPLE, RED, save_figure
 
-# Methods that were offered a part of the menu, in the order of the results.
+# Methods that choose from a part of the menu, in the order of the results.
 PART_LOOKS = ((GREEN, "^"), (ORANGE, "v"), (PURPLE, "<"), (RED, ">"), (BLACK, "h"), ("0.5", "d"))
 
 
@@ -25,14 +25,14 @@ def draw_cards(
     name: str,
     panel: Callable[[Axes, dict[str, Any], pl.DataFrame], None],
 ) -> list[Path]:
-    """Draw a panel for each card side by side, with one legend below, as PNG and SVG.
+    """Draw one panel per card, side by side, with one legend below, as PNG and SVG.
 
     Args:
-        summary: as `simulations.comparison.results.summarize` makes it.
-        results: what is drawn, of all cards; the column `place` counts them.
-        folder: where the files go.
-        name: theirs.
-        panel: draws a card's results on its axes; told the card's part of the summary, with `clean_accuracy`.
+        summary: the result of `simulations.comparison.results.summarize`.
+        results: results on all cards; the column `place` is the number of the card.
+        folder: folder for the files.
+        name: their name without ending.
+        panel: draws the results of one card on its axes, given the card's part of the summary with `clean_accuracy`.
 
     Returns:
         The paths written.
@@ -63,7 +63,7 @@ def draw_cards(
 
 
 def frame(axis: Axes, card: dict[str, Any], ticks: Sequence[float]) -> None:
-    """The clean network's line, a logarithmic axis of cells, and the card with its time as title; after all points."""
+    """Add the line of the clean network, the logarithmic axis of cells and the title; to be called after all points."""
     clean = card["clean_accuracy"]
     axis.axhline(100 * clean, color="0.55", linewidth=1, zorder=1)
     axis.text(
@@ -86,7 +86,7 @@ def frame(axis: Axes, card: dict[str, Any], ticks: Sequence[float]) -> None:
 
 
 def families(results: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Results of uniform analog codes by what these are but for the number of cells, r."""
+    """Results of uniform analog codes, grouped by the name of the code with `r` for its number of cells."""
     analog = results.filter(pl.col("method").str.starts_with("uniform analog"))
     named = analog.with_columns(family=pl.col("method").str.replace(r"\([\d.]+", "(r"))
     groups = named.partition_by("family", as_dict=True, maintain_order=True, include_key=False)
@@ -94,7 +94,7 @@ def families(results: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 
 def points(axis: Axes, results: pl.DataFrame, *, count: str = "cells_per_weight", **look: Any) -> None:
-    """Mean and standard deviation of results over the cells they take, in ascending order; nothing without results."""
+    """Cells, mean and standard deviation of results, by ascending cells; empty without results."""
     if results.is_empty():
         return
     results = results.sort(count, maintain_order=True)

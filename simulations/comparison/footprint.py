@@ -1,4 +1,4 @@
-"""Studies of kind `footprint`: the fewest cells a weight with which each method keeps close to the clean network.
+"""Studies of kind `footprint`: the fewest cells per weight with which each method stays close to the clean network.
 
 Methods are the joint choice, with and without training, parts of the menu, digital storage (32-bit floats, integers,
 entropy-coded integers) and analog codes given to every group alike. Digital bits are counted in cells at the bound of
@@ -22,7 +22,7 @@ from simulations.runs import fields
 from simulations.runs.kind import Tables
 from simulations.runs.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 
-LOST = (0.005, 0.01)  # accuracy that may be lost: half a point and one
+LOST = (0.005, 0.01)  # accuracy that may be lost: half a percentage point, and one
 COUNTS = {"bound": "cells_per_weight", "bch": "cells_per_weight_bch"}
 SCHEMA = {
     "points_lost_at_most": pl.Float64,
@@ -33,14 +33,14 @@ SCHEMA = {
     "over_joint": pl.Float64,
     "over_trained": pl.Float64,
 }
-SHOWN = 6.5  # points below the clean network down to which the figure goes; the summary has all
+SHOWN = 6.5  # percentage points below the clean network that the figure shows; the summary has all results
 
 
 class FootprintStudy(StoredStudy):
-    """What a study of kind `footprint` says, beside what all studies of ways of storing say.
+    """The fields of a study of kind `footprint`, besides those of `StoredStudy`.
 
     Args:
-        trained: folders that `physcomp finetune` made, or patterns of them with `*`.
+        trained: folders made by `physcomp finetune`, or patterns with `*`.
     """
 
     kind: Literal["footprint"] = "footprint"
@@ -57,7 +57,7 @@ class Footprint(StoredKind[FootprintStudy]):
         return find_trained(self.study.trained, self.study.cards, self.network)
 
     def tables(self, trials: pl.DataFrame) -> Tables:
-        """The fewest cells on each card, and all of them as `footprint.csv`."""
+        """Tables of the fewest cells, one for each card and all in `footprint.csv`."""
         results = by_plan(self, trials)
         summary = summarize(self, results)
         found, sections = [], []
@@ -72,12 +72,12 @@ class Footprint(StoredKind[FootprintStudy]):
         return Tables(summary, sections, {"footprint": self.with_cards(pl.concat(found))})
 
     def draw(self, trials: pl.DataFrame, summary: dict[str, Any]) -> list[Path]:
-        """The frontier: accuracy after read-back against cells per weight, counted both ways, a panel a card."""
+        """Draw accuracy after read-back against cells per weight, counted in both ways, one panel per card."""
         return draw_cards(summary, by_plan(self, trials), self.folder, "frontier", _panel)
 
 
 def methods(results: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """The results of each method; uniform analog codes of one kind are one method, whatever their number of cells."""
+    """The results of each method; uniform analog codes that differ only in their number of cells are one method."""
     analog = families(results)
     found = {name: results.filter(pl.col("method") == name) for name in (TRAINED, JOINT)}
     for name in results["method"].unique(maintain_order=True):
@@ -87,7 +87,7 @@ def methods(results: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 
 def fewest(results: pl.DataFrame, clean: float) -> pl.DataFrame:
-    """For each allowed loss, way to count and method the fewest cells, also over those of the joint choice."""
+    """The fewest cells for each loss of accuracy, way of counting and method; and their ratio to the joint choice."""
     entries = []
     for lost in LOST:
         for count, column in COUNTS.items():
@@ -106,7 +106,7 @@ def fewest(results: pl.DataFrame, clean: float) -> pl.DataFrame:
 
 
 def table_rows(table: pl.DataFrame) -> list[tuple[str, ...]]:
-    """The table of a card as text, a row a method."""
+    """The table of a card as text, one row per method."""
     rows: dict[str, list[str]] = {}
     for lost in LOST:
         bound, bch = (
@@ -130,7 +130,7 @@ def _text(value: float | None, places: int) -> str:
 
 
 def findings(card: dict[str, Any], results: pl.DataFrame, clean: float) -> list[str]:
-    """What a card's table shows, in sentences; ratios are of cells at the bound."""
+    """The findings on a card, in sentences; ratios are of cells counted at the bound."""
     practical = card["bits_per_cell_bch"]
     lines = [
         f"A cell holds {card['bits_per_cell']:.3f} bits at the bound of any code"
@@ -148,7 +148,7 @@ def findings(card: dict[str, Any], results: pl.DataFrame, clean: float) -> list[
     return lines
 
 
-# Methods whose bits may be stored with a BCH code: name up to a bracket, colour, marker, line, label.
+# Methods with digital bits: name up to a bracket, colour, marker, line, label.
 DIGITAL = (
     (TRAINED, RED, "*", "none", "joint choice, trained"),
     (JOINT, BLUE, "o", "-", "joint choice, not trained"),
@@ -159,7 +159,7 @@ DIGITAL = (
 
 
 def _panel(axis: Axes, card: dict[str, Any], results: pl.DataFrame) -> None:
-    """Filled markers where bits are counted at the bound, open ones with a BCH code."""
+    """Draw one card: filled markers for bits counted at the bound, open ones for bits in a BCH code."""
     named = methods(results)
     for start, color, marker, line, label in DIGITAL:
         size = 9 if marker == "*" else 5

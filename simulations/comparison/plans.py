@@ -1,7 +1,7 @@
-"""What studies that compare ways of storing say, and the plans of all their methods, card by card.
+"""The fields of studies that compare ways of storing, and the plans of all their methods on each card.
 
 In the folder of a run:
-    plans/*.json   the plans of every method on a card, as soon as all are chosen
+    plans/*.json   the plans of all methods on a card, written once all are chosen
     plan-*.json    the joint plan of each budget (further cards: with the card's name)
     chip-*.h5      a chip of it, programmed with the study's seed
 """
@@ -35,24 +35,24 @@ def _places(cards: tuple[StudyCard, ...]) -> tuple[StudyCard, ...]:
 
 
 class StoredStudy(Study):
-    """What a study of ways of storing says, beside its kind.
+    """The fields of a study that compares ways of storing.
 
     Args:
         network: description file of the network.
         images: folder with the parts `calibration`, `heldout` and `t10k`.
         budgets: cells per weight.
-        cards: cards and times.
+        cards: the cards with their read times.
         calibration: number of calibration images for the loss model.
         heldout: number of held-out images on which plans are picked.
         test_images: number of test images on which results are measured.
-        trials: chips of each plan with analog cells.
-        metrics: what is measured beside accuracy and loss, names in `runs.metrics.METRICS`.
-        uniform: codes that are each also given to every group, for comparison.
-        menu: the codes the joint choice is offered.
-        parts: methods that are offered only a part of the menu (`physcomp.codes.menu.part_of`): name and part.
+        trials: number of chips for each plan with analog cells.
+        metrics: further metrics beside accuracy and loss, names in `runs.metrics.METRICS`.
+        uniform: names of codes that are given to all groups alike, for comparison.
+        menu: names of the codes offered to the joint choice.
+        parts: methods that choose from only a part of the menu (`physcomp.codes.menu.part_of`): name and part.
         shrinkages: factors on the couplings that are tried.
-        solver: of `qubo.solve`.
-        storage: by what digital bits are counted in cells: `bound`, of any code, or `bch`, a code that exists.
+        solver: name of a solver of `qubo.solve`.
+        storage: how digital bits are converted to cells: by the `bound` for any code, or by an existing `bch` code.
     """
 
     network: fields.FilePath
@@ -73,7 +73,7 @@ class StoredStudy(Study):
 
     @property
     def compared(self) -> tuple[str, ...]:
-        """The codes that are each given to every group."""
+        """The names of codes that are given to all groups alike."""
         return self.uniform
 
     @model_validator(mode="after")
@@ -90,8 +90,8 @@ class Planned:
 
     Args:
         card: the card and its times.
-        plans: of every method and budget.
-        shrinkage: the factor on couplings with which losses are predicted.
+        plans: the plans of all methods and budgets.
+        shrinkage: factor on the couplings with which losses are predicted.
     """
 
     card: StudyCard
@@ -107,7 +107,7 @@ def all_plans(
     folder: Path,
     progress: Progress,
 ) -> list[Planned]:
-    """The plans of every card: from the folder where all of a card's are there, else chosen and kept there."""
+    """The plans of every card: read from the folder if all of a card are there, else chosen and saved there."""
     (folder / "plans").mkdir(exist_ok=True)
     paths = {card: folder / "plans" / f"{_slug(card)}.json" for card in study.cards}
     missing = [card for card in study.cards if not paths[card].exists()]
@@ -161,7 +161,7 @@ def _read(card: StudyCard, path: Path) -> Planned:
 
 
 def save_joint(planned: list[Planned], network: physcomp.Network, seed: int, folder: Path) -> None:
-    """Write the joint plan of each budget and card, and a chip of it."""
+    """Write the joint plan of each budget and card, and a chip of each plan."""
     for number, of in enumerate(planned):
         prefix = "" if number == 0 else f"{_slug(of.card)}-"
         for plan in of.plans:
@@ -173,7 +173,7 @@ def save_joint(planned: list[Planned], network: physcomp.Network, seed: int, fol
 
 def _slug(card: StudyCard) -> str:
     name = Path(card.card).name.replace(":", "-")
-    if name.endswith(".toml"):  # files in different folders may have one name
+    if name.endswith(".toml"):  # files in different folders may have the same name
         name = f"{Path(name).stem}-{devices.load_card(card.card).sha256[:8]}"
     times = [card.read_time_s] if card.read_time_s else []
     span = [*card.read_times_s, card.over] if card.read_times_s else []

@@ -1,9 +1,9 @@
-"""Studies of kind `protection`: accuracy by strategy and cells a weight, and beside it what was chosen.
+"""Studies of kind `protection`: accuracy of strategies that protect analog weights, against that of the joint choice.
 
-As Isik et al. (2023, doi 10.1145/3588436) print theirs: a row for each strategy of analog storage, given to every
-group alike, a column for each number of analog cells a weight. Signs, scales, masks and biases come on top, so that
-each entry says how many cells it really takes. What is chosen has the column's cells for everything: its rows never
-take more than any entry of the same column above them.
+The table is that of Isik et al. (2023, doi 10.1145/3588436): one row for each strategy, given to all groups alike, and
+one column for each number of analog cells per weight. Signs, scales, masks and biases take further cells, so each entry
+states its total. The joint choice has the column's number of cells for everything: it never takes more cells than the
+strategies in the same column.
 """
 
 from itertools import cycle
@@ -36,10 +36,10 @@ def _fits_budgets(strategies: dict[str, tuple[str, ...]], info: ValidationInfo) 
 
 
 class ProtectionStudy(StoredStudy):
-    """What a study of kind `protection` says, beside what all studies of ways of storing say.
+    """The fields of a study of kind `protection`, besides those of `StoredStudy`.
 
     Args:
-        strategies: the rows of its table: name, and for each budget a code for every group.
+        strategies: the rows of the table: for each name one code per budget, given to all groups.
     """
 
     kind: Literal["protection"] = "protection"
@@ -47,17 +47,17 @@ class ProtectionStudy(StoredStudy):
 
     @property
     def compared(self) -> tuple[str, ...]:
-        """The codes of the strategies, and those of `uniform`."""
+        """The names of the codes of strategies, and those of `uniform`."""
         return tuple(dict.fromkeys((*self.uniform, *(code for codes in self.strategies.values() for code in codes))))
 
 
 class Protection(StoredKind[ProtectionStudy]):
-    """A table of accuracy: strategies and choices by cells per weight."""
+    """A table of accuracy by cells per weight: strategies, and methods that choose."""
 
     model = ProtectionStudy
 
     def tables(self, trials: pl.DataFrame) -> Tables:
-        """A table of each card, and all of them as `protection.csv`."""
+        """Tables of accuracy, one for each card and all in `protection.csv`."""
         results = by_plan(self, trials)
         table = self.entries(results)
         summary = summarize(self, results)
@@ -72,11 +72,11 @@ class Protection(StoredKind[ProtectionStudy]):
         return Tables(summary, sections, {"protection": self.with_cards(table)})
 
     def draw(self, trials: pl.DataFrame, summary: dict[str, Any]) -> list[Path]:
-        """Accuracy after read-back against cells per weight, a line a strategy, a panel a card."""
+        """Draw accuracy after read-back against cells per weight, one line per strategy, one panel per card."""
         return draw_cards(summary, self.entries(by_plan(self, trials)), self.folder, "protection", _panel)
 
     def entries(self, results: pl.DataFrame) -> pl.DataFrame:
-        """An entry for each card, strategy or method that chose, and budget, in the order of the table."""
+        """One entry for each card, strategy or method, and budget, in the order of the table."""
         entries = []
         for place, _ in enumerate(self.placed):
             here = at(results, place).to_dicts()
@@ -101,7 +101,7 @@ class Protection(StoredKind[ProtectionStudy]):
 
 
 def table_rows(table: pl.DataFrame) -> list[tuple[str, ...]]:
-    """The table of a card as text, a row a strategy, each entry with the cells it really takes."""
+    """The table of a card as text, one row per strategy, each entry with its total of cells."""
     rows: dict[str, list[str]] = {}
     for entry in table.to_dicts():
         accuracy = f"{100 * entry['accuracy_mean']:.2f} ± {100 * entry['accuracy_sd']:.2f}"
@@ -110,7 +110,7 @@ def table_rows(table: pl.DataFrame) -> list[tuple[str, ...]]:
 
 
 def findings(table: pl.DataFrame, cells: list[float], clean: float) -> list[str]:
-    """What a card's table shows, in sentences."""
+    """The findings on a card, in sentences."""
     uniform = table.filter(pl.col("method").str.starts_with("uniform "))
     lines = []
     for count in cells:

@@ -1,4 +1,4 @@
-"""What came of every plan: one row a plan and time of reading, and what the summary says of each card."""
+"""Results of studies that compare ways of storing: one row per plan and read time, and a summary per card."""
 
 import platform
 from importlib.metadata import version
@@ -14,13 +14,13 @@ from simulations.comparison.plans import JOINT, TRAINED, Planned
 from simulations.comparison.stored import StoredKind
 from simulations.runs.metrics import mean_sd
 
-POINTS = 0.005  # half a point of accuracy, what "within half a point" means
+POINTS = 0.005  # accuracy; what "within half a point" means
 
 
 def by_plan(kind: StoredKind[Any], trials: pl.DataFrame) -> pl.DataFrame:
-    """One row a plan and time: what it takes, mean and standard deviation of each metric, and what was predicted.
+    """One row per plan and read time: its cells, mean and standard deviation of each metric, and predictions.
 
-    The column `place` counts the cards with their times, in the order of the study.
+    The column `place` numbers the cards with their read times, in the order of the study.
     """
     metrics = [name for name in trials.columns if name not in kind.key._fields]
     groups = trials.partition_by("card", "read_time_s", "method", "budget", "plan", as_dict=True, maintain_order=True)
@@ -42,7 +42,7 @@ def by_plan(kind: StoredKind[Any], trials: pl.DataFrame) -> pl.DataFrame:
                     "trials": len(mine),
                     **{f"{name}_mean": mean for name, (mean, _) in spreads.items()},
                     **{f"{name}_sd": sd for name, (_, sd) in spreads.items()},
-                    # A trained plan's own predictions were made before training.
+                    # The predictions in a trained plan are from before training.
                     "predicted_loss_increase": None if plan.method == TRAINED else proof.predicted_loss_increase,
                     "measured_loss_increase": spreads["loss"][0] - kind.scorer.clean_score.loss,
                     "energy": proof.energy,
@@ -61,7 +61,7 @@ def by_plan(kind: StoredKind[Any], trials: pl.DataFrame) -> pl.DataFrame:
 
 
 def bits_bch(of: Planned) -> float | None:
-    """Bits a cell with a BCH code, at all times of the card; None where its errors are too many for any."""
+    """Bits per cell with a BCH code, at all times of the card; None if there are too many errors for any code."""
     card = devices.load_card(of.card.card)
     try:
         return Medium(card, of.card.read_time_s, storage="bch", span_s=of.card.read_times_s).bits_per_cell
@@ -70,7 +70,7 @@ def bits_bch(of: Planned) -> float | None:
 
 
 def _cells_bch(plan: physcomp.Plan, practical: float | None, weights: int) -> float | None:
-    """Cells per weight of a plan whose bits are stored with a BCH code; None where none is strong enough."""
+    """Cells per weight of a plan if its bits are stored with a BCH code; None if no code is strong enough."""
     if practical is None:
         return None
     analog = plan.ledger["analog"]
@@ -78,7 +78,7 @@ def _cells_bch(plan: physcomp.Plan, practical: float | None, weights: int) -> fl
 
 
 def summarize(kind: StoredKind[Any], results: pl.DataFrame) -> dict[str, Any]:
-    """The content of `summary.json`: what was run, and under `cards` what came of each card at each of its times."""
+    """The content of `summary.json`: the study, and under `cards` the results on each card at each read time."""
     clean, study = kind.scorer.clean_score, kind.study
     return {
         "study": study.name,
@@ -99,7 +99,7 @@ def summarize(kind: StoredKind[Any], results: pl.DataFrame) -> dict[str, Any]:
 
 
 def at(results: pl.DataFrame, place: int) -> pl.DataFrame:
-    """The results on one card at one time."""
+    """The results on one card at one read time."""
     return results.filter(pl.col("place") == place).drop("place")
 
 
@@ -126,7 +126,7 @@ def _card(of: Planned, time_s: float, results: pl.DataFrame, clean: float) -> di
 
 
 def rank_correlation(results: pl.DataFrame) -> float | None:
-    """Spearman's rank correlation of predicted and measured loss increase over all plans; None below three."""
+    """Spearman's rank correlation of predicted and measured loss increases of plans; None for fewer than three."""
     plans = results.filter(pl.col("method") != TRAINED).unique("plan_sha256", keep="last", maintain_order=True)
     if len(plans) < 3:
         return None
@@ -134,10 +134,10 @@ def rank_correlation(results: pl.DataFrame) -> float | None:
 
 
 def joint_against_others(results: pl.DataFrame, clean: float) -> dict[str, Any]:
-    """The joint plans against the clean network, the best of the other methods and 32-bit floats.
+    """Compare the joint plans with the clean network, with the best other method and with 32-bit floats.
 
     Args:
-        results: on one card at one time.
+        results: results on one card at one read time.
         clean: accuracy of the clean network.
     """
     joint = results.filter(pl.col("method") == JOINT)
@@ -155,7 +155,7 @@ def joint_against_others(results: pl.DataFrame, clean: float) -> dict[str, Any]:
 
 
 def _against(joint: dict[str, Any], results: pl.DataFrame) -> dict[str, Any]:
-    """A joint plan against the best of the other methods that take no more cells than it was allowed."""
+    """Compare a joint plan with the best other method within its budget."""
     budget = joint["budget_cells_per_weight"]
     others = results.filter(~pl.col("method").is_in([JOINT, TRAINED]) & (pl.col("cells_per_weight") <= budget))
     best = others.sort("loss_mean", maintain_order=True).row(0, named=True)

@@ -1,4 +1,4 @@
-"""Studies of kind `storage`: what accuracy each way of storing leaves, over the cells it takes; the demonstration."""
+"""Studies of kind `storage`: accuracy after read-back against cells, by every method; used by `physcomp demo`."""
 
 from collections.abc import Iterable, Sequence
 from itertools import cycle
@@ -29,7 +29,7 @@ COLUMNS = (
 
 
 class StorageStudy(StoredStudy):
-    """A study of kind `storage` says what all studies of ways of storing say."""
+    """The fields of a study of kind `storage`: those of `StoredStudy`."""
 
     kind: Literal["storage"] = "storage"
 
@@ -40,7 +40,7 @@ class Storage(StoredKind[StorageStudy]):
     model = StorageStudy
 
     def tables(self, trials: pl.DataFrame) -> Tables:
-        """Every result of each card, and what they show."""
+        """A table of all results for each card, and findings."""
         results = by_plan(self, trials)
         summary = summarize(self, results)
         sections = [
@@ -56,7 +56,7 @@ class Storage(StoredKind[StorageStudy]):
         return Tables(summary, sections)
 
     def draw(self, trials: pl.DataFrame, summary: dict[str, Any]) -> list[Path]:
-        """Accuracy after read-back against cells per weight, a panel a card."""
+        """Draw accuracy after read-back against cells per weight, one panel per card."""
         return draw_cards(summary, by_plan(self, trials), self.folder, "accuracy-vs-cells", _panel)
 
 
@@ -67,7 +67,7 @@ def section(
     rows: Sequence[tuple[str, ...]],
     lines: list[str],
 ) -> Section:
-    """What is printed of a card: its table and sentences, under network, card and times."""
+    """The section to print for a card: its table and findings, with network, card and times as title."""
     chosen = ""
     if card["read_times_s"]:
         chosen = f", chosen for the {card['over']} over {', '.join(f'{time:g}' for time in card['read_times_s'])} s"
@@ -83,7 +83,7 @@ def section(
 
 
 def table_rows(results: pl.DataFrame, metrics: Iterable[str] = ()) -> list[tuple[str, ...]]:
-    """A card's results as cells of a table: the joint choice first, fixed plans last, budgets ascending."""
+    """The rows of a card's table as text: the joint choice first, fixed plans last, budgets ascending."""
     order = [JOINT, UNCOUPLED]
 
     def rank(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -108,7 +108,7 @@ def table_rows(results: pl.DataFrame, metrics: Iterable[str] = ()) -> list[tuple
 
 
 def findings(card: dict[str, Any], trials: int) -> list[str]:
-    """What a card's results show, in sentences."""
+    """The findings on a card, in sentences."""
     joint = card["joint"]
     solvers = sorted({f"{r['solver']} ({r['solver_kind']})" for r in card["results"] if r["solver_kind"] != "none"})
     lines = [
@@ -160,7 +160,7 @@ def _panel(axis: Axes, card: dict[str, Any], results: pl.DataFrame) -> None:
         of = results.filter(pl.col("method") == method)
         points(axis, of, color=color, marker=marker, linestyle="--", label=method)
     found = families(results)
-    several = len(found) > 2  # a study of strategies: each is a line of its own
+    several = len(found) > 2  # in a study of strategies each has its own line
     for (family, of), (color, marker) in zip(found.items(), cycle(PART_LOOKS), strict=False):
         if several:
             points(axis, of, color=color, marker=marker, linestyle=":", label=family)
@@ -171,7 +171,7 @@ def _panel(axis: Axes, card: dict[str, Any], results: pl.DataFrame) -> None:
         of = results.filter(pl.col("method").str.starts_with(start))
         points(axis, of, color=color, marker=marker, linestyle="none", label=label)
     frame(axis, card, [0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10])
-    # Every joint plan is shown; ruins of other methods may lie below.
+    # The axis shows all joint plans; very bad plans of other methods may be below it.
     lowest = min(100 * results.filter(pl.col("method") == JOINT)["accuracy_mean"], default=100.0)
     clean = 100 * card["clean_accuracy"]
     axis.set_ylim(min(40.0, clean - 5, lowest - 4), clean + 3)

@@ -1,4 +1,4 @@
-"""What studies that compare ways of storing do: choose plans, store each on chips, read these back."""
+"""Common part of studies that compare ways of storing: choose plans, store each on chips, read these back."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,17 +20,17 @@ AnyStored = TypeVar("AnyStored", bound=StoredStudy)
 
 
 class ChipTrial(NamedTuple):
-    """One chip of a plan, read at one time.
+    """The key of a trial: one chip of a plan, read at one time.
 
     Args:
         card: name of the card with its variant.
         read_time_s: time of the read in seconds since programming.
-        method: what made the plan.
-        budget: cells per weight it was allowed; None for a fixed plan.
-        cells_per_weight: what it takes, all overheads counted.
+        method: the method that made the plan.
+        budget: cells per weight that were allowed; None for a fixed plan.
+        cells_per_weight: cells per weight of the plan, with everything stored counted.
         plan: the first twelve hex digits of its fingerprint.
         trial: number of the chip, from 0.
-        seed: of its programming.
+        seed: seed of its programming noise.
     """
 
     card: str
@@ -44,10 +44,10 @@ class ChipTrial(NamedTuple):
 
 
 class StoredKind(Kind[AnyStored, ChipTrial]):
-    """A study of ways of storing: every plan on chips of its own, each read back at all times of its card.
+    """A study of ways of storing: every plan is stored on chips of its own, each read back at all times of its card.
 
-    A card that is read at several times has one plan for all of them. Cells of all plans are divided by the weights of
-    the network at the start, those of trained plans too, whose networks may have fewer.
+    A card with several read times has one plan for all of them. Cells of every plan are divided by the number of
+    weights of the network at the start; trained plans may have networks with fewer weights.
     """
 
     key = ChipTrial
@@ -64,15 +64,15 @@ class StoredKind(Kind[AnyStored, ChipTrial]):
         self.trained = self.find_trained()
 
     def find_trained(self) -> tuple[Trained, ...]:
-        """Plans with networks of their own that are measured too."""
+        """Trained plans with networks of their own, which are measured too."""
         return ()
 
     def fingerprints(self) -> dict[str, str]:
-        """The study's and the network's."""
+        """Fingerprints of the study and of its network."""
         return {**super().fingerprints(), "network": f"{self.network.name} {self.network.sha256}"}
 
     def tasks(self) -> Iterable[Sequence[ChipTrial]]:
-        """The trials of each chip, of one where all read back alike; methods that came to one plan share its chips."""
+        """The trials of each chip; one chip if all read alike. Methods that chose the same plan share its chips."""
         study = self.study
         with self.progress.step("compiling kernels (the first run only) and measuring the clean network"):
             self.scorer = Scorer.of(self.network, self.test, tuple(dict.fromkeys((*ALWAYS, *study.metrics))))
@@ -119,7 +119,7 @@ class StoredKind(Kind[AnyStored, ChipTrial]):
         return round(plan.budget * plan.weights / self.weights, 9)
 
     def measure(self, keys: Sequence[ChipTrial]) -> list[dict[str, Any]]:
-        """One chip, read back at each of the times."""
+        """Measure one chip at each of its read times."""
         card, plan = self.of_sha[keys[0].plan]
         network = next((of.network for of in self.trained if of.plan.sha256 == plan.sha256), self.network)
         chip = physcomp.store(network, plan, card=devices.load_card(card.card), seed=keys[0].seed)
@@ -131,11 +131,11 @@ class StoredKind(Kind[AnyStored, ChipTrial]):
 
     @property
     def placed(self) -> list[tuple[Planned, float]]:
-        """The cards with their plans, once for each time at which they are measured."""
+        """The cards with their plans, once for each read time."""
         return [(of, time_s) for of in self.planned for time_s in of.card.measured_s]
 
     def with_cards(self, table: pl.DataFrame) -> pl.DataFrame:
-        """A table with names and times of cards in place of their number, as it is written."""
+        """A table for files: with names and read times of cards in place of their numbers."""
         cards = pl.DataFrame(
             [(place, of.plans[0].card, time_s) for place, (of, time_s) in enumerate(self.placed)],
             schema={"place": pl.Int64, "card": pl.String, "read_time_s": pl.Float64},
@@ -145,10 +145,10 @@ class StoredKind(Kind[AnyStored, ChipTrial]):
         return named.select("card", "read_time_s", *(name for name in table.columns if name != "place"))
 
     def draw(self, trials: pl.DataFrame, summary: dict[str, Any]) -> list[Path]:
-        """Draw the figure of the kind; the paths written."""
+        """Draw the figure of this kind of study; returns the paths written."""
         raise NotImplementedError
 
     def figures(self, trials: pl.DataFrame, summary: dict[str, Any]) -> list[Path]:
-        """Write the joint plans with a chip of each, and draw; the paths of the figure."""
+        """Write the joint plans with a chip of each, and draw; returns the paths of the figure."""
         save_joint(self.planned, self.network, self.study.seed, self.folder)
         return self.draw(trials, summary)

@@ -1,4 +1,4 @@
-"""Trained plans: networks with plans of their own, which `physcomp finetune` left in folders."""
+"""Trained plans: networks with plans of their own, in folders that `physcomp finetune` wrote."""
 
 from dataclasses import dataclass
 from glob import glob
@@ -11,12 +11,12 @@ from simulations.runs.study import StudyCard
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A network that was trained for a plan, with that plan.
+    """A network that was trained for a plan, and its plan.
 
     Args:
-        network: after training; pruned filters are taken out of it, so that it may have fewer weights than at first.
-        plan: made for it.
-        card: the card of the study that it stands on.
+        network: the network after training; without pruned filters, so that it may have fewer weights than before.
+        plan: the plan of this network.
+        card: the card of the study on which it is stored.
     """
 
     network: physcomp.Network
@@ -27,18 +27,18 @@ class Trained:
 def find_trained(
     patterns: tuple[Path, ...], cards: tuple[StudyCard, ...], network: physcomp.Network
 ) -> tuple[Trained, ...]:
-    """The trained plans in some folders, in the order these are named.
+    """Find the trained plans in some folders, in the order in which these are named.
 
-    A plan without analog cells stands on every card of the study, since it reads back alike on all of them; others on
-    the card they were made for.
+    A plan without analog cells is stored on every card of the study, since it reads back alike on all of them; other
+    plans only on the card that they were made for.
 
     Args:
         patterns: folders that hold `net.toml`, `net.safetensors` and `plan.json`, or patterns of them with `*`.
-        cards: of the study.
-        network: the one at the start.
+        cards: the cards of the study.
+        network: the network at the start.
 
     Raises:
-        ValueError: no such folder, one is incomplete, or a plan is for another kind of network, card or time.
+        ValueError: a folder is missing or incomplete, or a plan is for another kind of network, card or time.
     """
     folders: dict[str, None] = {}
     for name in patterns:

@@ -1,1 +1,1 @@
-"""What all studies share: the study file, its folder, the ledger of trials, read-back and progress."""
+"""Common parts of all studies: the study file, its folder, the ledger of trials, read-back and progress."""

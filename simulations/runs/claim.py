@@ -1,4 +1,4 @@
-"""The claim on the folder of a run: one study, one network, one format of files.
+"""The claim on a folder of results: a mark of the study, network and file format that the results belong to.
 
 The mark is `study.toml`: a line with the format (`ledger.FORMAT`), a line for each fingerprint, `TEXT`, then the study.
 A folder without a mark is free; a folder whose mark has other lines is refused.
@@ -13,21 +13,21 @@ from simulations.runs.ledger import FORMAT
 MARK, LEDGER, SUMMARY = "study.toml", "trials.csv", "summary.json"
 HEAD = f"# physcomp run, format {FORMAT}"
 TEXT = "# as it was run:"
-OLD = ("experiment.json", "plans.csv", "runs.csv")  # of format 1, as is a mark without the line of the format
+OLD = ("experiment.json", "plans.csv", "runs.csv")  # files of format 1; its marks have no line with the format
 
 
 def claim(folder: Path, text: str, fingerprints: Mapping[str, str], *, fresh: bool, results: Iterable[str]) -> None:
-    """Take the folder for a study: it is empty, holds the same study, or is emptied of another's results.
+    """Claim a folder for a study: it must be empty or hold the same study, or `fresh` removes the results there.
 
     Args:
-        folder: made if it is not there.
-        text: of the study, kept for the reader.
-        fingerprints: what must be the same for a run to be resumed, by name.
-        fresh: forget what is there.
-        results: patterns of what runs of this kind leave beside their ledger and summary.
+        folder: the folder; it is made if it is missing.
+        text: text of the study, for human readers.
+        fingerprints: fingerprints, by name, that must be equal for a run to be resumed.
+        fresh: remove earlier results.
+        results: patterns of files that runs of this kind write besides ledger and summary.
 
     Raises:
-        ValueError: it holds results of another study, or of another version's format.
+        ValueError: it holds results of another study, or in the file format of another version.
     """
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / MARK

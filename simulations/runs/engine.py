@@ -1,10 +1,10 @@
-"""The engine: runs a study of any kind from its file to its tables and figures, and resumes what a killed run left.
+"""The engine: runs a study of any kind, from its tasks to its tables and figures, and resumes killed runs.
 
 In the folder of a run:
     study.toml     the study as it was run (`runs.claim`)
-    trials.csv     one line a trial, appended as it ends (`runs.ledger`)
-    summary.json   everything in numbers
-    and the figures, tables and other files of the study's kind
+    trials.csv     one line per trial, appended when it ends (`runs.ledger`)
+    summary.json   all results in numbers
+    and the figures, tables and other files of the kind of study
 """
 
 import json
@@ -27,12 +27,12 @@ from simulations.runs.study import Study
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A study whose trials are all measured.
+    """A study with all trials measured.
 
     Args:
-        kind: the study on its way, ready for tables and figures.
-        folder: of its results.
-        trials: one row a trial: the key's fields, then the metrics.
+        kind: the study, ready for tables and figures.
+        folder: folder of its results.
+        trials: one row per trial: the fields of the key, then the metrics.
     """
 
     kind: Kind[Any, Any]
@@ -42,7 +42,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run shows: what is printed, and the names of the files in its folder."""
+    """The report of a run: sections to print, and the names of the files written."""
 
     sections: Sequence[Section]
     files: Sequence[str]
@@ -51,19 +51,19 @@ class Report:
 def run_study(
     kind: type[Kind[Any, Any]], study: Study, folder: Path, progress: Progress, *, fresh: bool = False
 ) -> Run:
-    """Measure the trials of a study, or what is left of them.
+    """Measure all trials of a study, except those already in the folder.
 
     Args:
-        kind: of the study.
-        study: as `load_study` reads it.
-        folder: where the results go.
-        progress: told what is being done.
-        fresh: forget results of an earlier run there.
+        kind: the kind of the study.
+        study: a study from `load_study`.
+        folder: folder for the results.
+        progress: shows what is being done.
+        fresh: remove results of an earlier run there.
 
     Raises:
         ValueError: the folder holds the results of another study, or the study cannot be run.
     """
-    torch.set_num_threads(1)  # trials run side by side instead; results then do not depend on the processors
+    torch.set_num_threads(1)  # trials run in parallel instead; results then do not depend on the number of processors
     opened = kind(study, folder, progress)
     claim(folder, study.text, opened.fingerprints(), fresh=fresh, results=kind.leaves)
     tasks = list(opened.tasks())
@@ -86,7 +86,7 @@ def _measured(kind: Kind[Any, Any], left: list[list[Any]]) -> Iterator[Sequence[
 
 
 def report(run: Run) -> Report:
-    """Write the tables, the summary and the figures of a run; what is printed of it."""
+    """Write the tables, the summary and the figures of a run, and return its report."""
     tables = run.kind.tables(run.trials)
     files = [LEDGER, SUMMARY]
     for name, frame in tables.frames.items():
@@ -104,6 +104,6 @@ def report(run: Run) -> Report:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON whole or not at all."""
+    """Write a JSON file; a crash leaves no half-written file."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""A kind of study: what its file says, its tasks, and what is measured, tabled and drawn of them.
+"""The interface of a kind of study: the fields of its file, its tasks, measurements, tables and figures.
 
 A kind is one file: a subclass of `Study` with its fields, and a subclass of `Kind`. It is found by its entry in
 `simulations.kinds.KINDS`.
@@ -20,15 +20,15 @@ Key = TypeVar("Key", bound=tuple[Any, ...])
 
 @dataclass(frozen=True)
 class Section:
-    """A part of what is printed: a title, a table and sentences, each of which may be empty.
+    """A section of the report: a title, a table and sentences, each of which may be empty.
 
     Args:
-        title: above the table, in bold; `subtitle` goes on behind it.
-        columns: heads of the table.
-        rows: its rows.
-        lines: what it shows, in sentences.
-        names: how many columns at the left are texts.
-        tight: blanks on one side of a column only, for tables of many columns.
+        title: the title, in bold; `subtitle` follows it.
+        columns: heads of the columns.
+        rows: rows of the table.
+        lines: findings, in sentences.
+        names: number of columns at the left that hold text.
+        tight: narrower columns, for tables with many of them.
     """
 
     title: str = ""
@@ -42,13 +42,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Tables:
-    """What a study found.
+    """The results of a study: summary, sections to print, and tables to write.
 
     Args:
-        summary: everything in numbers, the content of `summary.json`.
-        sections: what is printed.
-        frames: tables written as CSV, by the name of the file without its ending.
-        texts: texts that are written, by the name of the file.
+        summary: all results in numbers, the content of `summary.json`.
+        sections: the sections to print.
+        frames: tables to write as CSV, by name of the file without ending.
+        texts: texts to write, by name of the file.
     """
 
     summary: dict[str, Any]
@@ -58,50 +58,50 @@ class Tables:
 
 
 class Kind(ABC, Generic[AnyStudy, Key]):
-    """A study of one kind on its way: tasks → measure → tables → figures, in this order.
+    """A study in progress; methods are called in the order tasks → measure → tables → figures.
 
     Args:
-        study: what is run.
-        folder: where its results go; not to be written to before `tasks`.
-        progress: told what is being done.
+        study: the study.
+        folder: folder for its results; nothing is written there before `tasks`.
+        progress: shows what is being done.
 
     Raises:
         ValueError: something that the study names is missing or does not fit.
     """
 
     model: ClassVar[type[Any]]
-    """What the study file says, a subclass of `Study`."""
+    """The fields of the study file: a subclass of `Study`."""
     key: ClassVar[type[Any]]
-    """The named tuple that says what a trial is: the columns of the ledger."""
+    """The key of a trial, a named tuple: the first columns of the ledger."""
     leaves: ClassVar[tuple[str, ...]] = ()
-    """Patterns of files in the folder that `--fresh` removes, beside ledger and summary."""
+    """Patterns of files that `--fresh` removes besides ledger and summary."""
     doing: ClassVar[str] = "measuring"
-    """What the bar says while trials are measured."""
+    """The text of the progress bar while trials are measured."""
     in_turn: ClassVar[bool] = False
-    """Whether trials are measured one after the other, for clocks, and not in threads."""
+    """Whether trials are measured one after the other, since they are timed; otherwise in threads."""
 
     def __init__(self, study: AnyStudy, folder: Path, progress: Progress) -> None:
         self.study, self.folder, self.progress = study, folder, progress
 
     def fingerprints(self) -> dict[str, str]:
-        """What must be the same for a run to be resumed, by name."""
+        """Fingerprints, by name, that must be equal for a run to be resumed."""
         return {"study": self.study.sha256}
 
     @abstractmethod
     def tasks(self) -> Iterable[Sequence[Key]]:
-        """All tasks in the order of the ledger, each the keys of the trials that are measured together."""
+        """All tasks, in the order of the ledger; a task is the keys of trials that are measured together."""
 
     def begin(self, left: Sequence[Sequence[Key]]) -> None:
-        """Whatever only measuring needs; called once, with the tasks that are left, if any are."""
+        """Prepare for measuring; called once, with the tasks that are left, if there are any."""
 
     @abstractmethod
     def measure(self, keys: Sequence[Key]) -> Sequence[Mapping[str, Any] | None]:
-        """The metrics of some trials of one task, or None for one that cannot be measured."""
+        """Measure trials of one task: their metrics, or None for a trial that cannot be measured."""
 
     @abstractmethod
     def tables(self, trials: pl.DataFrame) -> Tables:
-        """What the trials show. `trials` has a row each: the key's fields, then the metrics."""
+        """Evaluate the trials; `trials` has one row each: the fields of the key, then the metrics."""
 
     def figures(self, trials: pl.DataFrame, summary: dict[str, Any]) -> Iterable[Path]:
-        """Draw the trials, and what `tables` said of them; the paths written."""
+        """Draw the trials, with the summary from `tables`; returns the paths written."""
         return ()

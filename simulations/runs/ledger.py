@@ -34,10 +34,10 @@ class Entry(Generic[Key]):
     """One trial of a study.
 
     Args:
-        key: what was measured, a named tuple of the study's kind; two trials of a ledger never have the same.
-        metrics: what was found, by name: numbers, or whatever else JSON holds.
+        key: what was measured, a named tuple; no two trials of a ledger have the same key.
+        metrics: the results by name: numbers, or other values that JSON can hold.
 
-    It holds nothing that differs between two runs of the same study, such as seconds, unless the study is about these.
+    It has no values that differ between two runs of the same study, such as seconds, unless the study is about them.
     """
 
     key: Key
@@ -48,8 +48,8 @@ class Ledger(Generic[Key]):
     """Append-only CSV of trials, in the format above.
 
     Args:
-        path: the CSV; made with its first line if it is not there.
-        key: the named tuple of its trials; its fields are `str`, `int`, `float`, or one of these that may be missing.
+        path: the CSV file; it is made with its first line if it is missing.
+        key: the named tuple of its keys, with fields of type `str`, `int`, `float`, or one of these or None.
 
     Raises:
         ValueError: the file is another kind of CSV, or a line within it is damaged.
@@ -73,7 +73,7 @@ class Ledger(Generic[Key]):
         self.entries = [self._entry(line) for line in csv.DictReader(io.StringIO(whole))]
 
     def append(self, entry: Entry[Key]) -> None:
-        """Add a trial and have it on disk before returning."""
+        """Add a trial; it is on disk when this returns."""
         values = ("" if value is None else value for value in entry.key)
         with self.path.open("a") as file:
             file.write(_line((*values, json.dumps(entry.metrics))))
@@ -82,7 +82,7 @@ class Ledger(Generic[Key]):
         self.entries.append(entry)
 
     def frame(self, wanted: Collection[Key]) -> pl.DataFrame:
-        """One row a trial among those that are wanted, in the ledger's order: the key's fields, then the metrics."""
+        """A table of the trials wanted, in the order of the ledger: the fields of the key, then the metrics."""
         entries = [entry for entry in self.entries if entry.key in wanted]
         schema = {name: TYPES[kind] for name, (kind, _) in self.types.items()}
         keys = pl.DataFrame([tuple(entry.key) for entry in entries], schema=schema, orient="row")
@@ -109,7 +109,7 @@ class Ledger(Generic[Key]):
 
 
 def _type(hint: Any) -> tuple[Any, bool]:
-    """The type of a field, and whether its value may be missing."""
+    """The type of a field, and whether its value may be None."""
     kinds = [part for part in get_args(hint) or (hint,) if part is not type(None)]
     return kinds[0], type(None) in get_args(hint)
 

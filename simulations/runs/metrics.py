@@ -1,4 +1,4 @@
-"""Metrics: what is said of a network's outputs on images. A metric is a function and a line in `METRICS`."""
+"""Metrics of a network's outputs on images. A new metric is a function, and an entry in `METRICS`."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ def accuracy(outputs: torch.Tensor, labels: torch.Tensor, clean: torch.Tensor) -
 
 
 def agreement(outputs: torch.Tensor, labels: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
-    """Share of images that the network and the clean one class alike, rightly or not.
+    """Share of images that the network and the clean network put in the same class, correct or not.
 
     >>> agreement(torch.tensor([[1.0, 2.0], [3.0, 1.0]]), torch.tensor([0, 0]), torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
     {'agreement': 0.5}
@@ -38,11 +38,11 @@ METRICS: dict[str, Metric] = {"loss": loss, "accuracy": accuracy, "agreement": a
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """Measures networks on images: outputs once, all metrics of them.
+    """Measures networks on images: all metrics of one computation of outputs.
 
     Args:
-        images: to measure on.
-        clean: outputs on them of the network as trained.
+        images: images with labels.
+        clean: outputs of the clean network on them.
         metrics: names in `METRICS`.
     """
 
@@ -52,18 +52,18 @@ class Scorer:
 
     @classmethod
     def of(cls, network: physcomp.Network, images: physcomp.Images, metrics: tuple[str, ...] = ALWAYS) -> "Scorer":
-        """The scorer that takes a network as the clean one."""
+        """Make a scorer with this network as the clean one."""
         return cls(images, outputs_of(network.module, images), metrics)
 
     def of_outputs(self, outputs: torch.Tensor) -> dict[str, float]:
-        """All metrics of some outputs (N, classes)."""
+        """All metrics of outputs (N, classes), by name."""
         found: dict[str, float] = {}
         for name in self.metrics:
             found |= METRICS[name](outputs, self.images.labels, self.clean)
         return found
 
     def of_state(self, network: physcomp.Network, state: dict[str, torch.Tensor]) -> dict[str, float]:
-        """All metrics of a network with other parameters, such as a chip gives back."""
+        """All metrics of a network with other parameters, such as those read back from a chip."""
         return self.of_outputs(outputs_of_state(network, state, self.images))
 
     @property

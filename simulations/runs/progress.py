@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar or a spinner for whatever takes over a second, nothing when told to be quiet."""
+"""Progress on the terminal: a bar or a spinner for work of over a second, nothing if it is to be quiet."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,10 +10,10 @@ from rich.progress import Progress as RichProgress
 
 
 class Progress:
-    """Tells what is being done.
+    """Shows what is being done.
 
     Args:
-        console: where to; None: nowhere.
+        console: the console to print to; None: print nothing.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -21,7 +21,7 @@ class Progress:
 
     @contextmanager
     def bar(self, what: str) -> Iterator[Callable[[float], None]]:
-        """A bar; yields a function that takes the share done."""
+        """Show a bar; yields a function to be called with the share done, 0 to 1."""
         if self.console is None:
             yield lambda share: None
             return
@@ -41,7 +41,7 @@ class Progress:
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
-        """A spinner, for what cannot tell how far it is."""
+        """Show a spinner, for work whose progress is unknown."""
         if self.console is None:
             yield
             return

@@ -1,4 +1,4 @@
-"""Read-back: what survives of a network on cells, over chips, times and repeated reads."""
+"""Read-back: loss and accuracy of a network read from cells, over chips, times and repeated reads."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation over trials; the latter is 0 for one trial."""
+    """Mean and standard deviation of loss and accuracy over trials; the standard deviation is 0 for one trial."""
 
     trials: int
     accuracy_mean: float
@@ -46,7 +46,7 @@ class Spread:
 
 
 def spread(trials: Iterable[Trial]) -> Spread:
-    """Mean and sample standard deviation (n - 1) of some trials.
+    """Compute mean and sample standard deviation (n - 1) over trials.
 
     Raises:
         ValueError: there are none.
@@ -59,7 +59,7 @@ def spread(trials: Iterable[Trial]) -> Spread:
     """
     trials = list(trials)
     if not trials:
-        raise ValueError("spread: of no trials there is none; run at least one")
+        raise ValueError("spread: there are no trials; run at least one")
     accuracy = mean_sd([trial.accuracy for trial in trials])
     loss = mean_sd([trial.loss for trial in trials])
     return Spread(len(trials), *accuracy, *loss)
@@ -78,23 +78,23 @@ def read_back(
     state_of: StateOf | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> list[Trial]:
-    """Measure what is left of a network.
+    """Read a network back from chips and measure its loss and accuracy.
 
     Args:
         stored: a plan: each trial programmes a chip of its own, with seeds `seed`, `seed` + 1, …; or a chip: each
             trial is one more read of it.
         images: float32 (N, C, H, W), 0 for black and 1 for white.
         labels: int64 (N,).
-        network: what was stored; a chip made in this process knows it.
-        card: the device of a plan; None: found by its name.
-        trials: how many, at least 1.
-        times_s: seconds since programming of each trial's reads; None: the time the plan was made for.
-        seed: of the first chip.
-        state_of: the parameters that a chip gives at a time by a read; None: `Chip.read_back`.
-        progress: called with the share done.
+        network: the network stored; may be left out for a chip made in this process.
+        card: the card of a plan; None: the built-in card that the plan names.
+        trials: number of trials, at least 1.
+        times_s: read times of each trial, in seconds since programming; None: the time that the plan was made for.
+        seed: seed of the first chip.
+        state_of: gives the parameters of a chip at a time and read; None: `Chip.read_back`.
+        progress: called with the share that is done, 0 to 1.
 
     Returns:
-        The trials, for each trial all times in turn.
+        The trials, in order; each at all its times in turn.
 
     Raises:
         ValueError: no network or another than was stored, no trial, or a time outside the card's range.

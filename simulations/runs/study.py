@@ -1,4 +1,4 @@
-"""A study: a TOML file whose `kind` says what else is in it, checked before anything runs.
+"""Study files: TOML files that are checked completely before anything runs; `kind` determines their fields.
 
 A kind's own fields are a subclass of `Study` (pydantic); fields that it does not have are refused. A table `[quick]`
 holds values of a shorter variant. Paths are relative to the file.
@@ -26,15 +26,15 @@ FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
 class StudyCard(BaseModel):
-    """A card and when it is read.
+    """A card of a study, with its read times.
 
     Args:
-        card: its name or file.
-        read_times_s: several times that all count for the choice, and at each of which results are measured; empty:
-            `read_time_s` alone.
-        read_time_s: seconds from programming to reading; levels are written for this time. The last of several times
-            unless it is named.
-        over: what counts of the losses at these times, `mean` or `worst`; see `physcomp.build_models`.
+        card: name or file of the card.
+        read_times_s: several read times, in seconds since programming, that all count for the choice and are all
+            measured. Empty: `read_time_s` alone.
+        read_time_s: seconds from programming to reading for which levels are written. Default: the last of several
+            times.
+        over: how several times count, by the `mean` of losses or by the `worst`; see `physcomp.build_models`.
     """
 
     model_config = FROZEN
@@ -57,17 +57,17 @@ class StudyCard(BaseModel):
 
     @property
     def place(self) -> tuple[object, ...]:
-        """What makes a card and its times the same."""
+        """The card and its times as a key: equal for equal cards and times."""
         return devices.load_card(self.card).name, self.read_time_s, self.read_times_s, self.over
 
 
 class Study(BaseModel):
-    """What studies of every kind say.
+    """The fields of studies of all kinds.
 
     Args:
-        kind: which kind of study it is; a subclass says `Literal["its name"]`.
-        name: what it is called; its results go to `runs/NAME` unless told otherwise.
-        seed: of everything.
+        kind: the kind of study; a subclass declares it as `Literal["its name"]`.
+        name: name of the study; results go to `runs/NAME` unless another folder is given.
+        seed: seed of all randomness.
     """
 
     model_config = FROZEN
@@ -80,12 +80,12 @@ class Study(BaseModel):
 
     @property
     def text(self) -> str:
-        """The file's own text, with `# quick` before it if its quick variant was asked for."""
+        """The text of the file; with `# quick` before it for the quick variant."""
         return f"# quick\n{self._text}" if self._quick else self._text
 
     @property
     def quick(self) -> bool:
-        """Whether it is the short variant."""
+        """Whether this is the quick variant."""
         return self._quick
 
     @property
@@ -95,7 +95,7 @@ class Study(BaseModel):
 
     @property
     def folder(self) -> Path:
-        """Where its results go unless told otherwise."""
+        """The default folder of its results."""
         return Path("runs") / (f"{self.name}-quick" if self._quick else self.name)
 
 
@@ -107,11 +107,11 @@ def load_study(path: Path | str, models: Mapping[str, type[Study]], *, quick: bo
 
     Args:
         path: the file.
-        models: what the file of each kind says.
-        quick: lay its table `[quick]` over it, which makes it end within minutes.
+        models: the fields of each kind of study.
+        quick: replace fields by those of the table `[quick]`, so that it takes minutes.
 
     Raises:
-        ValueError: no such file, not TOML, or a field is missing, unknown or out of range.
+        ValueError: the file is missing or not TOML, or a field is missing, unknown or out of range.
     """
     path = Path(path)
     try:
@@ -139,12 +139,12 @@ def load_study(path: Path | str, models: Mapping[str, type[Study]], *, quick: bo
 
 
 def said(error: ValidationError, fields: tuple[str, ...], kinds: str = "") -> str:
-    """The first flaw in one line: the field, the rule, the value and the cure.
+    """The first error in one line: the field, the rule, the value and the cure.
 
     Args:
-        error: of pydantic.
-        fields: names of the fields of the study's kind.
-        kinds: names of the kinds there are.
+        error: the error of pydantic.
+        fields: names of the fields of this kind of study.
+        kinds: names of the kinds of studies.
     """
     first = error.errors(include_url=False)[0]
     loc = first["loc"][1:] if kinds else first["loc"]  # begins with the kind
@@ -167,7 +167,7 @@ def said(error: ValidationError, fields: tuple[str, ...], kinds: str = "") -> st
 
 
 def make_study(model: type[AnyStudy], **values: Any) -> AnyStudy:
-    """A study that no file holds; its text is the file that would.
+    """Make a study without a file; its text is that of a file with the same fields.
 
     Raises:
         ValueError: a value is missing, unknown or out of range.
@@ -182,10 +182,10 @@ def make_study(model: type[AnyStudy], **values: Any) -> AnyStudy:
 
 
 def take_images(folder: Path, part: str, count: int | None) -> physcomp.Images:
-    """The first images of a part, or all.
+    """Take the first images of a part of a data set, or all of them.
 
     Raises:
-        ValueError: the part is missing, or has too few.
+        ValueError: the part is missing, or has too few images.
     """
     images = physcomp.load_images(folder, part)
     if count is not None and len(images) < count:

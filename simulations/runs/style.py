@@ -1,4 +1,4 @@
-"""The one style of the studies' figures: colours, and how they are written."""
+"""The common style of figures of studies: colours, and how files are written."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from devices.files import replacing
 
-# Okabe and Ito's palette, told apart by the colour-blind (jfly.uni-koeln.de/color, 2008).
+# The palette of Okabe and Ito, which the colour-blind can distinguish (jfly.uni-koeln.de/color, 2008).
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = (
     "#000000",
     "#E69F00",
@@ -19,7 +19,7 @@ BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = (
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as PNG and SVG, the same bytes for the same input; the paths written."""
+    """Write a figure as PNG and SVG, with the same bytes for the same input; returns the paths written."""
     paths = []
     for ending, options in (("png", {"dpi": 160}), ("svg", {"metadata": {"Date": None}})):
         path = folder / f"{name}.{ending}"
