@@ -1,4 +1,4 @@
-"""Arrays of callers, checked and made read-only."""
+"""Checks of arrays that callers pass, and read-only views of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def real(name: str, value: ArrayLike, *, like_float32: bool = False) -> NDArray[Any]:
-    """`value` as float64 (or kept float32 where allowed), or one line saying what it is instead."""
+    """Check that `value` is real numbers; returns it as float64 (or as float32 where allowed).
+
+    Raises:
+        ValueError: it is not.
+    """
     array = np.asarray(value)
     if array.dtype == object or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
         raise ValueError(f"{name} must be numbers, got dtype {array.dtype}: pass a float array")
@@ -28,7 +32,11 @@ def real(name: str, value: ArrayLike, *, like_float32: bool = False) -> NDArray[
 
 
 def indices(name: str, value: ArrayLike) -> NDArray[np.int64]:
-    """Indices of groups, at least one and each once, or one line saying what they are instead."""
+    """Check that `value` is indices of groups, at least one and each once; returns them as int64.
+
+    Raises:
+        ValueError: it is not.
+    """
     groups = np.asarray(value)
     if groups.ndim != 1 or groups.size == 0 or not np.issubdtype(groups.dtype, np.integer):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Seeded families of selection problems, for comparing solvers where the answer is not one network's accident.
+"""Random families of selection problems, for comparing solvers on more than one network.
 
 Losses fall with the bits kept and are heavy-tailed over groups, as measured layer sensitivities are; all numbers
 here are our choice. In every family with couplings ½‖a_gk‖² = loss, so the energy is ½‖Σ a‖² exactly.

@@ -4,7 +4,7 @@
     subject to   Σ_g cost[g, k_g]  +  Σ_setups Σ_{k used by one of its groups} setup[k]   ≤ budget
 
 A multiple-choice knapsack with couplings inside blocks of groups. The own term ½‖a_gk‖² of a group is part of
-`loss`, so the couplings can be shrunk without touching what each group does on its own. A setup is what a code takes
+`loss`, so the couplings can be shrunk without changing the loss of each group alone. A setup is what a code takes
 once in a set of groups, whatever the number of them that use it; the sets need not be the blocks.
 """
 
@@ -149,10 +149,10 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """One code per group, least energy, within a budget.
+    """A selection problem: one code per group, with the least energy within a budget.
 
     Attributes:
-        loss: (G, K) float64, what group g with code k does on its own, its diagonal ½‖a_gk‖² included;
+        loss: (G, K) float64, loss of group g with code k alone, with its own term ½‖a_gk‖²;
             +inf marks a code not offered to that group.
         cost: (G, K) float64, cells taken, at least 0.
         budget: cells that may be taken in all; met to one part in 1e12 (`BUDGET_TOLERANCE`).

@@ -1,4 +1,4 @@
-"""Cells that a code takes once in a set of groups, whatever the number of the groups that use it.
+"""Setups: cells that a code takes once in a set of groups, however many of these groups use it.
 
 A codebook or a probability table is stored once a layer. Which codes are then cheapest in a set is the uncapacitated
 facility-location problem (codes are facilities, groups customers), solved exactly: by all subsets of the codes that can
@@ -24,7 +24,7 @@ ENTRIES = 2**21
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """What codes take once in a set of groups, such as a layer's, as soon as one of the groups uses them.
+    """Cells that each code takes once in a set of groups (such as a layer) if at least one of them uses it.
 
     Attributes:
         groups: (n,) int64, the groups of the set, each once.

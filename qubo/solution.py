@@ -1,4 +1,4 @@
-"""What a solver returns: a choice of codes with the proof of how good it is."""
+"""The solution that a solver returns: a choice of codes, with a bound on how good it is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Kind = Literal["classical", "quantum-inspired", "quantum", "hybrid"]
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """A choice with its energy, its bound and what it took to find it.
+    """A choice with its energy, a lower bound, and the work of the search.
 
     Attributes:
         choice: (G,) int64, one code per group.
@@ -24,7 +24,7 @@ class Solution:
         cost: cells taken by the choice.
         feasible: the budget is met and only offered codes are used.
         lower_bound: no feasible choice has less energy than this.
-        multiplier: λ, the loss that one more cell of budget is worth at the bound.
+        multiplier: λ, the loss that one more cell of budget would save, at the bound.
         seconds: wall-clock time of the search, without the bound unless the solver computed it.
         solver: name of the solver.
         kind: what really ran: classical, quantum-inspired, quantum or hybrid.
@@ -33,7 +33,7 @@ class Solution:
         feasible_before_repair: share of raw samples that met the budget with one code per group;
             None for solvers that never leave the feasible set.
         interrupted: the search was stopped from the keyboard and this is the best so far.
-        details: what else the solver has to report, such as chain strength and broken chains; read-only.
+        details: further results of the solver, such as chain strength and broken chains; read-only.
     """
 
     choice: NDArray[np.int64]
@@ -56,5 +56,5 @@ class Solution:
 
     @property
     def gap(self) -> float:
-        """(energy − lower_bound) / |energy|: the share of the energy that may still be won."""
+        """(energy − lower_bound) / |energy|: the largest possible improvement, as a share of the energy."""
         return (self.energy - self.lower_bound) / max(abs(self.energy), np.finfo(np.float64).tiny)

@@ -42,7 +42,7 @@ def test_a_span_of_the_time_written_for_is_that_time(tiny, tiny_images):
 
 
 def test_the_mean_model_is_the_mean_of_the_quadratic_forms_of_its_times(models, tiny, tiny_images):
-    # Couplings of each time measured one by one, with the same perturbations and without biases to mend them:
+    # Couplings of each time measured one by one, with the same perturbations and without biases that compensate:
     # the network's last layer has biases, so its columns are compared where the model left them, after mending. The
     # bias is one for all times, so what is left is at least the mean of what each time leaves with its own.
     from physcomp.curvature.couplings import couplings

@@ -46,8 +46,8 @@ def test_columns_importance_and_bias_shift_agree_with_autograd(tiny, tiny_images
     for coupling, (columns, bias, importance) in zip(found, exact, strict=True):
         power = np.square(bias).sum(1)[:, None]  # 0 for a filter whose output is never positive
         shift = -np.einsum("gkn,gn->gk", columns, bias) / np.where(power > 0, power, np.inf)
-        mended = columns + shift[:, :, None] * bias[:, None, :]
-        gram = np.einsum("gkn,hln->gkhl", mended, mended) / len(tiny_images)
+        compensated = columns + shift[:, :, None] * bias[:, None, :]
+        gram = np.einsum("gkn,hln->gkhl", compensated, compensated) / len(tiny_images)
         scale = np.abs(gram).max()
         np.testing.assert_allclose(coupling.grams[0], gram, atol=1e-4 * scale)
         np.testing.assert_allclose(coupling.shift, shift, rtol=2e-3, atol=1e-4 * np.abs(shift).max())
@@ -92,8 +92,10 @@ def test_with_less_memory_fewer_neighbours_are_coupled_and_nothing_else_changes(
 
 def test_bias_shift_never_makes_a_column_longer(tiny, tiny_images, perturbations):
     layers = layers_of(tiny.module)
-    mended = couplings(tiny.module, layers, tiny_images, perturbations)
-    for coupling, (columns, _, _) in zip(mended, exact_columns(tiny, layers, tiny_images, perturbations), strict=True):
+    compensated = couplings(tiny.module, layers, tiny_images, perturbations)
+    for coupling, (columns, _, _) in zip(
+        compensated, exact_columns(tiny, layers, tiny_images, perturbations), strict=True
+    ):
         alone = coupling.alone
         assert np.all(alone <= np.square(columns).sum(2) / len(tiny_images) * (1 + 1e-4))
 

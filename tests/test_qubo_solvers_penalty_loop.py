@@ -1,4 +1,4 @@
-"""Solve, check, rescale: what a sampler is asked, how its answers are mended, and when the loop ends."""
+"""Solve, check, rescale: what a sampler is asked, how its answers are repaired, and when the loop ends."""
 
 import itertools
 

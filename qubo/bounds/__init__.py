@@ -1,1 +1,1 @@
-"""Lower bounds: no feasible choice of a selection has less energy."""
+"""Lower bounds: proofs that no feasible choice of a selection has less energy."""

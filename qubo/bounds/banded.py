@@ -1,4 +1,4 @@
-"""Exact minima of blocks whose couplings form a narrow band (or that are small): dynamic programming along the block.
+"""Exact minima of blocks that are small or have couplings in a narrow band, by dynamic programming along the block.
 
 With every block minimised exactly at each λ, Σ_b min (energy + λ·cost) − λ·budget is a lower bound for every λ ≥ 0,
 and its maximum over λ is the Lagrangian dual: 0.1 % below the optimum where the convex relaxation leaves 4–40 %.
@@ -86,10 +86,10 @@ def _coupling(a: Arrays, b: int, i: int, j: int, out: Vector) -> float:
 def minimise(
     a: Arrays, bands: NDArray[np.int64], lam: float, x: NDArray[np.int64], first: int, last: int
 ) -> tuple[float, float, float]:
-    """Least energy + λ·cost over all choices of blocks first … last − 1, its cost, and how large its error can be.
+    """Minimise energy + λ·cost over all choices of blocks first … last − 1; returns it, its cost and its largest error.
 
-    One such choice goes to x. A state of the dynamic programme holds the codes of the last `band` groups, the newest
-    in the lowest digit. Blocks of band < 0 are left out; `last` = B + 1 takes the groups alone as well.
+    A minimiser is written to x. A state of the dynamic programme holds the codes of the last `band` groups, the newest
+    in the lowest digit. Blocks with band < 0 are left out; `last` = B + 1 includes the groups without a block.
     """
     C = a.loss.shape[1]
     value, cost, error = 0.0, 0.0, 0.0
@@ -186,9 +186,9 @@ class Priced:
 
 
 def minima(a: Arrays, bands: NDArray[np.int64], lam: float) -> Priced:
-    """Groups alone and narrow blocks, minimised exactly at λ; in threads where they are many."""
+    """Minimise groups without a block and narrow blocks exactly at λ; in threads if there are many."""
     x, blocks = np.zeros(a.codes.size, dtype=np.int64), a.width.size + 1
-    # A fixed number of parts, so that sums do not depend on the number of threads.
+    # A fixed number of parts makes sums independent of the number of threads.
     edges = np.linspace(0, blocks, PARTS + 1).astype(np.int64) if a.codes.size > THREADED else np.array([0, blocks])
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         found = list(pool.map(lambda e: minimise(a, bands, lam, x, *e), pairwise(edges.tolist())))
@@ -201,7 +201,7 @@ def minima(a: Arrays, bands: NDArray[np.int64], lam: float) -> Priced:
 def exact_dual(
     a: Arrays, bands: NDArray[np.int64], limit: float, precision: float
 ) -> tuple[float, float, NDArray[np.int64]]:
-    """The Lagrangian dual's maximum over λ ≥ 0 with rounding subtracted, its λ, and the choice there (usable codes).
+    """Maximise the Lagrangian dual over λ ≥ 0: its maximum less rounding, λ, and the choice there (usable codes).
 
     Each λ gives a tangent above the concave dual. Where the best rising and the best falling tangent meet is an upper
     bound on the maximum: the search ends once the bound is within `precision` of it, relative.
@@ -229,7 +229,7 @@ def exact_dual(
         top = low[1] + (meet - low[0]) * low[2]
         if top - best <= precision * abs(best) or high[0] - low[0] <= 1e-12 * high[0]:
             break
-        # Every third step halves the bracket, in case one end stays put.
+        # Every third step halves the bracket, in case one of its ends does not move.
         inside = low[0] < meet < high[0] and number % 3 < 2
         lam = meet if inside else 0.5 * (low[0] + high[0])
     return best, best_lam, best_x

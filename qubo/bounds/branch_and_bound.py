@@ -45,7 +45,7 @@ def unary_parts(P: Vector, Q: Vector, starts: Indices, out: Vector) -> None:
 
 @njit(cache=True, nogil=True)
 def settle(lin: Vector, Q: Vector, starts: Indices, y: Vector, h: Vector, sweeps: int, stop: float) -> float:
-    """Minimises lin·y + ½ yᵀQ y over the simplices, y in place; returns the bound there and h = lin + Q y, fresh.
+    """Minimise lin·y + ½ yᵀQ y over the simplices, y in place; returns the bound there and h = lin + Q y.
 
     Each group moves mass from its worst code in use to its best (pairwise Frank–Wolfe by coordinates, Lacoste-Julien
     and Jaggi 2015, arXiv 1511.05932), until the bound passes `stop` or is within 2 % of where it can get to.
@@ -94,9 +94,9 @@ def settle(lin: Vector, Q: Vector, starts: Indices, y: Vector, h: Vector, sweeps
 
 @njit(cache=True, nogil=True)
 def dominated(c: Vector, P: Vector, starts: Indices, alive: NDArray[np.bool_], margin: float) -> int:
-    """Drops codes that another code of their group beats whatever the others choose; returns how many.
+    """Drop codes that are worse than another code of their group whatever the others choose; returns how many.
 
-    Goldstein's criterion (1994, doi 10.1016/S0006-3495(94)80923-3), by more than `margin` so that rounding cannot.
+    The criterion of Goldstein (1994, doi 10.1016/S0006-3495(94)80923-3), with `margin` against rounding errors.
     """
     m, dropped = starts.size - 1, 0
     changed = True
@@ -211,7 +211,7 @@ def branch(
     tolerance: float,
     most: int,
 ) -> tuple[float, float, int]:
-    """Best first over the choices of one block: (lower bound, best value met, nodes); `incumbent` (m,) in place.
+    """Best-first search over the choices of one block: (lower bound, best value, nodes); `incumbent` (m,) in place.
 
     Ends when the bound is within `tolerance` of the best value or after `most` nodes: the lower bound then is the
     least of the open nodes'. Bounds are lowered by `margin` against rounding.

@@ -1,4 +1,4 @@
-"""A lower bound that no feasible choice can beat, in the cheapest way that is tight.
+"""The lower bound of a selection, by the cheapest method that is tight for it.
 
 - Blocks that are narrow bands, or none: the Lagrangian dual, every block minimised exactly (`qubo.bounds.banded`).
 - Dense blocks at effort 0: a convex relaxation with the budget dualised. On one-hot vectors any symmetric M_g inside a
@@ -48,7 +48,7 @@ class Certificate:
 
     Attributes:
         bound: the lower bound, in the loss's unit.
-        multiplier: λ at the bound: the loss one more cell of budget is worth.
+        multiplier: λ at the bound: the loss that one more cell of budget would save.
         point: (G, K) the relaxed solution, rows summing to one; a start for rounding.
         method: "lagrangian dual" (every block minimised exactly), "convex relaxation" or "block by block"; with setups
             ", setups shared" follows.
@@ -65,7 +65,7 @@ class Certificate:
 
 
 def lower_bound(selection: Selection, *, effort: float = 1.0, time_limit_s: float | None = None) -> Certificate:
-    """A valid lower bound on the energy of every feasible choice.
+    """Prove a lower bound on the energy of every feasible choice.
 
     Args:
         selection: the problem.
@@ -99,8 +99,8 @@ def lower_bound(selection: Selection, *, effort: float = 1.0, time_limit_s: floa
         bound, lam, x = exact_dual(layout.arrays, bands, layout.limit, 2e-6 if effort == 0 else 1e-9)
         share, method = np.eye(layout.arrays.loss.shape[1])[x], "lagrangian dual"
     else:
-        # One thread of BLAS: on a busy machine its threads wait for one another for seconds, and sums then always
-        # run in one order, so that the bound does not depend on the machine's load.
+        # One thread of BLAS: on a busy machine several threads wait for each other for seconds. It also fixes the
+        # order of sums, so that the bound does not depend on the load of the machine.
         with threadpool_limits(limits=1, user_api="blas"):
             bound, lam, share = _relaxed(plain, layout, bands, effort, deadline)
         method = "convex relaxation" if effort == 0 else "block by block"
@@ -146,7 +146,7 @@ def _relaxed(
 
 
 def _rounding(terms: int, size: float) -> float:
-    """More than the rounding of a sum of so many terms whose sizes add up to `size`."""
+    """An upper bound on the rounding error of a sum of `terms` terms whose magnitudes add up to `size`."""
     return 4 * (terms + 16) * EPS * size
 
 

@@ -13,14 +13,14 @@ from qubo.search.arrays import Arrays
 Vector = NDArray[np.float64]
 
 ROUNDS = 40
-"""At most this many prices in the search over λ (our choice; a handful as a rule)."""
+"""The most prices in the search over λ (our choice; a few are usual)."""
 MET = 0.003
 """How closely the relaxed cost has to meet the budget (our choice)."""
 
 
 @njit(cache=True, nogil=True)
 def line_dual(h: Vector, cost: Vector, count: NDArray[np.int64], budget: float) -> tuple[float, float]:
-    """Maximum over λ ≥ 0 of Σ_g min_k (h + λ cost) − λ budget, and its λ: bisection on the sign of the slope."""
+    """The maximum over λ ≥ 0 of Σ_g min_k (h + λ cost) − λ budget, and its λ, by bisection on the sign of the slope."""
 
     def at(lam: float) -> tuple[float, float]:
         value, taken = -lam * budget, -budget
@@ -269,7 +269,7 @@ class Relaxed:
             elif abs(over) <= MET * self.limit or high - low <= MET * high:
                 if not rough:
                     break
-                low, high = 0.8 * lam, 1.25 * lam  # the bracket was found roughly: once more in earnest
+                low, high = 0.8 * lam, 1.25 * lam  # the bracket was found with little precision: refine its ends
             else:
                 lam = low + (high - low) * min(max(above / (above + below + 1e-300), 0.1), 0.9)
         # A budget that does not bind: the dual is largest at λ = 0.

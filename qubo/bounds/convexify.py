@@ -19,7 +19,7 @@ from qubo.selection import Block, Selection
 Vector = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
 NEGLIGIBLE = 1e-9
-"""A raise of this share of the trace is not worth a factorization to lower (our choice)."""
+"""A raise below this share of the trace is not reduced by further factorizations (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def safe_raise(form: Vector, trace: float) -> float:
         return 0.0
     form = 0.5 * (form + form.T)
     trace = max(trace, float(np.abs(np.diag(form)).sum()), np.finfo(np.float64).tiny / EPS)
-    # Coarse steps up, then finer ones back where it matters: a failed factorization costs as much as a good one.
+    # Coarse steps up, then finer ones back where it matters: failed factorizations cost as much as others.
     safety, place = max(8 * (n + 2) * EPS, NEGLIGIBLE / 64) * trace, np.diag_indices(n)
     for _ in range(40):
         if _factorizes(form, 0.5 * safety, place):
@@ -139,4 +139,4 @@ def _factorizes(form: Vector, shift: float, place: tuple[NDArray[np.int64], ...]
         factor = np.linalg.cholesky(raised)
     except np.linalg.LinAlgError:
         return False
-    return bool(np.isfinite(np.diag(factor)).all())  # LAPACK passes over NaN in silence
+    return bool(np.isfinite(np.diag(factor)).all())  # LAPACK does not report NaN

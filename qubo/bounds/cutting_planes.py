@@ -1,8 +1,8 @@
-"""The price per cell at which the Lagrangian dual is largest, as far as good choices of every block show it.
+"""Estimates the price per cell at which the Lagrangian dual is largest, from good choices of every block.
 
-For any price λ, Σ_b min_x (energy + λ cost) − λ budget is a lower bound, but the exact minima are dear. Choices found
-by annealing bound each minimum from above; the λ that maximises the resulting upper model is where the minima are then
-proven (Kelley's cutting planes in one dimension: every new λ adds one choice per block).
+For any price λ, Σ_b min_x (energy + λ cost) − λ budget is a lower bound, but exact minima take long. Choices found by
+annealing bound each minimum from above. The λ that maximises this upper model is the one at which minima are then
+bounded (Kelley's cutting planes in one dimension: every new λ adds one choice per block).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _Columns:
         self.choices: list[Indices] = []
 
     def add(self, x: Indices) -> None:
-        """One more choice (G,) of usable codes."""
+        """Add a choice (G,) of usable codes."""
         F, S = fields(self.a)
         energy, cost = np.zeros(self.a.width.size), np.zeros(self.a.width.size)
         refresh(self.a, x, F, S)

@@ -1,7 +1,8 @@
 """Lower bounds on the minima of densely coupled blocks at a fixed price: relax, drop codes, branch.
 
 Rounds alternate between steps of the doubly nonnegative relaxation (`qubo.bounds.semidefinite`), whose proposal is made
-convex for certain, and dropping codes that no minimiser uses; what is small enough is finished by branch and bound.
+provably convex, and dropping codes that no minimiser uses. Blocks that are small enough are finished by branch and
+bound.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class DenseBlock:
 
     @property
     def closed(self) -> bool:
-        """Whether there is nothing left to win."""
+        """Whether the bound is as close to the best value as it has to be."""
         return self.gap <= 4 * max(CLOSE * abs(self.upper), self.margin)
 
     @property
@@ -108,7 +109,7 @@ class DenseBlock:
         return self.form is not None and self.rounds >= 3 and self.linear.size <= BRANCHED
 
     def _restrict(self, alive: NDArray[np.bool_]) -> None:
-        """Goes on with the codes that are alive, the best choice's always among them."""
+        """Keep only the codes that are alive; those of the best choice always are."""
         alive[self.best] = True
         if alive.all():
             return
@@ -127,7 +128,7 @@ class DenseBlock:
             self.form = (np.ascontiguousarray(form[np.ix_(alive, alive)]), parts[alive], y[alive])
 
     def round(self) -> None:
-        """Some steps of the relaxation, a bound from them, and codes dropped by it."""
+        """Do one round: steps of the relaxation, a bound from them, and dropping codes by the bound."""
         self.rounds += 1
         if self.linear.size == self.counts.size:
             self.lower = max(self.lower, self.upper - self.margin)  # every group is decided
@@ -150,7 +151,7 @@ class DenseBlock:
         self._restrict(alive)
 
     def branch(self, nodes: int) -> None:
-        """Branch and bound over at most so many nodes, with the last convex form."""
+        """Branch and bound over at most `nodes` nodes, with the last convex form."""
         if self.form is None:
             return
         form, parts, y = self.form
@@ -166,7 +167,7 @@ class DenseBlock:
 def prove(
     a: Arrays, numbers: Indices, lam: float, x: Indices, plain: Vector, effort: float, deadline: float | None = None
 ) -> Vector:
-    """Bounds the minima of the blocks `numbers` at price λ from below, until closed or out of work, from `plain` ones.
+    """Tighten the lower bounds `plain` on the minima of blocks at price λ, until they are closed or work is used up.
 
     Blocks with the largest gap per work come first. Work is counted, not timed, so that the result depends on nothing
     but the arguments, unless a `deadline` (time.perf_counter) or an interrupt from the keyboard cuts it short.
@@ -195,7 +196,7 @@ def prove(
             while not late() and (tasks := _tasks(blocks, left)):
                 left -= sum(pool.map(spell, tasks))
         except KeyboardInterrupt:
-            stopped = True  # the threads see it and end
+            stopped = True  # this makes the threads end
     return np.array([block.lower for block in blocks])
 
 

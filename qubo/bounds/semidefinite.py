@@ -67,7 +67,7 @@ class Lifted:
 
     @classmethod
     def of(cls, linear: Vector, pairs: Vector, counts: Indices) -> Lifted:
-        """A start: every code of a group equally likely, no multiplier."""
+        """The start: all codes of a group with equal weight, multipliers zero."""
         n = linear.size
         lifted = np.zeros((n + 1, n + 1))
         lifted[1:, 1:] = 0.5 * pairs
@@ -79,7 +79,7 @@ class Lifted:
         return cls(counts, scale, single, np.outer(share, share), np.zeros_like(single))
 
     def run(self, steps: int) -> tuple[Vector, Vector]:
-        """So many steps; returns a proposal for the convex form's Q (n, n) and the point y (n,)."""
+        """Do a number of steps; returns a proposal for Q (n, n) of the convex form, and the point y (n,)."""
         basis = _face(self.counts)
         group = np.repeat(np.arange(self.counts.size), self.counts)
         same = np.zeros(self.y.shape, dtype=bool)
@@ -113,7 +113,7 @@ class Lifted:
         return -self.scale * (half[1:, 1:] + half[1:, 1:].T), point / np.repeat(total, self.counts)
 
     def keep(self, kept: NDArray[np.bool_]) -> None:
-        """Goes on with only the `kept` (n,) codes."""
+        """Keep only the codes `kept` (n,)."""
         group = np.repeat(np.arange(self.counts.size), self.counts)
         rows = np.concatenate([[0], 1 + np.flatnonzero(kept)])
         self.counts = np.bincount(group[kept], minlength=self.counts.size)

@@ -1,4 +1,4 @@
-"""What all solvers of D-Wave's service share: the clock around every network call, errors in one line.
+"""Common parts of solvers of D-Wave's service: time limits on network calls, and errors in one line.
 
 Endpoint, token and choice of solver come from Ocean's own configuration alone (`dwave config create`, or environment
 variables such as DWAVE_API_TOKEN), so that a test's server and the real service are reached by the same code.
@@ -18,18 +18,18 @@ from qubo.solvers.token import one_line
 T = TypeVar("T")
 
 REQUEST_S = 60.0
-"""A single request without a time limit of ours: Ocean's own default."""
+"""Seconds for a single request if there is no time limit: the default of Ocean."""
 
 
 def request_defaults(watch: Watch) -> dict[str, float | int]:
-    """Weak defaults of the client's network settings under our time limit; the user's own settings win."""
+    """Defaults of the client's network settings for our time limit; settings of the user take precedence."""
     if watch.left_s is None:
         return {}
     return {"request_timeout": min(REQUEST_S, max(1.0, watch.left_s)), "http_retry_total": 1}
 
 
 def within(call: Callable[[], T], watch: Watch, what: str) -> T:
-    """What `call` returns, if it returns within the time limit; it runs in a thread that is left behind otherwise.
+    """Call a function in a thread and return its result; after the time limit the thread is abandoned.
 
     Args:
         call: network calls, which block for as long as the service likes.

@@ -1,9 +1,9 @@
-"""Where blocks of groups sit on a quantum annealer: one embedding per shape, copied as often as it fits.
+"""Embeddings of blocks of groups on a quantum annealer: as many disjoint copies for each shape as fit.
 
 A QPU couples each qubit to some twenty others, so a variable becomes a chain of qubits. All pieces of one shape
 (groups, codes, how far couplings reach) share a `Shape`, and `place` finds as many disjoint embeddings of it as fit:
 dense shapes by `minorminer.busclique`, whose clique embeddings take milliseconds, sparse or tiny ones by `minorminer`.
-What was found is kept for the process, per working graph and shape.
+Embeddings are cached in the process, by working graph and shape.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WINDOWED = 100
 
 @dataclass(frozen=True)
 class Shape:
-    """What one piece looks like: variable g·codes + k is code k of the piece's g-th group.
+    """The shape of a piece; its variable g·codes + k is code k of its g-th group.
 
     Attributes:
         groups: groups in the piece.
@@ -132,7 +132,7 @@ def place(shape: Shape, graph: nx.Graph, copies: int, *, time_limit_s: float | N
 
 @dataclass(frozen=True)
 class _Search:
-    """Embeddings of a shape one after the other, each in the qubits that those before left free."""
+    """Finds embeddings of a shape one after the other, each in the qubits that are still free."""
 
     shape: Shape
     free: nx.Graph

@@ -1,10 +1,10 @@
-"""Blocks of groups cut to fit a quantum annealer, each as a small QUBO in its own range of coefficients.
+"""Pieces of blocks that fit a quantum annealer, each as a small QUBO with its own range of coefficients.
 
-Under λ blocks do not meet, so each is a problem of its own; a block larger than the annealer is cut into runs of
-groups, solved beside the best choice so far, at places that shift from round to round. Coefficients span 1e3–1e5 and
-an annealer keeps a few bits, so a piece is written relative to the best choice: every group's best code there costs
-nothing, hopeless codes and couplings are clipped, and one-hot weights need only exceed what neighbours can do. A setup
-counts for a group that no other shares it with in the best choice.
+At a given λ blocks are independent, so each is a problem of its own. A block larger than the annealer is cut into runs
+of groups, at places that shift from round to round; the groups outside a run keep the best choice so far. Coefficients
+span 1e3–1e5, and an annealer resolves a few bits. So a piece is written relative to the best choice: the best code of
+each group costs nothing, very bad codes and couplings are clipped, and one-hot weights only exceed what neighbours can
+gain. A setup counts for a group if no other group uses it in the best choice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """D-Wave's quantum processors (quantum): pieces of the λ form embedded side by side, read many times.
 
-Blocks are independent under λ, so every piece that fits is placed beside the others on the chip and all are annealed
-in one go; what does not fit is submitted next. Each piece keeps its own range of coefficients. λ, repair and the share
+Blocks are independent at a given λ, so all pieces that fit are placed on the chip side by side and annealed together;
+the others are submitted next. Each piece keeps its own range of coefficients. λ, repair and the share
 of feasible reads are those of every sampler here (`qubo.solvers.penalty_loop`); the seed only moves the cuts, for a
 quantum processor takes none. Where nothing could be annealed the Lagrangian choice is kept, and the kind says
 classical.
@@ -64,7 +64,7 @@ def search(
 
 @dataclass
 class _Report:
-    """What accumulates for `Solution.details`."""
+    """Collects the numbers for `Solution.details`."""
 
     processor: str = ""
     submissions: int = 0
@@ -226,7 +226,7 @@ class _Annealer:
         return cloud.within(lambda: self.sampler.sample(whole, **known), self.watch, "submitting to the QPU")
 
     def _receive(self, future: Any, seated: list[_Seated]) -> None:
-        """Reads of every piece, chains mended by majority."""
+        """Reads of every piece, with broken chains repaired by majority."""
         from dwave.embedding import unembed_sampleset
 
         def resolve() -> Any:
@@ -326,7 +326,7 @@ def _coupling_groups(graph: Any) -> dict[int, list[list[int]]]:
 
 
 def _cancel(future: Any) -> None:
-    """Asks the service to forget a problem, as far as it still can."""
+    """Ask the service to cancel a problem, if it still can."""
     inner = getattr(future, "_future", None)
     if inner is not None and hasattr(inner, "cancel"):
         inner.cancel()

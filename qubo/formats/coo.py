@@ -1,7 +1,7 @@
-"""Binary models as COO text, and what comment lines must add for a selection to come back from its λ form.
+"""Binary models as COO text; comment lines hold what a selection needs to be read back from its λ form.
 
 The dialect is dimod's (`dimod.serialization.coo`): "# vartype=BINARY", then one "i j coefficient" a line. dimod's own
-writer cuts coefficients to six decimals, and its reader passes over exponents in silence: so coefficients are written
+writer cuts coefficients to six decimals, and its reader ignores exponents without an error: so coefficients are written
 as the shortest decimals that read back exactly, without exponents, and dimod reads them. COO has no offset: a comment.
 
 The comment line about a selection is JSON, an object with the attributes of `Extra`. Without setups it is of version 1,
@@ -142,7 +142,7 @@ def selection_of(text: str) -> Selection:
 
 
 def from_text(text: str) -> dimod.BinaryQuadraticModel:
-    """The binary model of a text of any writer; exponents too, which dimod's own reader passes over in silence.
+    """Read the binary model of a COO text by any writer, also with exponents, which the reader of dimod ignores.
 
     Raises:
         ValueError: a line that is none of the dialect's, no vartype, a coefficient that is not finite.
@@ -159,14 +159,14 @@ def from_text(text: str) -> dimod.BinaryQuadraticModel:
             try:
                 rows.append((int(parts[0]), int(parts[1]), float(parts[2])))
             except (ValueError, IndexError):
-                raise ValueError(f"line {number} is not 'i j coefficient', got {line[:40]!r}: mend it") from None
+                raise ValueError(f"line {number} is not 'i j coefficient', got {line[:40]!r}: correct it") from None
     if header not in ("BINARY", "SPIN"):
         raise ValueError("no line '# vartype=BINARY' or SPIN: say which")
     if any(not 0 <= label < 2**53 for row in rows for label in row[:2]):
         raise ValueError("a variable has a number below 0 or beyond 2^53: COO numbers variables from 0")
     table = np.array(rows, dtype=np.float64).reshape(-1, 3)
     if not (np.isfinite(table).all() and np.isfinite(offset)):
-        raise ValueError("a coefficient is NaN or infinite: mend it")
+        raise ValueError("a coefficient is NaN or infinite: correct it")
     labels, position = np.unique(table[:, :2].astype(np.int64), return_inverse=True)
     position = position.reshape(-1, 2)
     own = position[:, 0] == position[:, 1]

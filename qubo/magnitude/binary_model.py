@@ -1,4 +1,4 @@
-"""The coefficients of a magnitude Hamiltonian, as samplers of binary variables take them, and what they hand back."""
+"""The coefficients of a magnitude Hamiltonian for samplers of binary variables, and the reads that these return."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ STEPS = np.array([1, 2, 4])
 
 @dataclass(frozen=True, eq=False)
 class Compression:
-    """What a state of the Hamiltonian says.
+    """The meaning of a state of the Hamiltonian: pruned filters and bit-widths.
 
     Attributes:
         pruned: for each layer (F,) bool, True where the filter is pruned.
@@ -175,7 +175,7 @@ class Magnitude:
         return linear, start + i, start + j, value
 
     def decode(self, sample: ArrayLike) -> Compression:
-        """What a sample (variables,) of zeros and ones says, in the numbering of `to_bqm`."""
+        """Decode a sample (variables,) of zeros and ones, in the numbering of `to_bqm`."""
         state = np.asarray(sample)
         if state.shape != (self.variables,):
             raise ValueError(f"a sample has shape ({self.variables},), got {state.shape}: pass one value a variable")

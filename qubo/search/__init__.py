@@ -1,1 +1,1 @@
-"""What solvers share: a selection as arrays, compiled moves, and the clock that watches a search."""
+"""Common parts of solvers: a selection as arrays, compiled moves, and the clock of a search."""

@@ -1,4 +1,4 @@
-"""A selection laid out for the kernels: only usable codes, couplings in one flat array, energies scaled to order 1."""
+"""A selection as arrays for kernels: only usable codes, couplings in one flat array, energies scaled to order 1."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ compiled for either."""
 
 
 def fields(a: Arrays) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Room for what the kernels keep current: F (G, C), and S of factor blocks' running sums and setups' users."""
+    """Allocate what the kernels keep current: F (G, C), and S for running sums of factor blocks and users of setups."""
     return np.zeros_like(a.loss), np.zeros(int(a.sums[-1]) + len(getattr(a, "setup", ())))
 
 
 @dataclass(frozen=True)
 class Layout:
-    """`Arrays` with the way back to the selection.
+    """The arrays of a selection, and the conversion of choices between both.
 
     Attributes:
         arrays: the kernels' view.
@@ -102,7 +102,7 @@ class Layout:
 
 
 def usable(selection: Selection) -> NDArray[np.bool_]:
-    """(G, K) codes that some feasible choice uses: offered, and affordable where all else takes the least it can.
+    """(G, K) codes that some feasible choice uses: offered, and within the budget if all else takes the fewest cells.
 
     >>> usable(Selection(loss=[[2.0, 1.0, 0.0]], cost=[[0.0, 1.0, 5.0]], budget=2.0)).tolist()
     [[True, True, False]]

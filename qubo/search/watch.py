@@ -1,4 +1,4 @@
-"""What a search hands back, and the watch it carries: clock, progress, interruption."""
+"""The result of a search, and its watch: time limit, progress, interruption."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Report = Callable[[float, float], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """A feasible choice of menu indices (G,) and what it took.
+    """The result of a search: a feasible choice of menu indices (G,), and the work done for it.
 
     Attributes:
         choice: (G,) int64.
         evaluations: moves proposed or variables visited.
         feasible_before_repair: share of raw samples that needed no repair, for samplers.
-        kind: what really ran, where that is not what the solver stands for.
-        details: what else there is to report, see `Solution.details`.
+        kind: what really ran, if it differs from the kind of the solver.
+        details: further results, see `Solution.details`.
         lower_bound: a bound that the search itself proved, in the loss's unit.
     """
 
@@ -53,7 +53,7 @@ class Watch:
         self._lock = threading.Lock()
 
     def expect(self, evaluations: int) -> None:
-        """The work that makes progress complete, where no time limit does."""
+        """State the total work, for progress without a time limit."""
         self.expected = max(1, evaluations)
 
     def add(self, evaluations: int) -> None:

@@ -27,7 +27,7 @@ def solve(
     certificate: Certificate | None = None,
     **options: Any,
 ) -> Solution:
-    """The best choice a solver finds, with a lower bound beside it.
+    """Solve a selection problem: the best choice that a solver finds, and a lower bound.
 
     Args:
         selection: the problem.
@@ -37,7 +37,7 @@ def solve(
             same answer bit for bit.
         progress: called now and then with (share done, best energy so far).
         certificate: `qubo.lower_bound(selection)` where it is known already.
-        options: the solver's own, `SOLVERS[solver].options`.
+        options: options of the solver, see `SOLVERS[solver].options`.
 
     Returns:
         The solution; a KeyboardInterrupt ends the search and returns the best so far.

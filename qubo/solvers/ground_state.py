@@ -1,4 +1,4 @@
-"""Searches for the ground state of a magnitude Hamiltonian, where claims can be held against the exact answer.
+"""Searches for the ground state of a magnitude Hamiltonian, whose exact optimum is known for comparison.
 
 Samplers read again with new seeds until the time is over; "sorting" is `qubo.Magnitude.optimum`: exact.
 """
@@ -18,7 +18,7 @@ from qubo.solvers.registry import SAMPLERS
 
 @dataclass(frozen=True)
 class Ground:
-    """The best state met.
+    """The best state found.
 
     Attributes:
         state: (variables,) zeros and ones, in the numbering of `Magnitude.to_bqm`.

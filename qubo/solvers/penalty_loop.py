@@ -1,4 +1,4 @@
-"""Solve, check, rescale: the loop around every sampler that knows nothing of budgets.
+"""Solve, check, rescale: the loop around samplers that have no budget constraint.
 
 λ stays outside the QUBO: sample, check the budget, rescale, until samples meet it. One-hot weights start at what the
 Lagrangian choice needs and grow only in groups that samples violate. Samples are decoded, repaired to the budget and
@@ -33,12 +33,12 @@ MENDED = 0.02
 
 
 class GaveUpError(Exception):
-    """A sampler that cannot answer (any more), with the reason in one line; what was found before is kept."""
+    """Raised if a sampler cannot answer (any more), with the reason in one line; earlier results are kept."""
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What a sampler is asked in one round.
+    """The task of a sampler in one round.
 
     Attributes:
         selection: the problem.
@@ -78,7 +78,7 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """What a sampler answers.
+    """The answer of a sampler.
 
     Attributes:
         samples: (N, n) zeros and ones.

@@ -1,4 +1,4 @@
-"""What a solver is handed, and what it says about itself.
+"""The interface of solvers: the problem that a search gets, and the record that describes a solver.
 
 A solver is one file: a search and a record `SOLVER = Solver(name=…, kind=…, search=search, …)` beside it, with one line
 in `qubo.solvers.registry`. A search takes a `Prepared` problem and a watch, and its own options as keywords:
@@ -30,7 +30,7 @@ Dashes = str | tuple[int, tuple[int, ...]]
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A selection with what every search begins with: its bound, the kernels' view of it, a seed.
+    """A selection prepared for a search: with its bound, its arrays for kernels, and a seed.
 
     Attributes:
         selection: the problem.
@@ -46,7 +46,7 @@ class Prepared:
 
     @classmethod
     def of(cls, selection: Selection, *, seed: int = 0, certificate: Certificate | None = None) -> Prepared:
-        """The selection, bounded and laid out.
+        """Prepare a selection: compute its bound, unless it is given, and its arrays.
 
         Raises:
             ValueError: the certificate is another selection's.
@@ -75,7 +75,11 @@ class Option:
     help: str
 
     def check(self, value: Any) -> None:
-        """Refuses, in one line, a value the option cannot take."""
+        """Check a value of the option.
+
+        Raises:
+            ValueError: the option cannot have this value.
+        """
         if value is None:
             return
         if self.values == "function":
@@ -90,21 +94,22 @@ class Option:
 
 @dataclass(frozen=True, eq=False)
 class Solver:
-    """A solver's facts, and its search.
+    """The record of a solver: its properties and its search.
 
     Attributes:
-        name: what users call it.
-        kind: what really runs there.
+        name: its name for users.
+        kind: what really runs: classical, quantum-inspired, quantum or hybrid.
         search: (problem, watch, **options) → what was found; None if it takes no selections. Its keywords are the
             options: `float` in the annotation makes a number, `Callable` a function, anything else a count.
         reads: endless reads of a magnitude Hamiltonian by a seed; None if it takes none.
-        priced: the search begins at the certificate's λ, so that clocks charge it the seconds of the bound.
-        anneals: it searches by annealing, simulated or real.
+        priced: whether the search starts from λ of the certificate; the time of the bound is then added to its own.
+        anneals: whether it searches by annealing, simulated or real.
         client: Ocean's client ("qpu", "hybrid") for which a D-Wave token must be configured; None if it runs here.
-        compared_with: options it is compared with: one thread, few reads a round where reads may outlast a time limit.
-        colour: in figures.
+        compared_with: options in comparisons of solvers: one thread, and few reads per round where reads may exceed a
+            time limit.
+        colour: colour in figures.
         dashes: line style in figures; None for that of its kind.
-        reference: where the method is published.
+        reference: publication of the method.
     """
 
     name: str
@@ -131,7 +136,7 @@ class Solver:
         }
 
     def check(self, options: Mapping[str, Any]) -> None:
-        """Refuses, in one line, options the solver does not have and values they cannot take.
+        """Check options and their values.
 
         Raises:
             ValueError: naming the option, the rule and the value.
@@ -149,7 +154,7 @@ def _values(annotation: str) -> Literal["count", "number", "function"]:
 
 
 def _documented(function: Callable[..., Any]) -> dict[str, str]:
-    """What the section "Args" of a docstring says of each argument."""
+    """The description of each argument in the section "Args" of a docstring."""
     found: dict[str, str] = {}
     name = ""
     for line in (inspect.getdoc(function) or "").partition("Args:\n")[2].splitlines():

@@ -1,4 +1,4 @@
-"""The token without which D-Wave's service is not asked: looked for before anything is computed or sent."""
+"""Check for the token of D-Wave's service, before anything is computed or sent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from qubo.solvers.solver import Solver
 
 
 def require_token(solver: Solver) -> None:
-    """Refuses in one line a solver of D-Wave's service where no token is configured; nothing is sent.
+    """Check that a token is configured for a solver of D-Wave's service; nothing is sent.
 
     The token comes from Ocean's own configuration alone: `dwave config create`, or DWAVE_API_TOKEN.
 

@@ -144,7 +144,7 @@ def findings(card: dict[str, Any], results: pl.DataFrame, clean: float) -> list[
             for accuracy, cells in of.select("accuracy_mean", "cells_per_weight").iter_rows()
         ]
         if lost:
-            lines.append(f"Points lost by the joint choice, {name}, at so many cells/weight: {', '.join(lost)}.")
+            lines.append(f"Points lost by the joint choice, {name}, by cells/weight: {', '.join(lost)}.")
     return lines
 
 
