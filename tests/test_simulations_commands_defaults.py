@@ -1,6 +1,5 @@
 """What the command line says that it does by default is what the library does by default."""
 
-import qubo
 from physcomp.choice.joint import Search
 from physcomp.training.alternation import Schedule
 from simulations.annealing.problems import AnnealingStudy
@@ -9,10 +8,6 @@ from simulations.commands import defaults
 
 def test_defaults_of_the_choice_and_of_training_are_the_library_s() -> None:
     assert (Search.solver, Schedule.epochs, Schedule.rounds) == (defaults.SOLVER, defaults.EPOCHS, defaults.ROUNDS)
-
-
-def test_the_solvers_named_in_the_help_are_all_there_are() -> None:
-    assert tuple(qubo.SOLVERS) == defaults.ALL_SOLVERS
 
 
 def test_defaults_of_the_annealing_study_are_the_study_s() -> None:

@@ -83,6 +83,15 @@ def plan_of_compression(model: LossModel, compression: qubo.Compression, *, meth
 
     Raises:
         ValueError: as `choice_of` says.
+
+    Example:
+        >>> import physcomp, torch
+        >>> network = physcomp.wrap(torch.nn.Sequential(torch.nn.Linear(4, 3)), "small")
+        >>> images = physcomp.Images(torch.rand(8, 4), torch.zeros(8, dtype=torch.int64))
+        >>> model = physcomp.build_model(network, images, card="ideal", compared=CODES)
+        >>> nothing_removed = hamiltonian(model, beta=0.1, gamma=0.0).optimum()
+        >>> plan_of_compression(model, nothing_removed).share_of_codes()
+        {'digital(8)': 1.0}
     """
     plan = plan_of(model, choice_of(model, compression), method=method, shrinkage=0.0)
     return dataclasses.replace(plan, ledger={**plan.ledger, "plan": _naming(model)})

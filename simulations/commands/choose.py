@@ -25,7 +25,9 @@ def choose(
     budget: Annotated[float, typer.Option(help="Cells per weight, everything stored counted.")],
     target: Annotated[Path, typer.Option("--out", help="Plan file to write (JSON).")],
     time_s: ReadTime = 0.0,
-    solver: Annotated[str, typer.Option(help="One of " + ", ".join(defaults.ALL_SOLVERS) + ".")] = defaults.SOLVER,
+    solver: Annotated[
+        str, typer.Option(help="Such as annealer, exact or ocean-sa; another name is answered with all.")
+    ] = defaults.SOLVER,
     storage: Annotated[
         Literal["bound", "bch"], typer.Option(help="Bits a cell holds: the bound of any code, or those of a BCH code.")
     ] = "bound",

@@ -1,16 +1,12 @@
 """Default values of options, without importing the heavy modules that define them.
 
-A test checks that they equal those of `Search`, `Schedule`, `AnnealingStudy` and `qubo.SOLVERS`.
+A test checks that they equal those of `Search`, `Schedule` and `AnnealingStudy`.
 """
 
 # Of the choice and of training.
 SOLVER = "annealer"
 EPOCHS = 30
 ROUNDS = 1
-ALL_SOLVERS = (
-    "annealer", "exact", "genetic", "lagrangian", "ocean-sa", "ocean-tabu", "ocean-greedy", "ocean-path-integral",
-    "ocean-decompose", "random", "reinforce", "qpu", "leap-cqm", "leap-nl",
-)  # fmt: skip
 
 # Of annealing studies.
 COMPARED_SOLVERS = ("annealer", "lagrangian", "exact", "ocean-sa", "genetic", "reinforce", "random")
