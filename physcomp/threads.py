@@ -10,7 +10,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 Progress = Callable[[float], None]
-"""What long work calls with the share that is done, from 0 to 1."""
+"""A function that long work calls with the share that is done, 0 to 1."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

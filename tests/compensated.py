@@ -31,7 +31,7 @@ def round_rows(rows: np.ndarray, curvature: Curvature, counts: tuple[int, ...]) 
 def prune_rows(
     rows: np.ndarray, curvature: Curvature, shares: tuple[float, ...], *, damping: float = DAMPING
 ) -> np.ndarray:
-    """Rows pruned to several shares, the survivors compensating: (groups, weights, shares)."""
+    """Rows pruned to several shares, the weights kept compensating: (groups, weights, shares)."""
     wanted = np.array([kept_of(rows.shape[1], share) for share in shares], np.int64)
     pruned = np.empty((len(rows), len(wanted), rows.shape[1]), np.float32)
     _prune_some(rows, curvature.blocks, damping, wanted, pruned)
@@ -41,7 +41,7 @@ def prune_rows(
 def prune_runs(
     rows: np.ndarray, curvature: Curvature, run: int, kept: tuple[int, ...], *, damping: float = DAMPING
 ) -> np.ndarray:
-    """Rows pruned run by run to several numbers of runs, the survivors compensating: (groups, weights, kept)."""
+    """Rows pruned run by run to several numbers of runs, the weights kept compensating: (groups, weights, kept)."""
     wanted = np.array([(run, count) for count in kept], np.int64).reshape(-1, 2)
     pruned = np.empty((len(rows), len(wanted), rows.shape[1]), np.float32)
     _prune_some_runs(rows, curvature.blocks, damping, wanted, pruned)

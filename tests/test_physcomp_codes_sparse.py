@@ -51,7 +51,7 @@ def round_trip(code, rows, scales, medium):
 
 def fitted(code: Sparse, rows, medium):
     """Scales as targets have them: of the weights that are written."""
-    kept = code.survivors(rows)
+    kept = code.weights_kept(rows)
     return fit_scales(code.inner, kept, np.ones(kept.shape), medium)
 
 

@@ -145,7 +145,7 @@ def test_blocks_of_whole_runs_are_pruned_as_one_curvature():
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_runs_across_blocks_go_as_a_whole_and_the_survivors_make_up_for_them():
+def test_runs_across_blocks_go_as_a_whole_and_the_others_compensate():
     ratios = []
     for seed in range(10):
         row, matrix = problem(37, seed)

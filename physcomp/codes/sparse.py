@@ -112,9 +112,9 @@ class Sparse(Code):
 
     def fit(self, rows: Rows, importance: NDArray[np.floating], medium: Medium) -> Rows:
         """The scales that the inner code picks for the weights kept."""
-        return fit_scales(self.inner, self.survivors(rows), self.among(np.asarray(importance), rows), medium)
+        return fit_scales(self.inner, self.weights_kept(rows), self.among(np.asarray(importance), rows), medium)
 
-    def survivors(self, rows: Rows) -> Rows:
+    def weights_kept(self, rows: Rows) -> Rows:
         """The weights that are written, in order: (groups, kept)."""
         return self.among(rows, rows)
 

@@ -84,7 +84,7 @@ def read_description(path: Path) -> Description:
             recipe=fields["recipe"],
         )
     except KeyError as error:
-        raise ValueError(f"{path}: the field {error} is missing; see data/fashion-cnn.toml for a whole one") from None
+        raise ValueError(f"{path}: the field {error} is missing; see data/fashion-cnn.toml for an example") from None
     except TypeError as error:
         raise ValueError(f"{path}: a field has the wrong form ({error}); see data/fashion-cnn.toml") from None
 

@@ -42,7 +42,7 @@ class Layer:
 
     @property
     def bias_of_group(self) -> bool:
-        """Whether each group has one bias of its own (granularity `filter` of a layer with biases)."""
+        """Whether each group has its own bias: granularity `filter` in a layer with biases."""
         return self.bias is not None and len(self.bias) == self.groups
 
 
