@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from minorminer.utils.diagnostic import is_valid_embedding
 
 from qubo.dwave import embedding
-from qubo.dwave.embedding import Shape, fingerprint, place
+from qubo.dwave.embedding import PieceShape, fingerprint, place
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(1, 8), st.integers(1, 5), st.integers(0, 8))
 def test_a_shape_couples_codes_of_a_group_and_groups_within_reach(groups: int, codes: int, reach: int) -> None:
-    shape = Shape(groups, codes, reach)
+    shape = PieceShape(groups, codes, reach)
     graph = shape.graph()
     pairs = sum(1 for g in range(groups) for h in range(g) if g - h <= reach)
     assert shape.variables == graph.number_of_nodes() == groups * codes
@@ -28,10 +28,10 @@ def test_a_shape_couples_codes_of_a_group_and_groups_within_reach(groups: int, c
 
 
 def test_dense_shapes_are_those_that_couple_half_of_all_pairs() -> None:
-    assert Shape(16, 6, 15).dense
-    assert Shape(3, 3, 2).dense
-    assert not Shape(16, 6, 2).dense
-    assert not Shape(2, 4, 1).dense  # eight variables: busclique never ends on cliques this small
+    assert PieceShape(16, 6, 15).dense
+    assert PieceShape(3, 3, 2).dense
+    assert not PieceShape(16, 6, 2).dense
+    assert not PieceShape(2, 4, 1).dense  # eight variables: busclique never ends on cliques this small
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_dense_shapes_are_those_that_couple_half_of_all_pairs() -> None:
     ],
     ids=["zephyr", "pegasus", "chimera", "grid"],
 )
-@pytest.mark.parametrize("shape", [Shape(1, 3, 0), Shape(4, 3, 3), Shape(4, 2, 1)])
-def test_copies_are_valid_and_disjoint_on_every_lattice(graph: nx.Graph, shape: Shape) -> None:
+@pytest.mark.parametrize("shape", [PieceShape(1, 3, 0), PieceShape(4, 3, 3), PieceShape(4, 2, 1)])
+def test_copies_are_valid_and_disjoint_on_every_lattice(graph: nx.Graph, shape: PieceShape) -> None:
     found = place(shape, graph, 2)
     if graph.graph.get("family"):
         assert len(found.embeddings) >= 1
@@ -57,14 +57,14 @@ def test_copies_are_valid_and_disjoint_on_every_lattice(graph: nx.Graph, shape: 
 
 
 def test_what_does_not_fit_has_no_place() -> None:
-    assert place(Shape(6, 6, 5), lattices.zephyr_graph(1, 4), 1).embeddings == ()
-    assert place(Shape(1, 3, 0), nx.path_graph(2), 1).embeddings == ()
-    assert place(Shape(6, 6, 5), lattices.zephyr_graph(1, 4), 1).seconds == 0.0  # and that is remembered
+    assert place(PieceShape(6, 6, 5), lattices.zephyr_graph(1, 4), 1).embeddings == ()
+    assert place(PieceShape(1, 3, 0), nx.path_graph(2), 1).embeddings == ()
+    assert place(PieceShape(6, 6, 5), lattices.zephyr_graph(1, 4), 1).seconds == 0.0  # and that is remembered
 
 
 def test_more_copies_are_added_to_those_remembered() -> None:
     graph = lattices.zephyr_graph(3, 4)
-    shape = Shape(4, 3, 3)
+    shape = PieceShape(4, 3, 3)
     one, three, two = (place(shape, graph, copies) for copies in (1, 3, 2))
     assert [len(found.embeddings) for found in (one, three, two)] == [1, 3, 2]
     assert three.embeddings[0] == one.embeddings[0]
@@ -74,10 +74,10 @@ def test_more_copies_are_added_to_those_remembered() -> None:
 
 def test_another_working_graph_is_not_the_one_remembered() -> None:
     whole, broken = lattices.zephyr_graph(2, 4), lattices.zephyr_graph(2, 4)
-    (first,) = place(Shape(1, 4, 0), whole, 1).embeddings
+    (first,) = place(PieceShape(1, 4, 0), whole, 1).embeddings
     used = {qubit for chain in first.values() for qubit in chain}
     broken.remove_nodes_from(used)
-    (second,) = place(Shape(1, 4, 0), broken, 1).embeddings
+    (second,) = place(PieceShape(1, 4, 0), broken, 1).embeddings
     assert not used & {qubit for chain in second.values() for qubit in chain}
     assert fingerprint(whole) == fingerprint(lattices.zephyr_graph(2, 4))
     edgeless = lattices.zephyr_graph(2, 4)
@@ -86,13 +86,13 @@ def test_another_working_graph_is_not_the_one_remembered() -> None:
 
 
 def test_without_time_a_clique_is_placed_once_and_a_later_call_may_find_more() -> None:
-    graph, shape = lattices.zephyr_graph(3, 4), Shape(4, 3, 3)
+    graph, shape = lattices.zephyr_graph(3, 4), PieceShape(4, 3, 3)
     assert len(place(shape, graph, 3, time_limit_s=0.0).embeddings) == 1
     assert len(place(shape, graph, 3).embeddings) == 3
 
 
 def test_the_same_graph_and_shape_have_the_same_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph, shape = lattices.zephyr_graph(2, 4), Shape(5, 2, 1)
+    graph, shape = lattices.zephyr_graph(2, 4), PieceShape(5, 2, 1)
     first = place(shape, graph, 2).embeddings
     monkeypatch.setattr(embedding, "_FOUND", {})
     assert place(shape, graph, 2).embeddings == first

@@ -9,7 +9,7 @@ from test_qubo_selection import random_selection
 import qubo
 from qubo import Block, Selection
 from qubo.dwave import pieces
-from qubo.dwave.embedding import Shape
+from qubo.dwave.embedding import PieceShape
 from qubo.search.arrays import lay_out
 from qubo.solvers.penalty_loop import Task
 
@@ -58,17 +58,17 @@ def test_reaches_are_those_of_the_families(monkeypatch: pytest.MonkeyPatch, fact
         # The second block of four groups keeps its Gram matrix: it is smaller than its factors.
         wide = 15 if factors else reach
         assert pieces.reaches(a)[0] == wide
-        assert pieces.shapes(a) == (Shape(16, 6, wide), None)
+        assert pieces.shapes(a) == (PieceShape(16, 6, wide), None)
 
 
 def test_shapes_of_a_problem_without_couplings_and_of_one_without_a_choice() -> None:
-    assert pieces.shapes(lay_out(qubo.generate("S", groups=4)).arrays) == (None, Shape(1, 6, 0))
+    assert pieces.shapes(lay_out(qubo.generate("S", groups=4)).arrays) == (None, PieceShape(1, 6, 0))
     fixed = Selection(loss=[[1.0], [2.0]], cost=[[1.0], [1.0]], budget=2.0)
     assert pieces.shapes(lay_out(fixed).arrays) == (None, None)
     one = Selection(
         loss=[[1.0, 2.0]], cost=[[1.0, 0.0]], budget=2.0, blocks=(Block.from_factors([0], np.ones((1, 2, 1))),)
     )
-    assert pieces.shapes(lay_out(one).arrays) == (Shape(1, 2, 0), None)
+    assert pieces.shapes(lay_out(one).arrays) == (PieceShape(1, 2, 0), None)
 
 
 def task_of(selection: Selection, seed: int, *, growth: float = 1.0) -> tuple[Task, pieces.Modeller]:

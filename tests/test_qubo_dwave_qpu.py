@@ -14,7 +14,7 @@ from loopback_sapi import connected, isolated, qpu_solver, serving
 import qubo
 from qubo import Block, Selection
 from qubo.dwave import pieces, qpu
-from qubo.dwave.embedding import Shape, place
+from qubo.dwave.embedding import PieceShape, place
 from qubo.search.arrays import lay_out
 
 __all__ = ["isolated"]  # a fixture used by every test of this file
@@ -186,7 +186,7 @@ def test_blocks_lie_side_by_side_on_an_advantage2(
 def test_banded_blocks_take_fewer_qubits_than_cliques_would(advantage2: MockDWaveSampler) -> None:
     """16 groups × 6 codes with neighbours up to two apart, as in family Q; minorminer takes seconds."""
     graph = advantage2.to_networkx_graph()
-    band, clique = place(Shape(16, 6, 2), graph, 1), place(Shape(16, 6, 15), graph, 1)
+    band, clique = place(PieceShape(16, 6, 2), graph, 1), place(PieceShape(16, 6, 15), graph, 1)
     assert sum(band.chain_lengths) < 0.75 * sum(clique.chain_lengths)
     assert max(band.chain_lengths) <= 22
 
@@ -283,8 +283,8 @@ def test_a_piece_is_written_in_few_bits_whatever_the_range_of_losses() -> None:
     assert spread < 4 * pieces.CLIP * np.median(np.abs(np.diff(np.sort(modeller.value, axis=1)[:, :2])))
 
 
-@pytest.mark.parametrize("shape", [Shape(1, 1, 0), Shape(1, 6, 0), Shape(3, 4, 2), Shape(6, 3, 1)])
-def test_embeddings_are_valid_and_disjoint(shape: Shape) -> None:
+@pytest.mark.parametrize("shape", [PieceShape(1, 1, 0), PieceShape(1, 6, 0), PieceShape(3, 4, 2), PieceShape(6, 3, 1)])
+def test_embeddings_are_valid_and_disjoint(shape: PieceShape) -> None:
     import dwave.graphs
     from minorminer.utils.diagnostic import is_valid_embedding
 

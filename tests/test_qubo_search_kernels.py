@@ -11,7 +11,8 @@ from test_qubo_selection import random_selection
 
 import qubo
 from qubo import Block, Selection
-from qubo.search.arrays import lay_out
+from qubo.search.arrays import fields, lay_out
+from qubo.search.block_totals import block_totals
 from qubo.search.kernels import (
     TABLE,
     anneal,
@@ -24,7 +25,6 @@ from qubo.search.kernels import (
     polish,
     refresh,
     repair,
-    shares,
 )
 
 
@@ -38,7 +38,7 @@ class State:
             self.layout = lay_out(selection)
         self.selection, self.a = selection, self.layout.arrays
         self.x = (self.layout.cheapest() if x is None else np.asarray(x)).copy()
-        self.F, self.S = np.zeros_like(self.a.loss), np.zeros(int(self.a.sums[-1]))
+        self.F, self.S = fields(self.a)
         refresh(self.a, self.x, self.F, self.S)
 
     @property
@@ -107,7 +107,7 @@ def test_blocks_shares_are_their_energies_and_costs(seed, factors):
     state.x[:] = rng.integers(0, 3, 8)
     refresh(*state.all)
     energy, cells = np.zeros(2), np.zeros(2)
-    shares(*state.all, energy, cells)
+    block_totals(*state.all, energy, cells)
     choice = state.layout.decode(state.x)
     for b, block in enumerate(blocks):
         codes = choice[block.groups]

@@ -177,7 +177,7 @@ def tractable(a: Arrays) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class Priced:
+class PricedBands:
     """Exact minima at one λ: their sum with rounding subtracted, its cost and choice (G,) (blocks left out: zeros)."""
 
     value: float
@@ -185,7 +185,7 @@ class Priced:
     x: NDArray[np.int64]
 
 
-def minima(a: Arrays, bands: NDArray[np.int64], lam: float) -> Priced:
+def minima(a: Arrays, bands: NDArray[np.int64], lam: float) -> PricedBands:
     """Minimise groups without a block and narrow blocks exactly at λ; in threads if there are many."""
     x, blocks = np.zeros(a.codes.size, dtype=np.int64), a.width.size + 1
     # A fixed number of parts makes sums independent of the number of threads.
@@ -195,7 +195,7 @@ def minima(a: Arrays, bands: NDArray[np.int64], lam: float) -> Priced:
     value, cost, error = (float(sum(column)) for column in zip(*found, strict=True))
     error += 4 * (blocks + 16) * EPS * sum(abs(v) for v, _, _ in found)
     error += 4 * a.codes.size * EPS * abs(value)
-    return Priced(value - error, cost, x)
+    return PricedBands(value - error, cost, x)
 
 
 def exact_dual(

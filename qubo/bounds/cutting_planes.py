@@ -32,7 +32,7 @@ HOTTEST, COLDEST = 3.0, 0.02
 
 
 @dataclass(frozen=True)
-class Priced:
+class BestPrice:
     """The best price, and for each block the best choice known there.
 
     Attributes:
@@ -46,7 +46,7 @@ class Priced:
     lower: float
 
 
-def best_price(layout: Layout, bands: Indices, lam: float, start: Indices, effort: float) -> Priced:
+def best_price(layout: Layout, bands: Indices, lam: float, start: Indices, effort: float) -> BestPrice:
     """Cutting planes from price `lam` and choice `start` (G,) of usable codes."""
     a = layout.arrays
     columns = _Columns(a)
@@ -65,7 +65,7 @@ def best_price(layout: Layout, bands: Indices, lam: float, start: Indices, effor
         lam = proposed
     # The last proposal is the model's best price: everything is proven there.
     last = minima(a, bands, lam)
-    return Priced(lam, np.where(exactly, last.x, columns.best(lam)), last.value)
+    return BestPrice(lam, np.where(exactly, last.x, columns.best(lam)), last.value)
 
 
 class _Columns:

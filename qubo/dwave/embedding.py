@@ -1,9 +1,9 @@
 """Embeddings of blocks of groups on a quantum annealer: as many disjoint copies for each shape as fit.
 
 A QPU couples each qubit to some twenty others, so a variable becomes a chain of qubits. All pieces of one shape
-(groups, codes, how far couplings reach) share a `Shape`, and `place` finds as many disjoint embeddings of it as fit:
-dense shapes by `minorminer.busclique`, whose clique embeddings take milliseconds, sparse or tiny ones by `minorminer`.
-Embeddings are cached in the process, by working graph and shape.
+(groups, codes, how far couplings reach) share a `PieceShape`, and `place` finds as many disjoint embeddings of it as
+fit: dense shapes by `minorminer.busclique`, whose clique embeddings take milliseconds, sparse or tiny ones by
+`minorminer`. Embeddings are cached in the process, by working graph and shape.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WINDOWED = 100
 
 
 @dataclass(frozen=True)
-class Shape:
+class PieceShape:
     """The shape of a piece; its variable g·codes + k is code k of its g-th group.
 
     Attributes:
@@ -76,7 +76,7 @@ class Placement:
         seconds: wall-clock time it took to find them (0 if remembered).
     """
 
-    shape: Shape
+    shape: PieceShape
     embeddings: tuple[Embedding, ...]
     seconds: float
 
@@ -86,7 +86,7 @@ class Placement:
         return [len(chain) for embedding in self.embeddings for chain in embedding.values()]
 
 
-_FOUND: dict[tuple[str, Shape], tuple[int, tuple[Embedding, ...]]] = {}
+_FOUND: dict[tuple[str, PieceShape], tuple[int, tuple[Embedding, ...]]] = {}
 
 
 def fingerprint(graph: nx.Graph) -> str:
@@ -95,7 +95,7 @@ def fingerprint(graph: nx.Graph) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def place(shape: Shape, graph: nx.Graph, copies: int, *, time_limit_s: float | None = None) -> Placement:
+def place(shape: PieceShape, graph: nx.Graph, copies: int, *, time_limit_s: float | None = None) -> Placement:
     """At most `copies` disjoint embeddings of `shape` in `graph`; none if it does not fit at all.
 
     Args:
@@ -105,7 +105,7 @@ def place(shape: Shape, graph: nx.Graph, copies: int, *, time_limit_s: float | N
         time_limit_s: stop looking for more copies after this time; a clique embedding is always tried.
 
     >>> import dwave.graphs
-    >>> placement = place(Shape(groups=1, codes=4, reach=0), dwave.graphs.zephyr_graph(2, 4), copies=3)
+    >>> placement = place(PieceShape(groups=1, codes=4, reach=0), dwave.graphs.zephyr_graph(2, 4), copies=3)
     >>> len(placement.embeddings), len(placement.chain_lengths), max(placement.chain_lengths) <= 2
     (3, 12, True)
     """
@@ -134,7 +134,7 @@ def place(shape: Shape, graph: nx.Graph, copies: int, *, time_limit_s: float | N
 class _Search:
     """Finds embeddings of a shape one after the other, each in the qubits that are still free."""
 
-    shape: Shape
+    shape: PieceShape
     free: nx.Graph
     clique: bool
     limit: float | None

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qubo.dwave.embedding import Shape
+from qubo.dwave.embedding import PieceShape
 from qubo.search.arrays import Arrays
 from qubo.solvers.penalty_loop import Task
 
@@ -57,12 +57,12 @@ def reaches(a: Arrays) -> list[int]:
     return found
 
 
-def shapes(a: Arrays) -> tuple[Shape | None, Shape | None]:
+def shapes(a: Arrays) -> tuple[PieceShape | None, PieceShape | None]:
     """One shape for every piece of a block, and one for every group on its own; None where there are none."""
     C = a.loss.shape[1]
     widest = int(np.diff(a.start).max(initial=0))
-    block = Shape(widest, C, min(max(reaches(a)), widest - 1)) if widest else None
-    alone = Shape(1, C, 0) if ((a.block < 0) & (a.codes > 1)).any() else None
+    block = PieceShape(widest, C, min(max(reaches(a)), widest - 1)) if widest else None
+    alone = PieceShape(1, C, 0) if ((a.block < 0) & (a.codes > 1)).any() else None
     return block, alone
 
 

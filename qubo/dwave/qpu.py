@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qubo.dwave import cloud
-from qubo.dwave.embedding import Embedding, Placement, Shape, place
+from qubo.dwave.embedding import Embedding, PieceShape, Placement, place
 from qubo.dwave.pieces import Model, Modeller, Piece, cut, shapes
 from qubo.search.arrays import Arrays
 from qubo.search.watch import Outcome, Watch
@@ -289,7 +289,7 @@ def seating(a: Arrays, graph: Any, number: int, time_limit_s: float) -> list[tup
     if block is not None:
         groups = block.groups
         while True:
-            shape = Shape(groups, block.codes, min(block.reach, groups - 1))
+            shape = PieceShape(groups, block.codes, min(block.reach, groups - 1))
             pieces, _ = cut(a, groups, number)
             placement = place(shape, graph, len(pieces), time_limit_s=time_limit_s)
             if placement.embeddings:
