@@ -298,6 +298,34 @@ def test_the_joint_choice_never_has_more_energy_than_a_single_strategy_at_the_sa
 
 
 @settings(max_examples=15, deadline=None)
+@given(
+    pair=networks(),
+    card=st.sampled_from(CARDS),
+    names=st.lists(every_code, min_size=1, max_size=3),
+    once=st.lists(st.one_of(coded, codebook), min_size=1, max_size=2),
+    share=st.floats(0.0, 1.2),
+)
+def test_a_chosen_plan_never_takes_more_cells_than_its_budget(
+    pair: tuple[physcomp.Network, physcomp.Images],
+    card: tuple[str, float],
+    names: list[str],
+    once: list[str],
+    share: float,
+) -> None:
+    """Whatever the menu, codes that a layer pays once among it; what such codes take is known before they are used."""
+    model = model_of(pair, card, tuple(dict.fromkeys(parse(name).name for name in ("pruned", *names, *once))))
+    fixed = sum(model.overhead(len(model.menu)).values())
+    budget = (fixed + share * float(model.cost.max(axis=1).sum())) / model.weights + 1e-9
+    selection = model.selection(budget)  # pruned alone keeps to every budget, whatever else is offered
+    solution = qubo.solve(selection, seed=0)
+    assert solution.feasible
+    plan = physcomp.plan_of(model, solution.choice, method="all", shrinkage=1.0, budget=budget)
+    assert plan.cells <= (selection.total_cost(solution.choice) + fixed) * (1 + 1e-9)
+    assert plan.cells_per_weight <= budget * (1 + 1e-9)
+    assert physcomp.store(pair[0], plan).bits.size <= plan.cells * plan.bits_per_cell * (1 + 1e-9)
+
+
+@settings(max_examples=15, deadline=None)
 @given(pair=networks(), card=st.sampled_from(CARDS), menu=menus(), names=st.lists(every_code, min_size=2, max_size=4))
 def test_the_ledger_of_any_plan_is_what_its_chip_holds(
     pair: tuple[physcomp.Network, physcomp.Images], card: tuple[str, float], menu: tuple[str, ...], names: list[str]

@@ -10,6 +10,7 @@ import torch
 
 import devices
 import physcomp
+import qubo
 from physcomp.codes import Codebook, Encoded, Medium, fit_scales, parse
 from physcomp.codes.base import to_bfloat16
 from physcomp.codes.codebook import book_of
@@ -96,8 +97,28 @@ def test_names_that_are_no_codebook_are_refused_in_one_line() -> None:
 
 @pytest.fixture(scope="module")
 def model(tiny: physcomp.Network, tiny_images: physcomp.Images) -> physcomp.LossModel:
-    menu = ("pruned", "digital(2)", "codebook(2)", "coded(4)")
+    menu = ("pruned", "digital(3)", "codebook(2)", "coded(4)")
     return physcomp.build_model(tiny, tiny_images, card="pcm-zarcone", menu=menu)
+
+
+def budget(model: physcomp.LossModel, cells: float) -> float:
+    """Cells per weight with what is taken in any case."""
+    return (cells + sum(model.overhead(len(model.menu)).values())) / model.weights
+
+
+def test_a_layer_pays_for_its_book_once_and_only_if_it_uses_it(model: physcomp.LossModel) -> None:
+    selection = model.selection(100.0)
+    assert len(model.setups) == 3
+    per_cell = model.medium.bits_per_cell
+    nothing = np.zeros(13, np.int64)
+    one, layer = nothing.copy(), nothing.copy()
+    one[0], layer[:4] = 2, 2
+    books = [selection.total_cost(choice) - model.cost[np.arange(13), choice].sum() for choice in (nothing, one, layer)]
+    assert books == pytest.approx([0, 64 / per_cell, 64 / per_cell])
+    everything = np.full(13, 2)
+    extra = selection.total_cost(everything) - model.cost[:, 2].sum()
+    assert extra == pytest.approx(3 * 64 / per_cell)
+    assert model.selection(budget(model, 1e-9)).smallest_cost == 0  # offered, and not used
 
 
 def test_the_ledger_has_the_books_that_the_chip_stores(model: physcomp.LossModel, tiny: physcomp.Network) -> None:
@@ -128,6 +149,19 @@ def test_plan_and_chip_files_keep_the_books(model: physcomp.LossModel, tiny: phy
     chip.save(tmp_path / "chip.h5")
     loaded = physcomp.load_chip(tmp_path / "chip.h5").read_back()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in chip.read_back().items())
+
+
+def test_books_that_nobody_uses_leave_the_budget_to_others(
+    model: physcomp.LossModel, tiny: physcomp.Network, tiny_images: physcomp.Images
+) -> None:
+    """At a budget at which no book pays, the optimum is that of the menu without books."""
+    plain = physcomp.build_model(tiny, tiny_images, card="pcm-zarcone", menu=("pruned", "digital(3)"))
+    cells = 0.6 * float(plain.cost[:, 1].sum())
+    cells = min(cells, 0.99 * float(model.setups[0].cost[2:].min() + model.cost[:, 2:].min()))
+    chosen = qubo.solve(model.selection(budget(model, cells), shrinkage=0.0), "exact")
+    alone = qubo.solve(plain.selection(budget(plain, cells), shrinkage=0.0), "exact")
+    np.testing.assert_array_equal(chosen.choice, alone.choice)
+    assert alone.choice.any()
 
 
 def test_training_learns_for_the_book_of_the_plan(

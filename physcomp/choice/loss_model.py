@@ -120,15 +120,13 @@ class LossModel:
         """
         allowed = np.array(self.part(part))
         fixed = sum(self.overhead(int(allowed.sum())).values())
-        setups = sum(code.setup_bits for code, offered in zip(self.menu, allowed, strict=True) if offered)
-        fixed += setups * len(self.layers) / self.medium.bits_per_cell
         blocks = tuple(
             qubo.Block.from_gram(start + np.arange(run.start, run.stop), gram)
             for start, coupling in zip(self.starts, self.couplings, strict=True)
             for run, gram in zip(coupling.runs, coupling.grams, strict=True)
             if len(gram) > 1
         )
-        whole = qubo.Selection(loss=self.loss, cost=self.cost, budget=math.inf, blocks=blocks)
+        whole = qubo.Selection(loss=self.loss, cost=self.cost, budget=math.inf, blocks=blocks, setup=self.setups)
         offered = whole.with_couplings(shrinkage).restrict(allowed)
         smallest = (offered.smallest_cost + fixed) / self.weights
         if not cells_per_weight >= smallest:

@@ -2,9 +2,9 @@
 
 Weight sharing as in Han, Mao and Dally ("Deep compression", ICLR 2016, arXiv 1510.00149): a codebook of 2^bits values
 is stored once per layer, and shared by all of its groups that use the code. Values are bfloat16 numbers, relative to
-the scale of each group, which is its largest magnitude. Without scales, codebooks of four bits lost eight times as much
-on the embedded network (importance-weighted squared error 0.18 against 0.023). The values minimise that error over all
-weights of the layer.
+the scale of each group, its largest magnitude. Without scales, codebooks of four bits lost twice as much on the
+embedded network (half the importance-weighted squared error: 0.036 against 0.019 nats). The values minimise that error
+over all weights of the layer.
 
 Each weight is written as the nearest value. Unlike in `digital(bits)`, rounding errors are not compensated.
 """
@@ -29,7 +29,8 @@ from physcomp.codes.base import (
 from physcomp.codes.syntax import Syntax
 
 MOST_BITS = 8
-BINS = 1024
+# Our choice: twice as many bins took six times as long for eight bits, and lost 1 % less at most.
+BINS = 512
 ITERATIONS = 300  # the most steps of Lloyd's iteration
 
 
@@ -135,8 +136,8 @@ class Codebook(Code):
 def book_of(values: NDArray[np.float64], costs: NDArray[np.float64], bits: int) -> Rows:
     """Find 2^bits bfloat16 numbers with the least cost-weighted squared distance to given values.
 
-    Up to 1,024 values are sorted and cut into runs optimally by dynamic programming (Wang and Song, "Ckmeans.1d.dp",
-    The R Journal 3:29, 2011). More values are first merged into 1,024 bins, which are narrow where values are dense or
+    Up to 512 values are sorted and cut into runs optimally by dynamic programming (Wang and Song, "Ckmeans.1d.dp",
+    The R Journal 3:29, 2011). More values are first merged into 512 bins, which are narrow where values are dense or
     costly (cube root of density: Panter and Dite, Proc. IRE 39:44, 1951); then Lloyd's iteration over all values
     refines the result.
 

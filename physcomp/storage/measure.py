@@ -1,6 +1,6 @@
 """Measures plans: store a network on chips, read it back, and compute loss and accuracy on images."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,32 +9,13 @@ import devices
 from physcomp.networks.evaluation import Score, evaluate_state
 from physcomp.networks.images import Images
 from physcomp.networks.network import Network
-from physcomp.storage.chip import Chip, store
+from physcomp.storage.chip import store
 from physcomp.storage.plan import Plan
 
 # The first seed of chips for held-out losses, far from the seeds of chips on which results are reported.
 HELDOUT_SEED = 1 << 40
 PLANNED: tuple[None] = (None,)
 """Stands for the one read time that a plan was made for."""
-
-
-def scores_of(
-    chip: Chip, network: Network, images: Images, *, times_s: Iterable[float | None] = PLANNED, read: int = 0
-) -> Iterator[Score]:
-    """Read a chip at several times and score each read-back on images.
-
-    Args:
-        chip: a network on programmed cells.
-        network: its architecture.
-        images: images with labels.
-        times_s: seconds since programming; None is the time that the plan was made for.
-        read: number of the read; another number has new read noise.
-
-    Raises:
-        ValueError: a time is outside the card's range, or the network is another one.
-    """
-    for time_s in times_s:
-        yield evaluate_state(network, chip.read_back(time_s=time_s, read=read), images)
 
 
 def measure(
@@ -54,7 +35,7 @@ def measure(
         images: images with labels.
         card: the card that the plan was made for.
         seeds: one seed for each chip.
-        times_s: see `scores_of`.
+        times_s: seconds since programming; None is the time that the plan was made for.
 
     Returns:
         For each chip its scores, one for each time.
@@ -63,7 +44,7 @@ def measure(
         ValueError: the plan was made for another network or card, or a time is outside the card's range.
     """
     chips = (store(network, plan, card=card, seed=seed) for seed in seeds)
-    return [list(scores_of(chip, network, images, times_s=times_s)) for chip in chips]
+    return [[evaluate_state(network, chip.read_back(time_s=time_s), images) for time_s in times_s] for chip in chips]
 
 
 def heldout_losses(

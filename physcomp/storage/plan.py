@@ -83,7 +83,9 @@ class Plan:
         menu: names of the codes.
         layers: the plans of the layers.
         others: name and shape of each tensor outside the groups, stored as bfloat16.
-        ledger: cells by what they hold; their sum is `cells`.
+        ledger: cells by what they hold; their sum is `cells`. `analog` levels; `digits`, `signs`, `masks` and `scales`
+            of groups; `setup`, what layers store once (codebooks, heads of streams); `biases`; `norms`, the other
+            tensors; `plan`, the code of each group.
         proof: how the plan was chosen.
         storage: how `bits_per_cell` is counted: by the `bound` for any error-correcting code, or by an existing `bch`
             code.
