@@ -169,13 +169,13 @@ def test_uniform_coded_loses_as_much_as_digital(model):
     assert all((states[0][name] == states[1][name]).all() for name in states[0])
 
 
-def test_storage_with_a_bch_code_divides_every_digital_cost(tiny, tiny_images, model):
+def test_ecc_by_a_bch_code_divides_every_digital_cost(tiny, tiny_images, model):
     card = "pcm-zarcone:one-device"
-    practical = physcomp.build_model(tiny, tiny_images, card=card, menu=("digital(4)", "analog(1)"), storage="bch")
+    practical = physcomp.build_model(tiny, tiny_images, card=card, menu=("digital(4)", "analog(1)"), ecc="bch")
     assert practical.medium.bits_per_cell == devices.practical_bits(card, 0.0).bits_per_cell
     bound = physcomp.uniform_plan(model, "digital(4)", shrinkage=0.0)
     plan = physcomp.uniform_plan(practical, "digital(4)", shrinkage=0.0)
-    assert (bound.storage, plan.storage) == ("bound", "bch")
+    assert (bound.ecc, plan.ecc) == ("bound", "bch")
     ratio = devices.reliable_bits(card, 0.0) / practical.medium.bits_per_cell
     assert ratio > 1.3
     for name in ("digits", "scales", "biases"):
@@ -185,13 +185,13 @@ def test_storage_with_a_bch_code_divides_every_digital_cost(tiny, tiny_images, m
     assert again.sha256 != bound.sha256
 
 
-def test_a_plan_from_before_storage_was_a_choice_still_loads(model):
+def test_a_plan_from_before_ecc_was_a_choice_still_loads(model):
     plan = physcomp.uniform_plan(model, "digital(4)", shrinkage=0.0)
     fields = json.loads(plan.to_json())
-    del fields["storage"]
+    del fields["ecc"]
     assert physcomp.Plan.from_json(json.dumps(fields)) == plan
 
 
-def test_an_unknown_storage_is_refused(tiny, tiny_images):
-    with pytest.raises(ValueError, match="storage: one of bound, bch, got 'ldpc'"):
-        physcomp.build_model(tiny, tiny_images, card="pcm-zarcone", storage="ldpc")
+def test_an_unknown_ecc_is_refused(tiny, tiny_images):
+    with pytest.raises(ValueError, match="ecc: one of bound, bch, got 'ldpc'"):
+        physcomp.build_model(tiny, tiny_images, card="pcm-zarcone", ecc="ldpc")

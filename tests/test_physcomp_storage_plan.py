@@ -43,7 +43,7 @@ def test_a_moved_plan_holds_the_same_bits_in_the_cells_of_the_other_card(
 
 def test_a_moved_plan_counts_by_the_storage_of_the_first(digital: physcomp.Plan) -> None:
     card = devices.load_card("pcm-nandakumar")
-    practical = physcomp.moved(dataclasses.replace(digital, storage="bch"), card, 60.0)
+    practical = physcomp.moved(dataclasses.replace(digital, ecc="bch"), card, 60.0)
     assert practical.bits_per_cell == devices.practical_bits(card, 60.0).bits_per_cell
 
 

@@ -25,7 +25,7 @@ MENU = ("pruned", "digital(2)", "sparse(50,analog(1))", "analog(1.5,sensitive)",
 @pytest.fixture(scope="module", params=["plain", "bch over two times"])
 def plan(request: pytest.FixtureRequest, tiny: physcomp.Network, tiny_images: physcomp.Images) -> physcomp.Plan:
     """Every kind of array in some layer, and none in another."""
-    more: dict[str, Any] = {} if request.param == "plain" else {"storage": "bch", "read_times_s": (60.0, 3600.0)}
+    more: dict[str, Any] = {} if request.param == "plain" else {"ecc": "bch", "read_times_s": (60.0, 3600.0)}
     model = physcomp.build_model(tiny, tiny_images, card="pcm-nandakumar", read_time_s=60.0, menu=MENU, **more)
     choice = np.arange(len(model.loss)) % 5
     choice[-3:] = (0, 4, 4)
@@ -39,6 +39,7 @@ def packed_1(array: np.ndarray) -> str:
 def version_1(plan: physcomp.Plan) -> dict[str, Any]:
     """The plan as version 1 wrote it, fingerprint included: what the first releases did, step by step."""
     fields = {field.name: getattr(plan, field.name) for field in dataclasses.fields(plan)}
+    fields["storage"] = fields.pop("ecc")  # as it was called then
     fields |= {"format": "physcomp-plan", "version": 1, "proof": dataclasses.asdict(plan.proof)}
     fields["layers"] = [
         {

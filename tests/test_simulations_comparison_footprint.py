@@ -258,7 +258,7 @@ def test_only_a_footprint_study_names_trained_plans(write_study: Write) -> None:
 
 def test_a_study_counts_by_the_storage_it_names(write_study: Write, tmp_path: Path) -> None:
     path = write_study(
-        storage='"bch"',
+        ecc='"bch"',
         uniform='["digital(4)", "coded(4)"]',
         budgets="[3.0]",
         trials="1",
@@ -267,7 +267,7 @@ def test_a_study_counts_by_the_storage_it_names(write_study: Write, tmp_path: Pa
     run_study(load_study(path), tmp_path / "run")
     content = json.loads((tmp_path / "run" / "plans" / "pcm-zarcone-one-device.json").read_text())
     plans = {plan["method"]: plan for plan in content["plans"]}
-    assert {plan["storage"] for plan in plans.values()} == {"bch"}
+    assert {plan["ecc"] for plan in plans.values()} == {"bch"}
     practical = devices.practical_bits("pcm-zarcone:one-device", 0.0).bits_per_cell
     assert plans["uniform coded(4)"]["bits_per_cell"] == practical
     coded, digital = (physcomp.Plan.from_json(json.dumps(plans[f"uniform {kind}(4)"])) for kind in ("coded", "digital"))
@@ -275,13 +275,13 @@ def test_a_study_counts_by_the_storage_it_names(write_study: Write, tmp_path: Pa
 
 
 def test_a_study_of_unknown_storage_is_refused(write_study: Write) -> None:
-    with pytest.raises(ValueError, match="storage should be 'bound' or 'bch', got 'ldpc'; correct it"):
-        load_study(write_study(storage='"ldpc"'))
+    with pytest.raises(ValueError, match="ecc should be 'bound' or 'bch', got 'ldpc'; correct it"):
+        load_study(write_study(ecc='"ldpc"'))
 
 
 def test_choose_says_by_what_it_counts(tiny_folder: Path, tmp_path: Path) -> None:
     arguments = ["choose", str(tiny_folder / "net.toml"), "--images", str(tiny_folder / "images"), "--quiet"]
-    arguments += ["--card", "pcm-zarcone:one-device", "--budget", "4", "--storage", "bch"]
+    arguments += ["--card", "pcm-zarcone:one-device", "--budget", "4", "--ecc", "bch"]
     done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "plan.json")], catch_exceptions=False)
     assert "1.646 digital bits a cell, with a BCH code" in done.stdout
-    assert physcomp.Plan.load(tmp_path / "plan.json").storage == "bch"
+    assert physcomp.Plan.load(tmp_path / "plan.json").ecc == "bch"

@@ -15,7 +15,7 @@ import devices
 import qubo
 from physcomp.choice.fits import costs_of, fits_of, losses_of
 from physcomp.codes import Code, Medium
-from physcomp.codes.base import SCALE_BITS, Over, Rows, Storage
+from physcomp.codes.base import SCALE_BITS, Ecc, Over, Rows
 from physcomp.codes.menu import DEFAULT, part_of, read_menu
 from physcomp.compensation.rows import RowsToWrite, rows_for_codes
 from physcomp.curvature.blocks import curvatures
@@ -186,7 +186,7 @@ def build_models(
     menu: tuple[str, ...] = DEFAULT,
     compared: tuple[str, ...] = (),
     granularity: Granularity = "filter",
-    storage: Storage = "bound",
+    ecc: Ecc = "bound",
     read_times_s: tuple[float, ...] = (),
     over: Over = "mean",
     seed: int = 0,
@@ -202,7 +202,7 @@ def build_models(
         menu: names of the codes offered for choice.
         compared: names of further codes, for plans that give every group the same code.
         granularity: which weights form a group that gets one code.
-        storage: how digital bits are converted to cells: by the `bound` for any error-correcting code, or by an
+        ecc: how digital bits are converted to cells: by the `bound` for any error-correcting code, or by an
             existing `bch` code.
         read_times_s: several read times, in seconds since programming, that all count for the choice. Empty: the read
             time of the card alone.
@@ -220,7 +220,7 @@ def build_models(
         Medium(
             devices.load_card(card) if isinstance(card, str) else card,
             time,
-            storage=storage,
+            ecc=ecc,
             span_s=tuple(read_times_s),
             over=over,
         )
@@ -306,7 +306,7 @@ def build_model(
     menu: tuple[str, ...] = DEFAULT,
     compared: tuple[str, ...] = (),
     granularity: Granularity = "filter",
-    storage: Storage = "bound",
+    ecc: Ecc = "bound",
     read_times_s: tuple[float, ...] = (),
     over: Over = "mean",
     seed: int = 0,
@@ -324,7 +324,7 @@ def build_model(
         menu=menu,
         compared=compared,
         granularity=granularity,
-        storage=storage,
+        ecc=ecc,
         read_times_s=read_times_s,
         over=over,
         seed=seed,

@@ -68,7 +68,7 @@ def plan_of(
             part=part,
             predicted_loss_increase=predicted,
         ),
-        storage=model.medium.storage,
+        ecc=model.medium.ecc,
         read_times_s=model.medium.span_s,
         over=model.medium.over,
     )

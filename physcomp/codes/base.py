@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from physcomp.codes.medium import Ecc as Ecc
 from physcomp.codes.medium import Medium as Medium
 from physcomp.codes.medium import Over as Over
 from physcomp.codes.medium import Rows as Rows
-from physcomp.codes.medium import Storage as Storage
 
 Bits = NDArray[np.uint8]
 

@@ -12,7 +12,7 @@ import devices
 from devices.channel.channel import simulated_below
 
 Rows = NDArray[np.float32]
-Storage = Literal["bound", "bch"]
+Ecc = Literal["bound", "bch"]
 """How digital bits are converted to cells: by the bound for any error-correcting code, or by an existing BCH code."""
 Over = Literal["mean", "worst"]
 """How losses at several read times count together: by their mean, or by the worst."""
@@ -35,7 +35,7 @@ class Medium:
         raw: write a value as the level of the same number and read it likewise, so that the mean error remains: for
             comparison with inverse mapping (Isik et al. 2023, doi 10.1145/3588436).
         steps: number of evenly spaced values that may be written; each cell read is decided for one of them. 0: any.
-        storage: how digital bits are converted to cells; see `devices.reliable_bits` and `devices.practical_bits`.
+        ecc: how digital bits are converted to cells; see `devices.reliable_bits` and `devices.practical_bits`.
         span_s: several read times in seconds, all of which count when codes and scales are chosen, and at all of which
             digital bits must be readable. Empty: the one read time alone.
         over: how the losses at these times count: by their mean, or by the worst.
@@ -50,15 +50,15 @@ class Medium:
     read_time_s: float | None = None
     raw: bool = False
     steps: int = 0
-    storage: Storage = "bound"
+    ecc: Ecc = "bound"
     span_s: tuple[float, ...] = ()
     over: Over = "mean"
 
     def __post_init__(self) -> None:
         if self.over not in get_args(Over):
             raise ValueError(f"over: one of {', '.join(get_args(Over))}, got '{self.over}'; correct it")
-        if self.storage not in get_args(Storage):
-            raise ValueError(f"storage: one of {', '.join(get_args(Storage))}, got '{self.storage}'; correct it")
+        if self.ecc not in get_args(Ecc):
+            raise ValueError(f"ecc: one of {', '.join(get_args(Ecc))}, got '{self.ecc}'; correct it")
 
     def seen(self, *, raw: bool, steps: int) -> "Medium":
         """The same cells with another `raw` and `steps`; cached."""
@@ -75,10 +75,10 @@ class Medium:
 
     @cached_property
     def bits_per_cell(self) -> float:
-        """Bits that a cell holds reliably at `written_for_s`, or at all times of `span_s`, as `storage` counts them."""
+        """Bits that a cell holds reliably at `written_for_s`, or at all times of `span_s`, as `ecc` counts them."""
         if self.span_s:
             return min(replace(self, written_for_s=time_s, span_s=()).bits_per_cell for time_s in self.span_s)
-        if self.storage == "bch":
+        if self.ecc == "bch":
             return devices.practical_bits(self.card, self.written_for_s).bits_per_cell
         return devices.reliable_bits(self.card, self.written_for_s)
 

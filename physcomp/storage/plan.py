@@ -17,7 +17,7 @@ import numpy as np
 import devices
 from devices.files import replacing
 from physcomp.codes import Code, Medium
-from physcomp.codes.base import Over, Storage
+from physcomp.codes.base import Ecc, Over
 from physcomp.codes.menu import read_menu
 from physcomp.networks.layers import Granularity, Layer, layers_of
 from physcomp.networks.network import Network
@@ -27,6 +27,7 @@ from physcomp.storage.plan_format import (
     FORMAT_VERSION,
     NEWER_FIELDS,
     READABLE,
+    RENAMED,
     fingerprint,
     fingerprint_1,
     layer_fields,
@@ -87,7 +88,7 @@ class Plan:
             of groups; `setup`, what layers store once (codebooks, heads of streams); `biases`; `norms`, the other
             tensors; `plan`, the code of each group.
         proof: how the plan was chosen.
-        storage: how `bits_per_cell` is counted: by the `bound` for any error-correcting code, or by an existing `bch`
+        ecc: how `bits_per_cell` is counted: by the `bound` for any error-correcting code, or by an existing `bch`
             code.
         read_times_s: read times in seconds that counted for the choice; empty: `read_time_s` alone.
         over: how these times counted: by the `mean` of the losses, or by the `worst`.
@@ -107,7 +108,7 @@ class Plan:
     others: tuple[tuple[str, tuple[int, ...]], ...]
     ledger: dict[str, float]
     proof: Proof
-    storage: Storage = "bound"
+    ecc: Ecc = "bound"
     read_times_s: tuple[float, ...] = ()
     over: Over = "mean"
 
@@ -208,6 +209,8 @@ class Plan:
         if fields.get("version") not in READABLE:
             readable = " and ".join(map(str, READABLE))
             raise ValueError(f"{source}: plan version {fields.get('version')}, this physcomp reads {readable}")
+        if fields["version"] == 1 and RENAMED in fields:
+            fields["ecc"] = fields.pop(RENAMED)
         try:
             names = [field.name for field in dataclasses.fields(cls)]
             values: dict[str, Any] = {name: {**NEWER_FIELDS, **fields}[name] for name in names}
@@ -265,7 +268,7 @@ def moved(plan: Plan, card: devices.Card | str, read_time_s: float) -> Plan:
         raise ValueError(
             f"plan: has analog cells written for {plan.card} after {plan.read_time_s:g} s; choose again for {card.name}"
         )
-    medium = Medium(card, read_time_s, storage=plan.storage)
+    medium = Medium(card, read_time_s, ecc=plan.ecc)
     more = plan.bits_per_cell / medium.bits_per_cell
     return dataclasses.replace(
         plan,

@@ -28,10 +28,11 @@ A layer in version 2:
 It does not depend on how arrays are packed, so a plan that was read from version 1 has the same fingerprint as in
 version 2.
 
-Version 1 differs in two things. A layer has `written` in place of `rows`: the float32 numbers alone, packed. Its
-`sha256` is that of the JSON text, keys sorted, of `format`, `version` and all fields of `Plan` but `method` and
-`proof.seconds`, arrays packed; without `storage` where it is "bound", without `read_times_s` and `over` where there
-are no times, and without a layer's `cells` where they are empty. Files may lack these four.
+Version 1 differs in three things. The field `ecc` is called `storage`. A layer has `written` in place of `rows`: the
+float32 numbers alone, packed. Its `sha256` is that of the JSON text, keys sorted, of `format`, `version` and all
+fields of `Plan` but `method` and `proof.seconds`, arrays packed; without `storage` where it is "bound", without
+`read_times_s` and `over` where there are no times, and without a layer's `cells` where they are empty. Files may lack
+these four.
 """
 
 import base64
@@ -49,7 +50,8 @@ from physcomp.storage.layer_plan import LayerPlan
 FORMAT = "physcomp-plan"
 FORMAT_VERSION = 2
 READABLE = (1, 2)
-NEWER_FIELDS: dict[str, Any] = {"storage": "bound", "read_times_s": [], "over": "mean"}  # absent from older plans
+RENAMED = "storage"  # what version 1 calls `ecc`
+NEWER_FIELDS: dict[str, Any] = {"ecc": "bound", "read_times_s": [], "over": "mean"}  # absent from older plans
 
 LEVEL = 1  # compression level of zlib; higher ones take several times as long and save a few per cent
 TABLE_SIZE = 256  # the most distinct values for which a row is packed as a table and one byte per weight
@@ -184,8 +186,9 @@ def fingerprint_1(fields: dict[str, Any]) -> str:
         fields: the fields of the file; this function changes them.
     """
     del fields["method"], fields["proof"]["seconds"]
-    if fields["storage"] == "bound":
-        del fields["storage"]
+    ecc = fields.pop("ecc")
+    if ecc != "bound":
+        fields[RENAMED] = ecc
     if not fields["read_times_s"]:
         del fields["read_times_s"], fields["over"]
     for layer in fields["layers"]:

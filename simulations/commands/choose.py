@@ -28,7 +28,7 @@ def choose(
     solver: Annotated[
         str, typer.Option(help="Such as annealer, exact or ocean-sa; another name is answered with all.")
     ] = defaults.SOLVER,
-    storage: Annotated[
+    ecc: Annotated[
         Literal["bound", "bch"], typer.Option(help="Bits a cell holds: the bound of any code, or those of a BCH code.")
     ] = "bound",
     seed: SeedOption = 0,
@@ -49,7 +49,7 @@ def choose(
     progress = Progress(None if quiet else err)
     with progress.bar("measuring what each code does to each filter") as bar:
         model = physcomp.build_model(
-            loaded, calibration, card=card, read_time_s=time_s, storage=storage, seed=seed, progress=bar
+            loaded, calibration, card=card, read_time_s=time_s, ecc=ecc, seed=seed, progress=bar
         )
     with progress.bar("choosing codes") as bar:
         choices = physcomp.choose(
@@ -59,7 +59,7 @@ def choose(
     plan.save(target)
     proof = plan.proof
     out.print(f"{plan.cells_per_weight:.4f} cells/weight of {budget:g} allowed: " + _ledger(plan))
-    kind = "at the bound of any code" if plan.storage == "bound" else "with a BCH code"
+    kind = "at the bound of any code" if plan.ecc == "bound" else "with a BCH code"
     out.print(f"{plan.bits_per_cell:.3f} digital bits a cell, {kind}")
     out.print("weights by code: " + ", ".join(f"{n} {100 * s:.0f} %" for n, s in plan.share_of_codes().items()))
     if plan.others:

@@ -120,7 +120,7 @@ def _later_note(chip: "Chip", latest: float) -> list[str]:
     from physcomp.codes.base import Medium
 
     plan = chip.plan
-    holds = Medium(chip.card, latest, storage=plan.storage).bits_per_cell
+    holds = Medium(chip.card, latest, ecc=plan.ecc).bits_per_cell
     if holds >= plan.bits_per_cell:
         return []
     return [

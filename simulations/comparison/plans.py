@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, model_validator
 import devices
 import physcomp
 from physcomp.choice.joint import Search, choose
-from physcomp.codes.base import Storage
+from physcomp.codes.base import Ecc
 from physcomp.codes.menu import DEFAULT, part_of, read_menu
 from simulations.runs import fields
 from simulations.runs.engine import write_json
@@ -52,7 +52,7 @@ class StoredStudy(Study):
         parts: methods that choose from only a part of the menu (`physcomp.codes.menu.part_of`): name and part.
         shrinkages: factors on the couplings that are tried.
         solver: name of a solver of `qubo.solve`.
-        storage: how digital bits are converted to cells: by the `bound` for any code, or by an existing `bch` code.
+        ecc: how digital bits are converted to cells: by the `bound` for any code, or by an existing `bch` code.
     """
 
     network: fields.FilePath
@@ -69,7 +69,7 @@ class StoredStudy(Study):
     parts: dict[str, str] = Field(default={"digital codes only": "digital", "analog codes only": "analog"})
     shrinkages: Annotated[tuple[fields.Share, ...], fields.AtLeastOne] = physcomp.Search.shrinkages
     solver: fields.SolverName = physcomp.Search.solver
-    storage: Storage = "bound"
+    ecc: Ecc = "bound"
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ def all_plans(
                 [(card.card, card.read_time_s) for card in alike],
                 menu=study.menu,
                 compared=study.compared,
-                storage=study.storage,
+                ecc=study.ecc,
                 read_times_s=times_s,
                 over=over,
                 seed=study.seed,

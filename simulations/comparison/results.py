@@ -64,7 +64,7 @@ def bits_bch(of: Planned) -> float | None:
     """Bits per cell with a BCH code, at all times of the card; None if there are too many errors for any code."""
     card = devices.load_card(of.card.card)
     try:
-        return Medium(card, of.card.read_time_s, storage="bch", span_s=of.card.read_times_s).bits_per_cell
+        return Medium(card, of.card.read_time_s, ecc="bch", span_s=of.card.read_times_s).bits_per_cell
     except ValueError:
         return None
 
@@ -117,7 +117,7 @@ def _card(of: Planned, time_s: float, results: pl.DataFrame, clean: float) -> di
         "over": of.card.over,
         "bits_per_cell": first.bits_per_cell,
         "bits_per_cell_bch": bits_bch(of),
-        "storage": first.storage,
+        "ecc": first.ecc,
         "shrinkage_of_predictions": of.shrinkage,
         "results": rows,
         "rank_correlation": rank_correlation(results),
