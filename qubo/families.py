@@ -16,6 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from qubo.checks import check_seed, check_whole, shown
 from qubo.selection import Block, Selection
 
 Family = Literal["S", "Q", "R", "D"]
@@ -38,19 +39,20 @@ def generate(family: Family, *, groups: int = 200, codes: int = 6, seed: int = 0
         family: "S", "Q", "R" or "D".
         groups: number of groups, at least 1.
         codes: codes per group, at least 2; with other than 6 the bits 0..8 are interpolated.
-        seed: seed of the generator.
+        seed: seed of the generator, a whole number from 0 to 2^63 - 1.
 
     Raises:
-        ValueError: an unknown family, or too few groups or codes.
+        ValueError: an unknown family, or numbers that are not whole or too small.
 
     >>> problem = generate("Q", groups=40, seed=1)
     >>> problem.loss.shape, len(problem.blocks), problem.blocks[0].groups.size
     ((40, 6), 3, 16)
     """
-    if family not in get_args(Family):
-        raise ValueError(f"family must be S, Q, R or D, got {family!r}: pass one of these letters")
-    if groups < 1 or codes < 2:
-        raise ValueError(f"a family needs groups >= 1 and codes >= 2, got {groups} and {codes}: pass more")
+    if not isinstance(family, str) or family not in get_args(Family):
+        raise ValueError(f"family must be S, Q, R or D, got {shown(family)}: pass one of these letters")
+    check_whole("groups", groups, least=1)
+    check_whole("codes", codes, least=2)
+    check_seed(seed)
     rng = np.random.default_rng((seed, groups, codes))
     bits, relative = _menu(codes)
     size = np.clip(np.exp(rng.normal(0, 0.6, groups)) * 32, 4, 512).astype(np.int64)

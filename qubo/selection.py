@@ -10,6 +10,7 @@ once in a set of groups, whatever the number of them that use it; the sets need 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qubo.checks import frozen, indices, real
+from qubo.checks import as_array, frozen, indices, is_number, real, shown
 from qubo.setups import Setup, least_choice
 
 GRAM_ENTRIES = 2**25
@@ -102,12 +103,12 @@ class Block:
     @classmethod
     def from_factors(cls, groups: ArrayLike, factors: ArrayLike) -> Block:
         """A block from row vectors a_gk, factors (m, K, D)."""
-        return cls(groups=np.asarray(groups), factors=np.asarray(factors))
+        return cls(groups=as_array("block.groups", groups), factors=as_array("block.factors", factors))
 
     @classmethod
     def from_gram(cls, groups: ArrayLike, gram: ArrayLike) -> Block:
         """A block from inner products, gram (m, K, m, K)."""
-        return cls(groups=np.asarray(groups), gram=np.asarray(gram))
+        return cls(groups=as_array("block.groups", groups), gram=as_array("block.gram", gram))
 
     @property
     def codes(self) -> int:
@@ -139,8 +140,8 @@ class Block:
 
     def scaled(self, rho: float) -> Block:
         """The block with its pair energy multiplied by rho >= 0."""
-        if not (np.isfinite(rho) and rho >= 0):
-            raise ValueError(f"rho must be at least 0, got {rho}: pass a shrinkage between 0 and 1")
+        if not is_number(rho) or not 0 <= rho < np.inf:
+            raise ValueError(f"rho must be at least 0, got {shown(rho)}: pass a shrinkage between 0 and 1")
         if self.factors is not None:
             return Block(groups=self.groups, factors=self.factors * self.factors.dtype.type(np.sqrt(rho)))
         assert self.gram is not None
@@ -192,14 +193,19 @@ class Selection:
             raise ValueError(f"group {empty[0]} has no code with a finite loss: offer it at least one")
         object.__setattr__(self, "loss", frozen(loss))
         object.__setattr__(self, "cost", frozen(cost))
-        object.__setattr__(self, "setup", tuple(self.setup))
+        object.__setattr__(self, "setup", _parts("setup", self.setup, Setup))
         self._check_setups()
         self._check_budget()
-        object.__setattr__(self, "blocks", tuple(self.blocks))
+        object.__setattr__(self, "blocks", _parts("blocks", self.blocks, Block))
         self._check_blocks()
 
     def _check_budget(self) -> None:
-        budget = float(self.budget)
+        given: Any = self.budget
+        if isinstance(given, np.ndarray) and given.ndim == 0:
+            given = given.item()
+        if not is_number(given):
+            raise ValueError(f"budget must be a number, got {shown(given)}: pass the cells that may be taken")
+        budget = float(given)
         if np.isnan(budget):
             raise ValueError("budget is nan: pass the number of cells that may be taken")
         object.__setattr__(self, "budget", budget)
@@ -285,7 +291,7 @@ class Selection:
         return self.budget * (1 + BUDGET_TOLERANCE)
 
     def _picked(self, choice: ArrayLike) -> NDArray[np.int64]:
-        chosen = np.asarray(choice)
+        chosen = as_array("choice", choice)
         if chosen.shape != (self.groups,) or not np.issubdtype(chosen.dtype, np.integer):
             raise ValueError(
                 f"choice must be {self.groups} integers, got shape {chosen.shape} dtype {chosen.dtype}: "
@@ -322,17 +328,41 @@ class Selection:
 
     def with_couplings(self, rho: float) -> Selection:
         """The same problem with every pair energy multiplied by rho in [0, 1]; 0 drops the blocks."""
-        if not 0 <= rho <= 1:
-            raise ValueError(f"rho must lie in 0..1, got {rho}: pass the share of the couplings to keep")
+        if not is_number(rho) or not 0 <= rho <= 1:
+            raise ValueError(f"rho must lie in 0..1, got {shown(rho)}: pass the share of the couplings to keep")
         blocks = tuple(block.scaled(rho) for block in self.blocks) if rho > 0 else ()
         return replace(self, blocks=blocks)
 
     def restrict(self, allowed: ArrayLike) -> Selection:
         """The same problem with only the `allowed` codes offered, bool (K,) or (G, K)."""
-        mask = np.asarray(allowed)
+        mask = as_array("allowed", allowed)
         if mask.dtype != np.bool_ or mask.shape not in ((self.codes,), self.loss.shape):
             raise ValueError(
                 f"allowed must be bool of shape ({self.codes},) or {self.loss.shape}, "
                 f"got {mask.dtype} of {mask.shape}: pass one flag per code"
             )
         return replace(self, loss=np.where(mask, self.loss, np.inf))
+
+
+def check_selection(value: Any) -> None:
+    """Check that `value` is a selection.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, Selection):
+        raise ValueError(f"selection must be a qubo.Selection, got {shown(value)}: make one of losses and costs")
+
+
+def _parts(name: str, given: Any, kind: type[Any]) -> tuple[Any, ...]:
+    """Check that `given` is a row of Blocks, or of Setups; returns it as a tuple.
+
+    Raises:
+        ValueError: it is not.
+    """
+    parts = tuple(given) if isinstance(given, Iterable) else (given,)
+    wrong = [part for part in parts if not isinstance(part, kind)]
+    if wrong or not isinstance(given, Iterable):
+        told = shown(wrong[0] if wrong else given)
+        raise ValueError(f"{name} must be a row of qubo.{kind.__name__}, got {told}: pass a tuple of them")
+    return parts

@@ -110,8 +110,18 @@ def test_the_same_arguments_give_the_same_problem_and_each_argument_counts(famil
     [
         ({"family": "X"}, "family must be S, Q, R or D, got 'X': pass one of these letters"),
         ({"family": "SQ"}, "family must be S, Q, R or D, got 'SQ'"),
-        ({"family": "S", "groups": 0}, "a family needs groups >= 1 and codes >= 2, got 0 and 6: pass more"),
-        ({"family": "D", "codes": 1}, "a family needs groups >= 1 and codes >= 2, got 200 and 1"),
+        ({"family": "S", "groups": 0}, "groups must be a whole number of at least 1, got 0: pass a count"),
+        ({"family": "D", "codes": 1}, "codes must be a whole number of at least 2, got 1: pass a count"),
+        ({"family": ["Q"]}, "family must be S, Q, R or D, got ['Q']: pass one of these letters"),
+        ({"family": np.array(["S", "Q"])}, "family must be S, Q, R or D, got array(['S', 'Q'], dtype='<U1')"),
+        ({"family": "Q", "groups": "3"}, "groups must be a whole number of at least 1, got '3': pass a count"),
+        ({"family": "Q", "groups": 1.5}, "groups must be a whole number of at least 1, got 1.5: pass a count"),
+        ({"family": "Q", "groups": None}, "groups must be a whole number of at least 1, got None: pass a count"),
+        ({"family": "Q", "codes": True}, "codes must be a whole number of at least 2, got True: pass a count"),
+        ({"family": "Q", "codes": np.ones((9, 9))}, "codes must be a whole number of at least 2, got array([[1., 1.,"),
+        ({"family": "Q", "seed": -1}, "seed must be a whole number of at least 0, got -1: pass one, such as 0"),
+        ({"family": "Q", "seed": 1.5}, "seed must be a whole number of at least 0, got 1.5"),
+        ({"family": "Q", "seed": 2**63}, "seed must be below 2^63, got 9223372036854775808: pass a smaller one"),
     ],
 )
 def test_a_bad_family_is_refused_in_one_line(arguments, line):
@@ -119,3 +129,9 @@ def test_a_bad_family_is_refused_in_one_line(arguments, line):
         qubo.generate(**arguments)
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    plain, other = qubo.generate("Q", groups=9, seed=3), qubo.generate("Q", groups=np.int32(9), seed=np.uint64(3))
+    assert np.array_equal(plain.loss, other.loss)
+    assert qubo.generate("S", groups=2, seed=2**63 - 1).groups == 2

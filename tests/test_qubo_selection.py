@@ -112,7 +112,20 @@ PAIR = np.ones((2, 2, 1))
         ({"cost": np.ones((2, 3))}, "cost must have the shape of loss (2, 2), got (2, 3)"),
         ({"cost": np.array([[1.0, -2.0], [1.0, 2.0]])}, "cost[0, 1] is -2.0"),
         ({"cost": np.array([[1.0, np.inf], [1.0, 2.0]])}, "cost[0, 1] is inf"),
+        ({"loss": [[1.0, 2.0], [3.0]]}, "loss must be an array, got rows of different lengths: make them equally long"),
+        ({"cost": [[1.0, 2.0], [3.0]]}, "cost must be an array, got rows of different lengths: make them equally long"),
+        ({"loss": None}, "loss must be numbers, got dtype object"),
         ({"budget": float("nan")}, "budget is nan"),
+        ({"budget": "a"}, "budget must be a number, got 'a': pass the cells that may be taken"),
+        ({"budget": "3"}, "budget must be a number, got '3': pass the cells that may be taken"),
+        ({"budget": None}, "budget must be a number, got None"),
+        ({"budget": True}, "budget must be a number, got True"),
+        ({"budget": 10**400}, "budget must be a number, got 1000"),
+        ({"budget": np.array([[3.0], [4.0]])}, "budget must be a number, got array([[3.], [4.]])"),
+        ({"blocks": 3}, "blocks must be a row of qubo.Block, got 3: pass a tuple of them"),
+        ({"blocks": ["a"]}, "blocks must be a row of qubo.Block, got 'a': pass a tuple of them"),
+        ({"setup": 3}, "setup must be a row of qubo.Setup, got 3: pass a tuple of them"),
+        ({"setup": Block.from_factors([0, 1], PAIR)}, "setup must be a row of qubo.Setup, got Block("),
         ({"budget": 1.5}, "budget 1.5 cells is infeasible: the cheapest code of every group takes 2.0 cells"),
         ({"blocks": (Block.from_factors([0, 1], np.ones((2, 3, 1))),)}, "block 0 has 3 codes where"),
         ({"blocks": (Block.from_factors([0, 2], PAIR),)}, "block 0 names groups 0..2, the selection has 0..1"),
@@ -132,6 +145,9 @@ def test_a_bad_selection_is_refused_in_one_line(change, line):
     [
         ({"groups": [], "factors": PAIR}, "block.groups must be one row of integers"),
         ({"groups": [0.5, 1.0], "factors": PAIR}, "block.groups must be one row of integers"),
+        ({"groups": [[0], [0, 1]], "factors": PAIR}, "block.groups must be an array, got rows of different lengths"),
+        ({"groups": [0, 1], "factors": [[[1.0]], [1.0]]}, "block.factors must be an array, got rows of different"),
+        ({"groups": [0], "gram": [[1.0, 2.0], [1.0]]}, "block.gram must be an array, got rows of different lengths"),
         ({"groups": [1, 1], "factors": PAIR}, "block.groups must name each group once"),
         ({"groups": [0, 1]}, "a block holds either factors or gram, got both or none"),
         ({"groups": [0, 1], "factors": np.ones((3, 2, 1))}, "block.factors must have shape (m, K, D) with m = 2"),
@@ -155,7 +171,13 @@ def test_a_bad_block_is_refused_in_one_line(arguments, line):
         (lambda s: s.energy([0.0, 1.0]), "choice must be 2 integers"),
         (lambda s: s.energy([0, 2]), "choice must lie in 0..1, got 0..2"),
         (lambda s: s.total_cost([-1, 0]), "choice must lie in 0..1, got -1..0"),
+        (lambda s: s.energy([0, [1]]), "choice must be an array, got rows of different lengths"),
         (lambda s: s.with_couplings(1.5), "rho must lie in 0..1, got 1.5"),
+        (lambda s: s.with_couplings("a"), "rho must lie in 0..1, got 'a'"),
+        (lambda s: s.restrict([[True], True]), "allowed must be an array, got rows of different lengths"),
+        (lambda s: s.with_budget("a"), "budget must be a number, got 'a'"),
+        (lambda s: Block.from_factors([0, 1], PAIR).scaled("a"), "rho must be at least 0, got 'a'"),
+        (lambda s: Block.from_factors([0, 1], [[[1.0]], [1.0]]), "block.factors must be an array, got rows"),
         (lambda s: s.restrict([1, 0]), "allowed must be bool of shape (2,) or (2, 2)"),
         (lambda s: s.restrict(np.array([False, False])), "group 0 has no code with a finite loss"),
         (lambda s: s.with_budget(0.0), "budget 0 cells is infeasible"),
@@ -167,6 +189,11 @@ def test_a_bad_call_is_refused_in_one_line(call, line):
         call(Selection(**GOOD))
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("budget", [3, np.float32(3), np.int8(3), np.array(3.0), float("inf")])
+def test_a_budget_is_any_real_number(budget):
+    assert Selection(**(GOOD | {"budget": budget})).budget == float(budget)
 
 
 @pytest.mark.parametrize("family", ["S", "Q", "R", "D"])
@@ -187,8 +214,8 @@ def test_a_family_is_reproducible_and_its_energy_is_half_the_squared_error(famil
     ("arguments", "line"),
     [
         ({"family": "X"}, "family must be S, Q, R or D, got 'X'"),
-        ({"family": "S", "groups": 0}, "a family needs groups >= 1 and codes >= 2, got 0 and 6"),
-        ({"family": "S", "codes": 1}, "a family needs groups >= 1 and codes >= 2, got 200 and 1"),
+        ({"family": "S", "groups": 0}, "groups must be a whole number of at least 1, got 0"),
+        ({"family": "S", "codes": 1}, "codes must be a whole number of at least 2, got 1"),
     ],
 )
 def test_a_family_that_does_not_exist_is_refused(arguments, line):

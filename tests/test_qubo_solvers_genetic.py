@@ -135,8 +135,8 @@ def test_an_interrupted_frontier_is_what_there_was():
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ({"population": 1}, "frontier needs population >= 2 and generations >= 1, got 1 and 400"),
-        ({"generations": 0}, "frontier needs population >= 2 and generations >= 1, got 100 and 0"),
+        ({"population": 1}, "population must be a whole number of at least 2, got 1: pass a count"),
+        ({"generations": 0}, "generations must be a whole number of at least 1, got 0: pass a count"),
         ({"time_limit_s": -1}, "time_limit_s must be above 0, got -1"),
     ],
 )

@@ -32,8 +32,9 @@ from qubo.bounds.convexify import convexify
 from qubo.bounds.cutting_planes import best_price
 from qubo.bounds.dense import LARGEST, prove
 from qubo.bounds.setup_shares import without_setups
+from qubo.checks import check_time_limit, is_number, shown
 from qubo.search.arrays import Arrays, Layout, lay_out
-from qubo.selection import Selection
+from qubo.selection import Selection, check_selection
 
 Vector = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -77,16 +78,17 @@ def lower_bound(selection: Selection, *, effort: float = 1.0, time_limit_s: floa
             from the keyboard. What was proven until then holds.
 
     Raises:
-        ValueError: an effort below 0, a time limit that is not positive.
+        ValueError: no selection, an effort below 0, a time limit that is not positive.
 
     >>> selection = Selection(loss=[[4.0, 1.0], [3.0, 2.0]], cost=[[0.0, 2.0], [0.0, 2.0]], budget=2.0)
     >>> round(lower_bound(selection).bound, 9)
     4.0
     """
-    if not effort >= 0:
-        raise ValueError(f"effort must be at least 0, got {effort}: pass 1 for the usual, 0 for the plain shift")
-    if time_limit_s is not None and not time_limit_s > 0:
-        raise ValueError(f"time_limit_s must be above 0, got {time_limit_s}: pass seconds, or None for none")
+    check_selection(selection)
+    if not is_number(effort) or not effort >= 0:
+        raise ValueError(f"effort must be at least 0, got {shown(effort)}: pass 1 for the usual, 0 for the plain shift")
+    if time_limit_s is not None:
+        check_time_limit(time_limit_s)
     started = time.perf_counter()
     plain = selection
     if selection.setup:

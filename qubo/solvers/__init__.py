@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from qubo.bounds.certificate import Certificate
+from qubo.checks import check_callable, check_seed, check_time_limit, shown
 from qubo.search.watch import Report, Watch
 from qubo.selection import Selection
 from qubo.solution import Solution
@@ -32,7 +33,7 @@ def solve(
     Args:
         selection: the problem.
         solver: a name in `SOLVERS`, such as "annealer", "ocean-sa" or "qpu".
-        seed: seed of everything random.
+        seed: seed of everything random, a whole number from 0 to 2^63 - 1.
         time_limit_s: stop the search after this time; without it the work is fixed and the same seed gives the
             same answer bit for bit.
         progress: called now and then with (share done, best energy so far).
@@ -43,8 +44,8 @@ def solve(
         The solution; a KeyboardInterrupt ends the search and returns the best so far.
 
     Raises:
-        ValueError: an unknown solver or option, a time limit that is not positive, a foreign certificate, a solver
-            of D-Wave's without a token.
+        ValueError: an argument of the wrong type, an unknown solver or option, a time limit that is not positive, a
+            foreign certificate, a solver of D-Wave's without a token.
 
     >>> from qubo import generate
     >>> solution = solve(generate("S", groups=40), seed=1)
@@ -52,13 +53,17 @@ def solve(
     (True, True, 'classical')
     """
     if solver not in SOLVERS:
-        raise ValueError(f"solver {solver!r} is unknown: pass one of {', '.join(sorted(SOLVERS))}")
-    if time_limit_s is not None and not time_limit_s > 0:
-        raise ValueError(f"time_limit_s must be above 0, got {time_limit_s}: pass seconds, or None for none")
+        raise ValueError(f"solver {shown(solver)} is unknown: pass one of {', '.join(sorted(SOLVERS))}")
+    check_seed(seed)
+    if time_limit_s is not None:
+        check_time_limit(time_limit_s)
+    if progress is not None:
+        check_callable("progress", progress)
     entry = SOLVERS[solver]
     if entry.search is None:
         raise ValueError(f"solver {solver!r} takes magnitude Hamiltonians only: pass another for a selection")
     entry.check(options)
+    Prepared.check(selection, certificate)
     require_token(entry)
     problem = Prepared.of(selection, seed=seed, certificate=certificate)
     watch = Watch(time_limit_s, progress)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qubo.checks import check_seed, check_time_limit, shown
 from qubo.magnitude.hamiltonian import Magnitude
 from qubo.solvers.registry import SAMPLERS
 
@@ -59,9 +60,9 @@ def ground_state(
     True
     """
     if sampler not in SAMPLERS:
-        raise ValueError(f"sampler {sampler!r} is unknown: pass one of {', '.join(SAMPLERS)}")
-    if not time_limit_s > 0:
-        raise ValueError(f"time_limit_s must be above 0, got {time_limit_s}: pass seconds")
+        raise ValueError(f"sampler {shown(sampler)} is unknown: pass one of {', '.join(SAMPLERS)}")
+    check_seed(seed)
+    check_time_limit(time_limit_s)
     reads = SAMPLERS[sampler].reads
     if reads is None:
         raise ValueError(f"sampler {sampler!r} takes selections only: pass one of {', '.join(SAMPLERS)}")

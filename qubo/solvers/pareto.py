@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qubo.checks import check_callable, check_seed, check_time_limit, check_whole
 from qubo.search.watch import Report, Watch
-from qubo.selection import Selection
+from qubo.selection import Selection, check_selection
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,17 +55,22 @@ def frontier(
         progress: called after each generation with (share done, least energy so far).
 
     Raises:
-        ValueError: a population below 2, no generation, a time limit that is not positive.
+        ValueError: an argument of the wrong type, a population below 2, no generation, a time limit that is not
+            positive.
 
     >>> from qubo import generate
     >>> found = frontier(generate("S", groups=10), population=20, generations=10)
     >>> bool((found.energies[1:] < found.energies[:-1]).all() and (found.costs[1:] > found.costs[:-1]).all())
     True
     """
-    if population < 2 or generations < 1:
-        raise ValueError(f"frontier needs population >= 2 and generations >= 1, got {population} and {generations}")
-    if time_limit_s is not None and not time_limit_s > 0:
-        raise ValueError(f"time_limit_s must be above 0, got {time_limit_s}: pass seconds, or None for none")
+    check_selection(selection)
+    check_whole("population", population, least=2)
+    check_whole("generations", generations, least=1)
+    check_seed(seed)
+    if time_limit_s is not None:
+        check_time_limit(time_limit_s)
+    if progress is not None:
+        check_callable("progress", progress)
     from qubo.solvers.genetic import trade_off  # pymoo takes a second to import
 
     watch = Watch(time_limit_s, progress)

@@ -13,15 +13,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from numbers import Integral, Real
 from typing import Any, Literal
 
 from qubo.bounds.certificate import Certificate, lower_bound
+from qubo.checks import check_callable, check_whole, is_number, shown
 from qubo.magnitude.binary_model import Read
 from qubo.magnitude.hamiltonian import Magnitude
 from qubo.search.arrays import Layout, lay_out
 from qubo.search.watch import Outcome
-from qubo.selection import Selection
+from qubo.selection import Selection, check_selection
 from qubo.solution import Kind
 
 Dashes = str | tuple[int, tuple[int, ...]]
@@ -49,13 +49,28 @@ class Prepared:
         """Prepare a selection: compute its bound, unless it is given, and its arrays.
 
         Raises:
-            ValueError: the certificate is another selection's.
+            ValueError: no selection, or the certificate is none or another selection's.
         """
+        cls.check(selection, certificate)
         if certificate is None:
             certificate = lower_bound(selection)
-        elif certificate.selection is not selection:
-            raise ValueError("the certificate is about another selection: pass qubo.lower_bound(selection)")
         return cls(selection, lay_out(selection), certificate, seed)
+
+    @staticmethod
+    def check(selection: Any, certificate: Any = None) -> None:
+        """Check, before anything is computed, that these can be prepared.
+
+        Raises:
+            ValueError: no selection, or the certificate is none or another selection's.
+        """
+        check_selection(selection)
+        cure = "pass qubo.lower_bound(selection)"
+        if certificate is None:
+            return
+        if not isinstance(certificate, Certificate):
+            raise ValueError(f"certificate must be a qubo.Certificate, got {shown(certificate)}: {cure}")
+        if certificate.selection is not selection:
+            raise ValueError(f"the certificate is about another selection: {cure}")
 
 
 @dataclass(frozen=True)
@@ -65,7 +80,7 @@ class Option:
     Attributes:
         name: the keyword.
         values: a "count" is a whole number of at least 1, a "number" is finite and above 0.
-        default: None leaves the choice to the solver, and may always be passed.
+        default: None leaves the choice to the solver, and may be passed where it is the default only.
         help: what it does, from the search's docstring.
     """
 
@@ -80,16 +95,14 @@ class Option:
         Raises:
             ValueError: the option cannot have this value.
         """
-        if value is None:
+        if value is None and self.default is None:
             return
         if self.values == "function":
-            if not callable(value):
-                raise ValueError(f"{self.name} must be a function, got {value!r}: pass one")
-        elif self.values == "number":
-            if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < float("inf"):
-                raise ValueError(f"{self.name} must be a number above 0, got {value!r}: pass a finite one")
-        elif isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{self.name} must be a whole number of at least 1, got {value!r}: pass a count")
+            check_callable(self.name, value)
+        elif self.values == "count":
+            check_whole(self.name, value, least=1)
+        elif not is_number(value) or not 0 < value < float("inf"):
+            raise ValueError(f"{self.name} must be a number above 0, got {shown(value)}: pass a finite one")
 
 
 @dataclass(frozen=True, eq=False)
