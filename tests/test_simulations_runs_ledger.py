@@ -161,3 +161,76 @@ def test_a_metric_that_older_trials_lack_changes_no_format(path: Path) -> None:
     Ledger(path, Key).append(Entry(KEY._replace(trial=2), more))
     ledger = Ledger(path, Key)
     assert ledger.frame({trial.key for trial in ledger.entries})["agreement"].to_list() == [None, None, None, 0.75]
+
+
+def refusal(path: Path, content: bytes) -> str:
+    """What is said of a ledger whose trials all have a loss."""
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r".") as caught:
+        Ledger(path, Key, ("loss",))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "told"),
+    [
+        (b"{}", "a name and a value or more, got {}"),
+        (b"[]", "metrics are a JSON object"),
+        (b'{""loss"": NaN, ""accuracy"": 0.5}', "the metric loss is NaN"),
+        (b'{""loss"": 0.25, ""accuracy"": NaN}', "the metric accuracy is NaN"),
+        (b'{""loss"": Infinity}', "the metric loss is a finite number, got inf"),
+        (b'{""loss"": 1e999}', "the metric loss is a finite number, got inf"),
+        (b'{""loss"": ""0.25"", ""accuracy"": 0.5}', "the metric loss is a finite number, got '0.25'"),
+        (b'{""loss"": true}', "the metric loss is a finite number, got True"),
+        (b'{""accuracy"": 0.5}', "the metric loss is a finite number, got None"),
+        (b'{""loss"": 0.25, ""budget"": 0.5}', "the metric budget has the name of a column"),
+        (b"[" * 100_000, "damaged"),
+    ],
+)
+def test_metrics_that_no_run_could_have_written_are_refused_with_their_line(
+    path: Path, metrics: bytes, told: str
+) -> None:
+    whole = b'{""loss"": 0.25, ""accuracy"": 0.5}'
+    content = filled(path)
+    assert content.count(whole) == 1
+    message = refusal(path, content.replace(whole, metrics))
+    assert message.startswith(f"{path}, line 3: damaged (")
+    assert told in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b",86400.0,", b",nan,"), (b",86400.0,", b",inf,"), (b"0.5,1,", b"0.5,1%s," % (b"0" * 20))]
+)
+def test_a_key_that_no_table_could_hold_is_refused_with_its_line(path: Path, old: bytes, new: bytes) -> None:
+    assert refusal(path, filled(path).replace(old, new)).startswith(f"{path}, line 4: damaged (")
+
+
+def test_a_trial_that_could_not_be_read_back_is_not_written(path: Path) -> None:
+    content = filled(path)
+    ledger = Ledger(path, Key, ("loss",))
+    for metrics in ({}, {"loss": float("nan")}, {"loss": "0.25"}, {"loss": 0.25, "trial": 1}):
+        with pytest.raises(ValueError, match="nothing was written"):
+            ledger.append(Entry(KEY._replace(trial=9), metrics))
+    assert path.read_bytes() == content
+    assert ledger.entries == TRIALS
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"", b""), (b"86400.0", b"86400"), (b"86400.0", b"8.64e4"), (b"0.97", b"0.970")]
+)
+def test_a_trial_that_stands_twice_counts_once(path: Path, old: bytes, new: bytes) -> None:
+    content = filled(path)
+    last = content.splitlines(keepends=True)[-1]
+    path.write_bytes(content + last.replace(old, new))
+    ledger = Ledger(path, Key)
+    assert ledger.entries == TRIALS
+    assert len(ledger.frame({trial.key for trial in TRIALS})) == 3
+
+
+def test_a_trial_with_two_results_is_refused_with_the_file_its_line_and_the_trial(path: Path) -> None:
+    content = filled(path)
+    last = content.splitlines(keepends=True)[-1]
+    message = refusal(path, content + last.replace(b"86400.0", b"86400").replace(b"0.97", b"0.98"))
+    assert message.startswith(f"{path}, line 5: says other metrics of Key(")
+    assert "read_time_s=86400.0" in message

@@ -41,6 +41,11 @@ class Annealing(Kind[AnnealingStudy, RunKey]):
         self.bench = Bench(study, progress)
         self.skipped: dict[tuple[str, str], str] = {}
 
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The metrics that every run has, whatever the problem."""
+        return ("energy", "seconds", "evaluations")
+
     def fingerprints(self) -> dict[str, str]:
         """Fingerprints of everything that results depend on: not the list of solvers, nor the number of runs."""
         study = self.study

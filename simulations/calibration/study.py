@@ -113,6 +113,11 @@ class Calibration(Kind[CalibrationStudy, PlanTrial]):
         self.images = take_images(study.images, "calibration", study.calibration)
         self.test = take_images(study.images, "t10k", study.test_images)
 
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The metrics that random and chosen plans have."""
+        return ("energy", "plain", "coupled", "measured")
+
     def fingerprints(self) -> dict[str, str]:
         """Fingerprints of the study and of its network."""
         return {**super().fingerprints(), "network": f"{self.network.name} {self.network.sha256}"}

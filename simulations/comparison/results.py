@@ -22,7 +22,6 @@ def by_plan(kind: StoredKind[Any], trials: pl.DataFrame) -> pl.DataFrame:
 
     The column `place` numbers the cards with their read times, in the order of the study.
     """
-    metrics = [name for name in trials.columns if name not in kind.key._fields]
     groups = trials.partition_by("card", "read_time_s", "method", "budget", "plan", as_dict=True, maintain_order=True)
     rows = []
     for place, (of, time_s) in enumerate(kind.placed):
@@ -30,7 +29,7 @@ def by_plan(kind: StoredKind[Any], trials: pl.DataFrame) -> pl.DataFrame:
         for plan in of.plans:
             sha256, budget = plan.sha256, kind.budget_of(plan)
             mine = groups[plan.card, time_s, plan.method, budget, sha256[:12]]
-            spreads = {name: mean_sd(mine[name].to_list()) for name in metrics}
+            spreads = {name: mean_sd(mine[name].to_list()) for name in kind.numbers}
             proof = plan.proof
             rows.append(
                 {

@@ -67,6 +67,11 @@ class StoredKind(Kind[AnyStored, ChipTrial]):
         """Trained plans with networks of their own, which are measured too."""
         return ()
 
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The metrics of the study."""
+        return tuple(dict.fromkeys((*ALWAYS, *self.study.metrics)))
+
     def fingerprints(self) -> dict[str, str]:
         """Fingerprints of the study and of its network."""
         return {**super().fingerprints(), "network": f"{self.network.name} {self.network.sha256}"}
@@ -75,7 +80,7 @@ class StoredKind(Kind[AnyStored, ChipTrial]):
         """The trials of each chip; one chip if all read alike. Methods that chose the same plan share its chips."""
         study = self.study
         with self.progress.step("compiling kernels (the first run only) and measuring the clean network"):
-            self.scorer = Scorer.of(self.network, self.test, tuple(dict.fromkeys((*ALWAYS, *study.metrics))))
+            self.scorer = Scorer.of(self.network, self.test, self.numbers)
             for card in study.cards:
                 devices.reliable_bits(devices.load_card(card.card), card.read_time_s)
         chosen = all_plans(study, self.network, self.calibration, self.heldout, self.folder, self.progress)

@@ -67,7 +67,7 @@ def run_study(
     opened = kind(study, folder, progress)
     claim(folder, study.text, opened.fingerprints(), fresh=fresh, results=kind.leaves)
     tasks = list(opened.tasks())
-    ledger: Ledger[Any] = Ledger(folder / LEDGER, kind.key)
+    ledger: Ledger[Any] = Ledger(folder / LEDGER, kind.key, opened.numbers)
     done = {entry.key for entry in ledger.entries}
     left = [keys for task in tasks if (keys := [key for key in task if key not in done])]
     if left:

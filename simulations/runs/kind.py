@@ -83,6 +83,11 @@ class Kind(ABC, Generic[AnyStudy, Key]):
     def __init__(self, study: AnyStudy, folder: Path, progress: Progress) -> None:
         self.study, self.folder, self.progress = study, folder, progress
 
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Names of metrics that every trial has, as finite numbers; a line of the ledger without them is damaged."""
+        return ()
+
     def fingerprints(self) -> dict[str, str]:
         """Fingerprints, by name, that must be equal for a run to be resumed."""
         return {"study": self.study.sha256}
