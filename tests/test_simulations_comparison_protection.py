@@ -112,6 +112,8 @@ def test_the_table_is_printed_and_written_with_the_cells_really_taken(
         ({"strategies": '["analog(1)"]'}, "strategies should be a valid dictionary"),
         ({"kind": '"storage"'}, "unknown field strategies; remove it"),
         ({"parts": '{mine = "strategy:levels"}'}, "is no part of it"),
+        ({"strategies": '{joint = ["analog(1)", "analog(3)"]}'}, "not of another method"),
+        ({"strategies": '{digits = ["analog(1)", "analog(3)"]}'}, "'digits' is also the name of a method in parts"),
     ],
 )
 def test_a_flawed_protection_study_is_refused_in_one_line(

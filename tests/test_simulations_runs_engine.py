@@ -357,3 +357,31 @@ def test_a_run_of_another_version_is_refused_with_what_to_do(tiny_folder: Path, 
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == [old]
     assert resume(tiny_folder / "study.toml", tmp_path, fresh=True)
+
+
+def test_budgets_and_times_that_nearly_agree_have_files_of_their_own(write_study: Write, tmp_path: Path) -> None:
+    times = (3600.0, 3600.001)
+    cards = ", ".join(f'{{card = "pcm-nandakumar", read_time_s = {time_s}}}' for time_s in times)
+    study = write_study(cards=f"[{cards}]", budgets="[2.0, 2.0000001]", uniform="[]", shrinkages="[0.5]")
+    summary = report(run_study(load_study(study), tmp_path / "run")).sections
+    assert len(summary) == 2
+    assert {path.name for path in (tmp_path / "run" / "plans").iterdir()} == {
+        "pcm-nandakumar-3600s.json",
+        "pcm-nandakumar-3600.001s.json",
+    }
+    for ending in ("plan-{}2.json", "plan-{}2.0000001.json", "chip-{}2.h5", "chip-{}2.0000001.h5"):
+        for prefix in ("", "pcm-nandakumar-3600.001s-"):
+            assert (tmp_path / "run" / ending.format(prefix)).exists()
+    for card, time_s in zip(cards_of(tmp_path / "run"), times, strict=True):
+        assert card["read_time_s"] == time_s
+        assert set(card["joint"]["points_lost"]) == {"2", "2.0000001"}
+        # without the shrinkage 0.0 there is no choice without couplings
+        assert {result["method"] for result in card["results"]} == {"joint", "digital codes only", "analog codes only"}
+
+
+def test_a_joint_choice_without_any_other_method_is_held_against_none(write_study: Write, tmp_path: Path) -> None:
+    study = write_study(parts="{}", uniform="[]", shrinkages="[0.5]", budgets="[2.0]", cards='[{card = "ideal"}]')
+    report(run_study(load_study(study), tmp_path / "run"))
+    (card,) = cards_of(tmp_path / "run")
+    assert card["joint"]["against_others"] == []
+    assert len(card["results"]) == 1

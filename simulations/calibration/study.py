@@ -61,9 +61,13 @@ class CalibrationStudy(Study):
     test_images: fields.Count = 4000
     trials: fields.Count = 5
     menu: fields.Menu = DEFAULT
-    image_counts: Annotated[tuple[fields.Count, ...], fields.AtLeastOne] = (100, 500, 2000)
-    shrinkages: Annotated[tuple[fields.Share, ...], fields.AtLeastOne] = physcomp.Search.shrinkages
-    solvers: Annotated[tuple[fields.SolverName, ...], fields.AtLeastOne] = ("random", "lagrangian", "annealer")
+    image_counts: Annotated[tuple[fields.Count, ...], fields.AtLeastOne, fields.Once] = (100, 500, 2000)
+    shrinkages: Annotated[tuple[fields.Share, ...], fields.AtLeastOne, fields.Once] = physcomp.Search.shrinkages
+    solvers: Annotated[tuple[fields.SolverName, ...], fields.AtLeastOne, fields.Once] = (
+        "random",
+        "lagrangian",
+        "annealer",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> "CalibrationStudy":
@@ -219,7 +223,7 @@ def summarize(study: CalibrationStudy, network: physcomp.Network, trials: pl.Dat
             "plans": len(random),
             **_predictions(random),
             "by_budget": {
-                f"{budget:g}": _predictions(of)
+                fields.short(budget): _predictions(of)
                 for budget in study.budgets
                 if not (of := random.filter(pl.col("budget") == budget)).is_empty()
             },

@@ -54,7 +54,8 @@ def anneal(
 
     names, network = _problems(problem, groups, model)
     study = make_study(
-        AnnealingStudy, name=f"anneal-{Path(problem).stem.replace(',', '')}", problems=names, solvers=_solvers(solver),
+        AnnealingStudy, name="anneal-" + re.sub(r"[^\w-]", "", Path(problem).stem)[:80], problems=names,
+        solvers=_solvers(solver),
         repeats=repeats, time_limit=time_limit, target=_share(target), codes=codes, network=network,
         images=_images(network, images), card=card, read_time_s=time_s, budget=budget, shrinkage=shrinkage,
         test_images=test_images, seed=seed,

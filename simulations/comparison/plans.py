@@ -26,12 +26,24 @@ from simulations.runs.progress import Progress
 from simulations.runs.study import Study, StudyCard
 
 JOINT, UNCOUPLED, TRAINED = "joint", "joint, no couplings", "joint + training"
+RESERVED = (JOINT, UNCOUPLED, TRAINED)
+UNIFORM = "uniform"
 
 
 def _places(cards: tuple[StudyCard, ...]) -> tuple[StudyCard, ...]:
     if len({card.place for card in cards}) < len(cards):
         raise ValueError("hold the same card at the same times twice; remove one")
     return cards
+
+
+def _method(name: str) -> str:
+    if not name.strip() or not name.isprintable() or name.split("(")[0].strip() in RESERVED or name.startswith(UNIFORM):
+        taken = ", ".join(f"'{reserved}'" for reserved in RESERVED)
+        raise ValueError(f"a name in one line, not of another method ({taken}, '{UNIFORM} …'), got {name!r}; rename it")
+    return name
+
+
+MethodName = Annotated[str, AfterValidator(_method)]
 
 
 class StoredStudy(Study):
@@ -50,7 +62,7 @@ class StoredStudy(Study):
         uniform: names of codes that are given to all groups alike, for comparison.
         menu: names of the codes offered to the joint choice.
         parts: methods that choose from only a part of the menu (`physcomp.codes.menu.part_of`): name and part.
-        shrinkages: factors on the couplings that are tried.
+        shrinkages: factors on the couplings that are tried; without 0.0 there is no method "joint, no couplings".
         solver: name of a solver of `qubo.solve`.
         ecc: how digital bits are converted to cells: by the `bound` for any code, or by an existing `bch` code.
     """
@@ -63,11 +75,11 @@ class StoredStudy(Study):
     heldout: fields.Count = 2000
     test_images: fields.Count = 4000
     trials: fields.Count = 5
-    metrics: tuple[Annotated[str, fields.one_of(METRICS)], ...] = ()
+    metrics: Annotated[tuple[Annotated[str, fields.one_of(METRICS)], ...], fields.Once] = ()
     uniform: Annotated[tuple[fields.CodeName, ...], fields.Once] = ()
     menu: fields.Menu = DEFAULT
-    parts: dict[str, str] = Field(default={"digital codes only": "digital", "analog codes only": "analog"})
-    shrinkages: Annotated[tuple[fields.Share, ...], fields.AtLeastOne] = physcomp.Search.shrinkages
+    parts: dict[MethodName, str] = Field(default={"digital codes only": "digital", "analog codes only": "analog"})
+    shrinkages: Annotated[tuple[fields.Share, ...], fields.AtLeastOne, fields.Once] = physcomp.Search.shrinkages
     solver: fields.SolverName = physcomp.Search.solver
     ecc: Ecc = "bound"
 
@@ -144,14 +156,15 @@ def all_plans(
 def _chosen(study: StoredStudy, choices: physcomp.Choices) -> Iterator[physcomp.Plan]:
     for budget in study.budgets:
         yield choices.best(budget).named(JOINT)
-        yield choices.best(budget, part="all", shrinkage=0.0).named(UNCOUPLED)
+        if 0.0 in study.shrinkages:
+            yield choices.best(budget, part="all", shrinkage=0.0).named(UNCOUPLED)
         for method, part in study.parts.items():
             yield choices.best(budget, part=part).named(method)
 
 
 def _uniform(study: StoredStudy, model: physcomp.LossModel, shrinkage: float) -> Iterator[physcomp.Plan]:
     for code in study.compared:
-        yield physcomp.uniform_plan(model, code, shrinkage=shrinkage).named(f"uniform {code}")
+        yield physcomp.uniform_plan(model, code, shrinkage=shrinkage).named(f"{UNIFORM} {code}")
 
 
 def _read(card: StudyCard, path: Path) -> Planned:
@@ -166,9 +179,10 @@ def save_joint(planned: list[Planned], network: physcomp.Network, seed: int, fol
         prefix = "" if number == 0 else f"{_slug(of.card)}-"
         for plan in of.plans:
             if plan.method == JOINT:
-                plan.save(folder / f"plan-{prefix}{plan.budget:g}.json")
+                name = f"{prefix}{fields.short(plan.budget or 0.0)}"
+                plan.save(folder / f"plan-{name}.json")
                 chip = physcomp.store(network, plan, card=of.card.card, seed=seed)
-                chip.save(folder / f"chip-{prefix}{plan.budget:g}.h5")
+                chip.save(folder / f"chip-{name}.h5")
 
 
 def _slug(card: StudyCard) -> str:
@@ -177,4 +191,4 @@ def _slug(card: StudyCard) -> str:
         name = f"{Path(name).stem}-{devices.load_card(card.card).sha256[:8]}"
     times = [card.read_time_s] if card.read_time_s else []
     span = [*card.read_times_s, card.over] if card.read_times_s else []
-    return "-".join([name, *(part if isinstance(part, str) else f"{part:g}s" for part in (*times, *span))])
+    return "-".join([name, *(part if isinstance(part, str) else f"{fields.short(part)}s" for part in (*times, *span))])

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from pydantic import AfterValidator, ValidationInfo
 
 from simulations.comparison.figures import draw_cards, frame, points
-from simulations.comparison.plans import JOINT, UNCOUPLED, StoredStudy
+from simulations.comparison.plans import JOINT, UNCOUPLED, MethodName, StoredStudy
 from simulations.comparison.results import POINTS, at, by_plan, summarize
 from simulations.comparison.storage import section
 from simulations.comparison.stored import StoredKind
@@ -35,6 +35,12 @@ def _fits_budgets(strategies: dict[str, tuple[str, ...]], info: ValidationInfo) 
     return strategies
 
 
+def _apart(strategies: dict[str, tuple[str, ...]], info: ValidationInfo) -> dict[str, tuple[str, ...]]:
+    if both := [row for row in strategies if row in info.data.get("parts", ())]:
+        raise ValueError(f"'{both[0]}' is also the name of a method in parts; rename one")
+    return strategies
+
+
 class ProtectionStudy(StoredStudy):
     """The fields of a study of kind `protection`, besides those of `StoredStudy`.
 
@@ -43,7 +49,12 @@ class ProtectionStudy(StoredStudy):
     """
 
     kind: Literal["protection"] = "protection"
-    strategies: Annotated[dict[str, tuple[fields.CodeName, ...]], fields.AtLeastOne, AfterValidator(_fits_budgets)]
+    strategies: Annotated[
+        dict[MethodName, tuple[fields.CodeName, ...]],
+        fields.AtLeastOne,
+        AfterValidator(_fits_budgets),
+        AfterValidator(_apart),
+    ]
 
     @property
     def compared(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import physcomp
 from physcomp.codes import Medium
 from simulations.comparison.plans import JOINT, TRAINED, Planned
 from simulations.comparison.stored import StoredKind
+from simulations.runs.fields import short
 from simulations.runs.metrics import mean_sd
 
 POINTS = 0.005  # accuracy; what "within half a point" means
@@ -143,9 +144,9 @@ def joint_against_others(results: pl.DataFrame, clean: float) -> dict[str, Any]:
     cheapest = joint.filter(clean - pl.col("accuracy_mean") <= POINTS)["cells_per_weight"].min()
     copies = results.filter(pl.col("method") == "uniform float32")["cells_per_weight"].to_list()
     return {
-        "against_others": [_against(plan, results) for plan in joint.to_dicts()],
+        "against_others": [against for plan in joint.to_dicts() if (against := _against(plan, results))],
         "points_lost": {
-            f"{budget:g}": 100 * (clean - accuracy)
+            short(budget): 100 * (clean - accuracy)
             for budget, accuracy in joint.select("budget_cells_per_weight", "accuracy_mean").iter_rows()
         },
         "cheapest_within_half_a_point": cheapest,
@@ -153,10 +154,12 @@ def joint_against_others(results: pl.DataFrame, clean: float) -> dict[str, Any]:
     }
 
 
-def _against(joint: dict[str, Any], results: pl.DataFrame) -> dict[str, Any]:
-    """Compare a joint plan with the best other method within its budget."""
+def _against(joint: dict[str, Any], results: pl.DataFrame) -> dict[str, Any] | None:
+    """Compare a joint plan with the best other method within its budget; None if there is none."""
     budget = joint["budget_cells_per_weight"]
     others = results.filter(~pl.col("method").is_in([JOINT, TRAINED]) & (pl.col("cells_per_weight") <= budget))
+    if others.is_empty():
+        return None
     best = others.sort("loss_mean", maintain_order=True).row(0, named=True)
     return {
         "budget_cells_per_weight": budget,

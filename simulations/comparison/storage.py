@@ -155,7 +155,7 @@ def _panel(axis: Axes, card: dict[str, Any], results: pl.DataFrame) -> None:
     for method, (color, marker, style, label) in LINES.items():
         of = results.filter(pl.col("method") == method)
         points(axis, of, color=color, marker=marker, linestyle=style, label=label)
-    parts = [method for method in methods if method not in LINES and "uniform" not in method]
+    parts = [method for method in methods if method not in LINES and not method.startswith("uniform ")]
     for method, (color, marker) in zip(parts, cycle(PART_LOOKS), strict=False):
         of = results.filter(pl.col("method") == method)
         points(axis, of, color=color, marker=marker, linestyle="--", label=method)

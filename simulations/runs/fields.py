@@ -1,5 +1,6 @@
 """The types of fields in study files: numbers with their rules, paths relative to the file, names that are known."""
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +32,23 @@ def one_of(names: Collection[str]) -> AfterValidator:
     return AfterValidator(known)
 
 
+def short(value: float) -> str:
+    """A number in few characters that read back as just it, for names of files: different numbers, different names.
+
+    >>> short(3.0), short(2592000.0), short(0.1 + 0.2)
+    ('3', '2.592e+06', '0.30000000000000004')
+    """
+    return text if float(text := f"{value:g}") == value else repr(float(value))
+
+
+def _plain(name: str) -> str:
+    if not re.fullmatch(r"\w[\w .,+()-]{0,99}", name) or ".." in name or name[-1] in " .":
+        raise ValueError(
+            f"a name of at most 100 letters, digits and -_.,+() that names a folder, got {name!r}; correct it"
+        )
+    return name
+
+
 def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
         raise ValueError(f"holds the same twice ({', '.join(map(str, values))}); remove one")
@@ -41,7 +59,8 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 Count = Annotated[int, Field(strict=True, ge=1)]
-Seed = Annotated[int, Field(strict=True, ge=0)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**62)]  # chips have the seeds above it, in 64 bits with a sign
+PlainName = Annotated[str, AfterValidator(_plain)]
 FilePath = Annotated[Path, AfterValidator(beside)]
 CardName = Annotated[str, AfterValidator(_card)]
 SolverName = Annotated[str, one_of(SOLVERS)]

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, Val
 import devices
 import physcomp
 from physcomp.codes.base import Over
-from simulations.runs.fields import CardName, Number, Seed
+from simulations.runs.fields import CardName, Number, Once, PlainName, Seed
 
 STUDIES = Path(__file__).parent.parent / "studies"
 FROZEN = ConfigDict(frozen=True, extra="forbid")
@@ -40,7 +40,7 @@ class StudyCard(BaseModel):
     model_config = FROZEN
 
     card: CardName
-    read_times_s: tuple[Number, ...] = ()
+    read_times_s: Annotated[tuple[Number, ...], Once] = ()
     read_time_s: Number = Field(default_factory=lambda values: max(values.get("read_times_s", ()), default=0.0))
     over: Over = "mean"
 
@@ -57,8 +57,9 @@ class StudyCard(BaseModel):
 
     @property
     def place(self) -> tuple[object, ...]:
-        """The card and its times as a key: equal for equal cards and times."""
-        return devices.load_card(self.card).name, self.read_time_s, self.read_times_s, self.over
+        """The card and its times as a key: equal for equal cards and times, in whatever order these are named."""
+        over = self.over if len(self.read_times_s) > 1 else None
+        return devices.load_card(self.card).name, self.read_time_s, tuple(sorted(self.read_times_s)), over
 
 
 class Study(BaseModel):
@@ -66,14 +67,14 @@ class Study(BaseModel):
 
     Args:
         kind: the kind of study; a subclass declares it as `Literal["its name"]`.
-        name: name of the study; results go to `runs/NAME` unless another folder is given.
+        name: name of the study, also of a folder: results go to `runs/NAME` unless another folder is given.
         seed: seed of all randomness.
     """
 
     model_config = FROZEN
 
     kind: str
-    name: str
+    name: PlainName
     seed: Seed = 0
     _text: str = PrivateAttr("")
     _quick: bool = PrivateAttr(False)
@@ -148,7 +149,8 @@ def said(error: ValidationError, fields: tuple[str, ...], kinds: str = "") -> st
     """
     first = error.errors(include_url=False)[0]
     loc = first["loc"][1:] if kinds else first["loc"]  # begins with the kind
-    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
+    named = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc if part != "[key]")
+    field = "".join(letter if letter.isprintable() else "?" for letter in "".join(named)).removeprefix(".")
     match first["type"]:
         case "union_tag_not_found":
             return f"the study lacks kind; add one of {kinds}"
