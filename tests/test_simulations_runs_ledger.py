@@ -70,7 +70,9 @@ def test_every_number_and_name_comes_back_exactly(
     tmp_path_factory: pytest.TempPathFactory, loss: float, time_s: float, budget: float | None, method: str
 ) -> None:
     path = tmp_path_factory.mktemp("ledger") / "trials.csv"
-    trial = Entry(KEY._replace(read_time_s=time_s, budget=budget, method=method), {method: loss, "course": [[loss, 1]]})
+    trial = Entry(
+        KEY._replace(read_time_s=time_s, budget=budget, method=method), {f"of {method}": loss, "course": [[loss, 1]]}
+    )
     Ledger(path, Key).append(trial)
     assert Ledger(path, Key).entries == [trial]
 
