@@ -431,13 +431,13 @@ def pair_inside(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float) -> in
                 for j in range(i + 1, a.start[b + 1]):
                     h = a.members[j]
                     for q in range(a.codes[h]):
-                        more = opened(a, x, S, g, k, h, q)
-                        if q == x[h] or cost + wg + a.cost[h, q] - a.cost[h, x[h]] + more > limit:
+                        if q == x[h] or cost + wg + a.cost[h, q] - a.cost[h, x[h]] > limit:
                             continue
                         d = dg + delta(a, x, F, S, h, q)
                         if d - min(most, 2 * (reach[h, q] + reach[h, x[h]])) < best:
                             d += cross(a, x, g, k, h, q)
-                            if d < best:
+                            more = opened(a, x, S, g, k, h, q)
+                            if d < best and cost + wg + a.cost[h, q] - a.cost[h, x[h]] + more <= limit:
                                 best, bh, bl = d, h, q
                 if bh >= 0:
                     cost += wg + a.cost[bh, bl] - a.cost[bh, x[bh]] + opened(a, x, S, g, k, bh, bl)
@@ -488,10 +488,10 @@ def pair_across(a: Arrays, x: Indices, F: Vector, S: Vector, limit: float, lam: 
             h, q = gs[order[j]], ks[order[j]]
             other = h if a.block[h] < 0 else G + a.block[h]
             wh = a.cost[h, q] - a.cost[h, x[h]]
-            if other == tag or touched[other] or cost + wg + wh + opened(a, x, S, g, k, h, q) > limit:
+            if other == tag or touched[other] or cost + wg + wh > limit:
                 continue
             d = r + rs[order[j]] - lam * (wg + wh)
-            if d < best:
+            if d < best and cost + wg + wh + opened(a, x, S, g, k, h, q) <= limit:
                 best, bj = d, order[j]
         if bj >= 0:
             h, q = gs[bj], ks[bj]

@@ -25,7 +25,7 @@ DEAR = 1e6
 """Loss of a code whose setup ends, scaled: no other loss is near (energies are scaled to order 1; our choice)."""
 ROUNDING = 1e-13
 """Less than this share of the energy is no gain."""
-WORK = 2e7
+WORK = 5e6
 """Moves are tried until so many codes have been looked at (our choice: some seconds)."""
 
 
@@ -65,7 +65,7 @@ class SetupMoves:
         descend(a._replace(loss=loss), x, F, S, users, lam, 1)
         return bool(S[int(a.sums[-1]) + s] == 0)
 
-    def descend(self, x: Indices, lam: float) -> None:
+    def descend(self, x: Indices, lam: float, watch: Watch) -> None:
         """Flips setups of x as long as that lowers energy + λ·cost, all groups at their best in between."""
         energy, cost = refresh(self.a, x, self.F, self.S)
         value, everyone = energy + lam * cost, np.arange(x.size)
@@ -78,7 +78,7 @@ class SetupMoves:
                 energy, cost = refresh(self.a, y, self.F, self.S)
                 if energy + lam * cost < value - ROUNDING * abs(value):
                     x[:], value, failed = y, energy + lam * cost, 0
-            if failed == self.setup.size:
+            if failed == self.setup.size or watch.stopped():
                 break
 
     def anneal(self, x: Indices, lam: float, temperature: float, random: np.random.Generator) -> None:

@@ -258,11 +258,11 @@ def _gather(problem: _Problem, runs: list[_Run], seed: int, watch: Watch) -> tup
     for x in found:
         run = _start(problem, x, np.random.SeedSequence(seed), False)
         energy = polish(a, run.x, run.F, run.S, limit, problem.lam, True)[0]
-        if moves := problem.moves():
-            energy = moves.improve(run.x, problem.lam, watch)
         problem.columns.append(run.x)
         if energy < best:
             best_x, best = run.x, energy
+    if moves := problem.moves():
+        best = moves.improve(best_x, problem.lam, watch)
     # Older columns rarely enter a mixture: the newest are the best.
     del problem.columns[:-KEPT_COLUMNS]
     return best_x, best

@@ -52,7 +52,7 @@ def price(problem: Prepared, watch: Watch, steps: int = 30, within: float = 0.0)
             refresh(a, x, F, S)
             descend(a, x, F, S, everyone, lam, 1000)
             if moves is not None:
-                moves.descend(x, lam)
+                moves.descend(x, lam, watch)
             cost = refresh(a, x, F, S)[1]
             y, Fy, Sy = x.copy(), F.copy(), S.copy()
             repair(a, y, Fy, Sy, limit)
