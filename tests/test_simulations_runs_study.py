@@ -141,7 +141,7 @@ def test_an_unknown_field_is_named_beside_those_there_are(write_study: Write, na
 
 def test_of_several_flaws_the_first_field_is_told(write_study: Write) -> None:
     message = refusal(write_study(name="3", trials="0", colour="1"))
-    assert message.endswith("name should be a valid string, got 3; correct it")
+    assert message.endswith("name should be a text, got 3; correct it")
 
 
 @pytest.mark.parametrize("name", ["calibration", "heldout", "test_images", "trials"])
@@ -292,7 +292,7 @@ def test_several_times_count_and_levels_are_written_for_the_last_unless_told_oth
         ('card = "pcm-zarcone", read_times_s = [0, 86400]', "86400"),
         (
             'card = "pcm-nandakumar", read_times_s = 60',
-            "cards[0].read_times_s should be a valid tuple, got 60",
+            "cards[0].read_times_s should be an array, got 60",
         ),
         ('card = "pcm-nandakumar", read_times_s = ["late"]', "late"),
     ],
@@ -379,3 +379,40 @@ def test_numbers_that_differ_have_names_that_differ() -> None:
     assert len({short(number) for number in numbers}) == len(set(numbers))
     assert all(float(short(number)) == number for number in numbers)
     assert [short(number) for number in (0.75, 1.0, 2.0, 86400.0)] == ["0.75", "1", "2", "86400"]
+
+
+@pytest.mark.parametrize(
+    ("quick", "told"),
+    [
+        ("3", "quick should be a table [quick] of fields, got 3; correct it"),
+        ("[]", "quick should be a table [quick] of fields, got []; correct it"),
+        ("{colour = 1}", "with its [quick], the study has the unknown field colour; remove it"),
+        ("{trials = 0}", "with its [quick], trials should be greater than or equal to 1, got 0; correct it"),
+        ("{quick = {}}", "with its [quick], the study has the unknown field quick; remove it"),
+    ],
+)
+def test_a_flawed_quick_variant_is_refused_before_anybody_asks_for_it(
+    write_study: Write, quick: str, told: str
+) -> None:
+    path = write_study(quick=quick)
+    assert refusal(path).startswith(f"{path}: {told}")
+
+
+def test_only_the_quick_variant_has_its_values(write_study: Write) -> None:
+    path = write_study(quick="{trials = 2}")
+    assert [load_study(path, quick=quick).model_dump()["trials"] for quick in (False, True)] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("menu", '["pruned", "pruned"]', "menu: needs at least one code"),
+        ("cards", '["ideal"]', "cards[0] should be a table, got 'ideal'"),
+        ("parts", "[]", "parts should be a table, got []"),
+        ("uniform", "7", "uniform should be an array, got 7"),
+        ("cards", "[]", "cards should have at least 1 item, not 0, got"),
+    ],
+)
+def test_a_flaw_is_told_once_and_in_the_words_of_the_file(write_study: Write, name: str, value: str, told: str) -> None:
+    path = write_study(**{name: value})
+    assert refusal(path).startswith(f"{path}: {told}")

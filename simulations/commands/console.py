@@ -5,8 +5,8 @@ import sys
 import typer
 from rich.console import Console
 
-# A pipe has no width: take what the tables need.
-out = Console(width=None if sys.stdout.isatty() else 132)
+# A pipe or a file has no width: tables take what they need, so that no number is cut.
+out = Console(width=None if sys.stdout.isatty() else 100_000)
 err = Console(stderr=True)
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from simulations.commands.console import err, out
@@ -67,13 +68,15 @@ def run_and_show(study: "Study", folder: Path | None, fresh: bool, quiet: bool) 
 
 def _show(section: "Section") -> None:
     if section.title:
-        out.print(f"\n[bold]{section.title}[/] {section.subtitle}".rstrip(), soft_wrap=True, highlight=False)
+        out.print(
+            f"\n[bold]{escape(section.title)}[/] {escape(section.subtitle)}".rstrip(), soft_wrap=True, highlight=False
+        )
     if section.columns:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0) if section.tight else (0, 1))
         for number, column in enumerate(section.columns):
-            table.add_column(column, justify="left" if number < section.names else "right", no_wrap=True)
+            table.add_column(escape(column), justify="left" if number < section.names else "right", no_wrap=True)
         for row in section.rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         out.print(table)
     for line in section.lines:
         out.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -22,6 +22,13 @@ from physcomp.codes.base import Over
 from simulations.runs.fields import CardName, Number, Once, PlainName, Seed
 
 STUDIES = Path(__file__).parent.parent / "studies"
+TOML = (
+    (r"a valid dictionary( or instance of \w+)?", "a table"),
+    (r"a valid (tuple|list)", "an array"),
+    (r"a valid string", "a text"),
+    (r" after validation", ""),
+)
+"""Words of pydantic, as patterns, and what they are in TOML."""
 FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -124,19 +131,26 @@ def load_study(path: Path | str, models: Mapping[str, type[Study]], *, quick: bo
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid TOML ({error}); correct that line") from None
     faster = content.pop("quick", None)
-    if quick:
-        if not isinstance(faster, dict):
-            raise ValueError(f"{path}: the study has no table [quick]; run it without --quick, or add one")
-        content |= faster
+    if not isinstance(faster, dict | None):
+        raise ValueError(f"{path}: quick should be a table [quick] of fields, got {faster!r}; correct it")
+    if quick and faster is None:
+        raise ValueError(f"{path}: the study has no table [quick]; run it without --quick, or add one")
+    whole = None if quick else _checked(content, models, path)
+    short = None if faster is None else _checked(content | faster, models, path, "with its [quick], ")
+    study = whole or short
+    assert study is not None
+    study._text, study._quick = text, quick
+    return study
+
+
+def _checked(content: dict[str, Any], models: Mapping[str, type[Study]], path: Path, which: str = "") -> Study:
     union: Any = reduce(or_, models.values())
     adapter: TypeAdapter[Study] = TypeAdapter(Annotated[union, Field(discriminator="kind")])
     try:
-        study = adapter.validate_python(content, context={"folder": path.parent})
+        return adapter.validate_python(content, context={"folder": path.parent})
     except ValidationError as error:
         fields = models[content["kind"]].model_fields if content.get("kind") in tuple(models) else {}
-        raise ValueError(f"{path}: {said(error, tuple(fields), ', '.join(models))}") from None
-    study._text, study._quick = text, quick
-    return study
+        raise ValueError(f"{path}: {which}{said(error, tuple(fields), ', '.join(models))}") from None
 
 
 def said(error: ValidationError, fields: tuple[str, ...], kinds: str = "") -> str:
@@ -162,9 +176,12 @@ def said(error: ValidationError, fields: tuple[str, ...], kinds: str = "") -> st
             there = f"; there are {', '.join(fields)}" if fields and len(loc) == 1 else ""
             return f"the study has the unknown field {field}; remove it{there}"
         case "value_error":
-            return f"{field}: {first['ctx']['error']}".removeprefix(": ")
+            rule = str(first["ctx"]["error"])
+            return rule if not field or rule.startswith(f"{field}: ") else f"{field}: {rule}"
         case _:
             rule = re.sub(r"^(Input|Value|Tuple|List|Dictionary) ", "", first["msg"])
+            for pattern, word in TOML:
+                rule = re.sub(pattern, word, rule)
             return f"{field} {rule}, got {first['input']!r}; correct it"
 
 
