@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-Progress = Callable[[float], None]
+ShareDone = Callable[[float], None]
 """A function that long work calls with the share that is done, 0 to 1."""
 
 Task = TypeVar("Task")

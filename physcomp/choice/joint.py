@@ -28,7 +28,7 @@ from physcomp.networks.images import Images
 from physcomp.storage.chip import store
 from physcomp.storage.measure import HELDOUT_SEED, heldout_losses
 from physcomp.storage.plan import Plan
-from physcomp.threads import Progress, in_threads
+from physcomp.threads import ShareDone, in_threads
 
 # The curvature is estimated again if the measured loss increase of a plan exceeds the predicted one by this factor ...
 DISTRUST = 1.0
@@ -101,7 +101,7 @@ def choose(
     budgets: Iterable[float],
     *,
     search: Search | None = None,
-    progress: Progress | None = None,
+    progress: ShareDone | None = None,
 ) -> Choices:
     """Choose a code for every group at each budget: solve the selection problem in several variants, measure each plan.
 
@@ -147,7 +147,7 @@ def _attempts(
     tasks: list[tuple[LossModel, float, str, float]],
     heldout: Images,
     search: Search,
-    progress: Progress | None,
+    progress: ShareDone | None,
 ) -> list[Plan]:
     """One plan for each (model, budget, part, shrinkage): with or without scale correction, whichever loses less."""
     correction = ScaleCorrection.of(tasks[0][0])

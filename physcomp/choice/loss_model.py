@@ -24,7 +24,7 @@ from physcomp.curvature.gradients import MEMORY_BYTES, called_layers
 from physcomp.networks.images import Images
 from physcomp.networks.layers import Granularity, Layer, other_tensors
 from physcomp.networks.network import Network
-from physcomp.threads import Progress
+from physcomp.threads import ShareDone
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +191,7 @@ def build_models(
     over: Over = "mean",
     seed: int = 0,
     memory_bytes: int = MEMORY_BYTES,
-    progress: Progress | None = None,
+    progress: ShareDone | None = None,
 ) -> list[LossModel]:
     """Estimate on calibration images how much each code would raise the loss in each group, for several cards.
 
@@ -253,12 +253,12 @@ def _models(
     granularity: Granularity,
     seed: int,
     memory_bytes: int,
-    progress: Progress | None,
+    progress: ShareDone | None,
 ) -> list[LossModel]:
     """As `build_models`, with the curvature at the weights of `module` and errors of the weights of `network`."""
     steps = 2 + len(cells)
 
-    def share(step: int) -> Progress:
+    def share(step: int) -> ShareDone:
         return lambda done: progress((step + done) / steps) if progress else None
 
     curved = curvatures(module, layers, images, seed=seed, memory_bytes=memory_bytes, progress=share(0))
@@ -311,7 +311,7 @@ def build_model(
     over: Over = "mean",
     seed: int = 0,
     memory_bytes: int = MEMORY_BYTES,
-    progress: Progress | None = None,
+    progress: ShareDone | None = None,
 ) -> LossModel:
     """Build the loss model of a network on one card; the arguments are those of `build_models`.
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from physcomp.curvature.gradients import MEMORY_BYTES, Tape, _at_once, _slices, mixing_of
 from physcomp.networks.images import Images
 from physcomp.networks.layers import Layer
-from physcomp.threads import Progress, in_threads
+from physcomp.threads import ShareDone, in_threads
 
 GATHERED = 500  # images whose gradients are collected before their products are summed; more were no faster
 # Blocks of fewer weights are summed for many groups in one call; larger ones one by one, half of each by symmetry.
@@ -51,7 +51,7 @@ def curvatures(
     *,
     seed: int = 0,
     memory_bytes: int = MEMORY_BYTES,
-    progress: Progress | None = None,
+    progress: ShareDone | None = None,
 ) -> list[Curvature]:
     """Estimate the Gauss-Newton matrix inside each group, with one random probe per image.
 

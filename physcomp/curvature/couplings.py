@@ -22,7 +22,7 @@ from torch import nn
 from physcomp.curvature.gradients import MEMORY_BYTES, PROBES, Tape, _at_once, _slices, mixing_of
 from physcomp.networks.images import Images
 from physcomp.networks.layers import Layer
-from physcomp.threads import Progress, in_threads
+from physcomp.threads import ShareDone, in_threads
 
 Rows64 = NDArray[np.float64]
 
@@ -65,7 +65,7 @@ def couplings(
     *,
     seed: int = 0,
     memory_bytes: int = MEMORY_BYTES,
-    progress: Progress | None = None,
+    progress: ShareDone | None = None,
 ) -> list[Coupling]:
     """Estimate how given errors of weights raise the loss, alone and in pairs inside a layer.
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from devices.files import replacing
 from physcomp.networks.description import Description, build_module
 from physcomp.networks.images import Images
-from physcomp.threads import Progress
+from physcomp.threads import ShareDone
 
 SHIFT = 2  # largest random shift in pixels; our choice
 HELD_BACK = 4000  # images at the end of a training set that serve for making plans, never for training
@@ -29,7 +29,7 @@ class Trained:
     losses: tuple[float, ...]
 
 
-def train(description: Description, images: Images, progress: Progress | None = None) -> Trained:
+def train(description: Description, images: Images, progress: ShareDone | None = None) -> Trained:
     """Train the network of a description by its recipe: AdamW, one-cycle cosine, random flips and shifts.
 
     Args:

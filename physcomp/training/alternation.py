@@ -24,7 +24,7 @@ from physcomp.networks.images import Images
 from physcomp.networks.layers import weights_of
 from physcomp.storage.measure import heldout_losses
 from physcomp.storage.plan import Plan
-from physcomp.threads import Progress
+from physcomp.threads import ShareDone
 from physcomp.training.channel_removal import narrow
 from physcomp.training.finetuning import Finetuned, Recipe, finetune
 
@@ -93,7 +93,7 @@ def alternate(
     heldout: Images,
     schedule: Schedule,
     done: tuple[Round, ...] = (),
-    progress: Progress | None = None,
+    progress: ShareDone | None = None,
 ) -> Iterator[Round]:
     """Choose and train in turn: yields each round as it ends; stops after one that is no better than the best before.
 
@@ -160,7 +160,7 @@ def _choose(
     schedule: Schedule,
     allowed: float,
     number: int,
-    progress: Progress | None,
+    progress: ShareDone | None,
 ) -> tuple[Described, Plan]:
     """The narrowed network and its plan with the least held-out loss within the number of cells allowed."""
     model = build_model(

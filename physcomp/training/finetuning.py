@@ -24,7 +24,7 @@ from physcomp.networks.layers import other_tensors
 from physcomp.networks.network import Network
 from physcomp.networks.plain_training import copies
 from physcomp.storage.plan import Plan
-from physcomp.threads import Progress
+from physcomp.threads import ShareDone
 from physcomp.training.stored_layer import as_bfloat16, plan_as_stored, stored_layers
 
 PRUNINGS = 400  # about how many times weights are dropped in a training; our choice
@@ -99,7 +99,7 @@ def finetune(
     teacher: nn.Module | None = None,
     card: devices.Card | str | None = None,
     recipe: Recipe | None = None,
-    progress: Progress | None = None,
+    progress: ShareDone | None = None,
 ) -> Finetuned:
     """Train a network for a plan: with the rounding, pruning and noise of its codes in the forward pass.
 
@@ -157,7 +157,7 @@ def finetune(
 
 
 @torch.no_grad()
-def _teacher_outputs(teacher: nn.Module, images: Images, recipe: Recipe, progress: Progress) -> torch.Tensor:
+def _teacher_outputs(teacher: nn.Module, images: Images, recipe: Recipe, progress: ShareDone) -> torch.Tensor:
     """Logits of the teacher for each image, with probabilities averaged over copies: (images, classes)."""
     module = _channels_last(copy.deepcopy(teacher).eval())
     found = []
