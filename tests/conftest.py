@@ -1,5 +1,6 @@
 """What several tests share: the data folder, tiny networks with images, and a study that runs in a second."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import physcomp
 from physcomp.networks import plain_training
 from physcomp.networks.description import read_description
 from physcomp.networks.images import write_idx
+from simulations import cli
 from simulations.cli import app
 
 DATA = Path(__file__).parent.parent / "data"
@@ -147,3 +149,18 @@ def tiny_run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     assert done.exit_code == 0
     (folder / "printed.txt").write_text(done.stdout)
     return folder
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command in this process, its border included: exit code, standard output, standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["physcomp", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import qubo
 from qubo import files
 from qubo.search.watch import Outcome, Watch
 from qubo.solvers.solver import Prepared, Solver
-from simulations import cli
 from simulations.annealing import study
 from simulations.annealing.problems import AnnealingStudy, reward_for, seconds
 from simulations.annealing.report import markdown, sections
@@ -35,21 +33,6 @@ def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "dwave.conf").write_text("[defaults]\n")
     monkeypatch.setenv("DWAVE_CONFIG_FILE", str(tmp_path / "dwave.conf"))
     monkeypatch.delenv("DWAVE_API_TOKEN", raising=False)
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command in this process, its border included: exit code, standard output, standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["physcomp", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def entries_of(folder: Path) -> list[Entry[RunKey]]:

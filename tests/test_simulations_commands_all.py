@@ -45,21 +45,6 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 COMMANDS = [pytest.param(words, command, id=" ".join(words)) for words, command in commands()]
 
 
-@pytest.fixture
-def physcomp_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command in this process, its border included: exit code, standard output, standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["physcomp", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
-
-
 def in_a_process(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "simulations.cli", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -96,8 +81,8 @@ def test_every_example_is_a_command_line_that_parses(words: tuple[str, ...], com
 
 
 @pytest.mark.parametrize("words", [(), ("card",)])
-def test_a_group_alone_shows_its_commands(words: tuple[str, ...], physcomp_command: Run) -> None:
-    code, printed, said = physcomp_command(*words)
+def test_a_group_alone_shows_its_commands(words: tuple[str, ...], command: Run) -> None:
+    code, printed, said = command(*words)
     assert (code, said) == (2, "")
     for found, _ in commands():
         if found[: len(words)] == words:
@@ -105,11 +90,11 @@ def test_a_group_alone_shows_its_commands(words: tuple[str, ...], physcomp_comma
 
 
 def test_choose_store_and_readback_lead_from_a_network_to_its_accuracy(
-    tiny_folder: Path, tmp_path: Path, physcomp_command: Run
+    tiny_folder: Path, tmp_path: Path, command: Run
 ) -> None:
     network, images = tiny_folder / "net.toml", tiny_folder / "images"
     plan, chip = tmp_path / "plan.json", tmp_path / "chip.h5"
-    code, printed, said = physcomp_command(
+    code, printed, said = command(
         "choose", network, "--images", images, "--card", "pcm-nandakumar", "--time", 3600,
         "--budget", 1.5, "--out", plan, "--seed", 3, "--quiet",
     )  # fmt: skip
@@ -120,15 +105,13 @@ def test_choose_store_and_readback_lead_from_a_network_to_its_accuracy(
     assert f"{chosen.cells_per_weight:.4f} cells/weight of 1.5 allowed" in printed
     assert f"{chosen.proof.heldout_loss:.4f}" in printed
 
-    code, printed, said = physcomp_command("store", network, plan, "--seed", 7, "--out", chip)
+    code, printed, said = command("store", network, plan, "--seed", 7, "--out", chip)
     assert (code, said) == (0, "")
     stored = physcomp.load_chip(chip)
     assert stored.seed == 7
     assert f"{stored.cells.levels.size:,} analog cells on pcm-nandakumar, {len(stored.bits):,} bits" in plain(printed)
 
-    code, printed, said = physcomp_command(
-        "readback", chip, network, "--images", images, "--times", "60,3600", "--reads", 2
-    )
+    code, printed, said = command("readback", chip, network, "--images", images, "--times", "60,3600", "--reads", 2)
     assert (code, said) == (0, "")
     test = physcomp.load_images(images, "t10k")
     trials = read_back(
@@ -141,7 +124,7 @@ def test_choose_store_and_readback_lead_from_a_network_to_its_accuracy(
     assert not list(tmp_path.glob("*.tmp"))
     assert "Digital bits" not in printed  # they were counted for the latest of these times
 
-    code, printed, said = physcomp_command("readback", chip, network, "--images", images, "--times", "60,86400")
+    code, printed, said = command("readback", chip, network, "--images", images, "--times", "60,86400")
     assert (code, said) == (0, "")
     counted, held = (devices.reliable_bits(devices.load_card("pcm-nandakumar"), time_s) for time_s in (3600, 86400))
     told = f"counted at {counted:.3f} a cell; after 86400 s a cell holds {held:.3f}: choose again with --time 86400"
@@ -163,39 +146,39 @@ def test_run_prints_the_table_the_findings_and_where_things_lie(tiny_run: Path) 
 
 
 def test_a_second_run_prints_the_same_and_needs_no_measurement(
-    tiny_run: Path, tiny_folder: Path, tmp_path: Path, physcomp_command: Run
+    tiny_run: Path, tiny_folder: Path, tmp_path: Path, command: Run
 ) -> None:
     copy = shutil.copytree(tiny_run, tmp_path / "copy")
-    code, printed, said = physcomp_command("run", tiny_folder / "study.toml", "--out", copy, "--quiet")
+    code, printed, said = command("run", tiny_folder / "study.toml", "--out", copy, "--quiet")
     assert (code, said) == (0, "")
     assert printed.replace(str(copy), str(tiny_run)) == (tiny_run / "printed.txt").read_text()
 
 
 def test_without_quiet_a_run_says_on_standard_error_what_it_does(
-    tiny_run: Path, tiny_folder: Path, tmp_path: Path, physcomp_command: Run
+    tiny_run: Path, tiny_folder: Path, tmp_path: Path, command: Run
 ) -> None:
     copy = shutil.copytree(tiny_run, tmp_path / "copy")
     (copy / "plans" / "pcm-zarcone.json").unlink()
-    code, _, said = physcomp_command("run", tiny_folder / "study.toml", "--out", copy)
+    code, _, said = command("run", tiny_folder / "study.toml", "--out", copy)
     assert code == 0
     for step in ("compiling kernels", "measuring what each code does", "choosing codes for pcm-zarcone", "figure"):
         assert step in said
 
 
 def test_results_go_to_a_folder_named_after_the_study_unless_told_otherwise(
-    write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, physcomp_command: Run
+    write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Run
 ) -> None:
     monkeypatch.chdir(tmp_path)
     study = write_study(name='"small"', cards='[{card = "ideal"}]', budgets="[2.0]", uniform="[]")
-    code, _, _ = physcomp_command("run", study, "--quiet")
+    code, _, _ = command("run", study, "--quiet")
     assert code == 0
     assert (tmp_path / "runs" / "small" / "summary.json").exists()
 
 
-def test_demo_runs_the_shipped_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, physcomp_command: Run) -> None:
+def test_demo_runs_the_shipped_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: Run) -> None:
     called: list[tuple[object, ...]] = []
     monkeypatch.setattr("simulations.commands.run._run", lambda *arguments: called.append(arguments))
-    assert physcomp_command("demo", "--out", tmp_path, "--fresh", "--quiet")[0] == 0
+    assert command("demo", "--out", tmp_path, "--fresh", "--quiet")[0] == 0
     assert called == [(ROOT / "simulations" / "studies" / "demo.toml", tmp_path, True, True)]
 
 
@@ -206,7 +189,7 @@ def packed(request: pytest.FixtureRequest) -> bool:
 
 @pytest.mark.parametrize("layout", ["", "fashion-mnist", "FashionMNIST/raw"])  # Debian's, above it, torchvision's
 def test_train_finds_the_full_set_and_keeps_the_last_images_back(
-    tiny_folder: Path, tmp_path: Path, physcomp_command: Run, monkeypatch: pytest.MonkeyPatch, layout: str, packed: bool
+    tiny_folder: Path, tmp_path: Path, command: Run, monkeypatch: pytest.MonkeyPatch, layout: str, packed: bool
 ) -> None:
     root = tmp_path / "sets"
     (root / layout).mkdir(parents=True)
@@ -217,7 +200,7 @@ def test_train_finds_the_full_set_and_keeps_the_last_images_back(
             (root / layout / (source.name if packed else source.stem)).write_bytes(content)
     monkeypatch.setattr("physcomp.networks.plain_training.HELD_BACK", 100)
     shutil.copy(tiny_folder / "net.toml", tmp_path / "net.toml")
-    code, printed, said = physcomp_command("train", tmp_path / "net.toml", "--images", root, "--epochs", 1, "--quiet")
+    code, printed, said = command("train", tmp_path / "net.toml", "--images", root, "--epochs", 1, "--quiet")
     assert (code, said) == (0, "")
     assert "test images: accuracy" in printed
     assert "(200 images)" in printed
@@ -229,12 +212,12 @@ def test_train_finds_the_full_set_and_keeps_the_last_images_back(
     assert network.sha256 == physcomp.Network("stripes", expected, ()).sha256
 
 
-def test_train_writes_where_it_is_told(tiny_folder: Path, tmp_path: Path, physcomp_command: Run,
+def test_train_writes_where_it_is_told(tiny_folder: Path, tmp_path: Path, command: Run,
                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setattr("physcomp.networks.plain_training.HELD_BACK", 100)
     before = (tiny_folder / "net.safetensors").read_bytes()
     target = tmp_path / "other.safetensors"
-    code, _, said = physcomp_command(
+    code, _, said = command(
         "train", tiny_folder / "net.toml", "--images", tiny_folder / "images", "--out", target, "--epochs", 1
     )
     assert code == 0
@@ -317,47 +300,47 @@ def test_bad_input_is_answered_with_one_line_and_exit_code_2(
     line: str,
     told: str,
     names: dict[str, Path],
-    physcomp_command: Run,
+    command: Run,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = one_line(*physcomp_command(*line.format(**names).split()))
+    said = one_line(*command(*line.format(**names).split()))
     assert told.format(**names) in said
     assert list(tmp_path.iterdir()) == []  # nothing half-made is left
 
 
 def test_labels_that_the_network_does_not_know_are_refused(
-    names: dict[str, Path], tmp_path: Path, physcomp_command: Run
+    names: dict[str, Path], tmp_path: Path, command: Run
 ) -> None:
     write_idx(tmp_path / "t10k-images-idx3-ubyte.gz", np.zeros((2, 8, 8), np.uint8))
     write_idx(tmp_path / "t10k-labels-idx1-ubyte.gz", np.array([0, 7], np.uint8))
-    said = one_line(*physcomp_command("readback", names["chip"], names["net"], "--images", tmp_path))
+    said = one_line(*command("readback", names["chip"], names["net"], "--images", tmp_path))
     assert "7" in said
 
 
-def test_weights_that_are_nan_are_refused(names: dict[str, Path], tmp_path: Path, physcomp_command: Run) -> None:
+def test_weights_that_are_nan_are_refused(names: dict[str, Path], tmp_path: Path, command: Run) -> None:
     shutil.copy(names["net"], tmp_path / "net.toml")
     weights = load_file(names["folder"] / "net.safetensors")
     weights["1.weight"][0] = float("nan")
     save_file(weights, tmp_path / "net.safetensors")
-    said = one_line(*physcomp_command("store", tmp_path / "net.toml", names["plan"], "--out", tmp_path / "x.h5"))
+    said = one_line(*command("store", tmp_path / "net.toml", names["plan"], "--out", tmp_path / "x.h5"))
     assert "'1.weight' holds NaN" in said
 
 
-def test_the_results_of_another_study_are_refused(write_study: Write, tiny_run: Path, physcomp_command: Run) -> None:
-    said = one_line(*physcomp_command("run", write_study(seed="6"), "--out", tiny_run, "--quiet"))
+def test_the_results_of_another_study_are_refused(write_study: Write, tiny_run: Path, command: Run) -> None:
+    said = one_line(*command("run", write_study(seed="6"), "--out", tiny_run, "--quiet"))
     assert "--fresh" in said
 
 
 def test_an_interrupted_command_says_that_it_resumes(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, physcomp_command: Run
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, command: Run
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("simulations.kinds.run_study", interrupt)
-    code, _, said = physcomp_command("run", tiny_folder / "study.toml", "--quiet")
+    code, _, said = command("run", tiny_folder / "study.toml", "--quiet")
     assert code == 130
     assert "resumes" in said
     assert "Traceback" not in said

@@ -4,29 +4,20 @@ import csv
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import devices
-from simulations import cli
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def card_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def card_command(command: Run) -> Run:
     """Runs `physcomp card …` in this process, its border included: exit code, standard output, standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["physcomp", "card", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
+    return partial(command, "card")
 
 
 def test_plot_without_names_draws_the_atlas_of_all_cards(card_command: Run, tmp_path: Path) -> None:

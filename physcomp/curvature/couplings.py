@@ -24,8 +24,6 @@ from physcomp.networks.images import Images
 from physcomp.networks.layers import Layer
 from physcomp.threads import ShareDone, in_threads
 
-Rows64 = NDArray[np.float64]
-
 
 @dataclass(frozen=True, eq=False)
 class Coupling:
