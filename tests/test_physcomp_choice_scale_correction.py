@@ -4,10 +4,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import physcomp
 from physcomp.choice.loss_model import build_model
 from physcomp.choice.planning import uniform_plan
 from physcomp.choice.scale_correction import GAINS, ScaleCorrection
+from physcomp.codes.menu import DEFAULT
 from physcomp.storage import chip, layer_plan
 from physcomp.storage.plan import Plan, menu_of
 
@@ -90,3 +93,38 @@ def test_other_groups_than_filters_are_left_as_they_are(tiny, tiny_images):
     model = build_model(tiny, tiny_images, card="ideal", menu=MENU, granularity="layer")
     plain = uniform_plan(model, "digital(2)", shrinkage=0.0)
     assert ScaleCorrection.of(model).corrected(plain) is plain
+
+
+@pytest.fixture(scope="module")
+def partly_dead(tiny_images):
+    """A loss model, with the default menu, of a network with dead channels, zero filters and constant outputs."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 3)
+    )
+    with torch.no_grad():
+        module[0].bias[1] = -50  # dead after the ReLU
+        module[0].weight[2], module[0].bias[2] = 0, 1  # a constant output
+        module[0].weight[3] = 0
+        module[2].weight[3] = 0
+        module[2].bias[4] = -50
+        module[2].weight[5] = 0
+        module[2].weight[5, 2] = 0.5  # sees the constant channel alone
+    return build_model(physcomp.wrap(module, "partly dead"), tiny_images, card="pcm-zarcone")
+
+
+@pytest.mark.parametrize("code", [name for name in DEFAULT if name.startswith(("digital", "sparse"))])
+def test_groups_with_constant_outputs_are_corrected_stored_and_read_back(partly_dead, code):
+    corrected = ScaleCorrection.of(partly_dead).corrected(uniform_plan(partly_dead, code, shrinkage=0.0))
+    state = chip.store(partly_dead.network, corrected, card=partly_dead.medium.card).read_back()
+    for layer, planned in zip(partly_dead.layers, corrected.layers, strict=True):
+        assert planned.rows.shape == layer.rows.shape  # every group keeps its row, whether it gets a gain or not
+        zeros = ~layer.rows.any(1)
+        assert not state[f"{layer.name}.weight"].numpy().reshape(layer.rows.shape)[zeros].any()
+    assert all(torch.isfinite(tensor).all() for tensor in state.values())
+
+
+def test_the_choice_of_a_partly_dead_network_is_stored_and_read_back(partly_dead, tiny_images):
+    plan = physcomp.choose(partly_dead, tiny_images, [0.7]).best(0.7)
+    stored = chip.store(partly_dead.network, plan, card=partly_dead.medium.card)
+    assert physcomp.evaluate_state(partly_dead.network, stored.read_back(), tiny_images).loss < 2
