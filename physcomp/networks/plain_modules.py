@@ -117,19 +117,28 @@ def _quantised(module: nn.Module) -> bool:
 def check_finite(module: nn.Module, subject: str = "network") -> None:
     """Refuse parameters that are NaN or infinite, running statistics too, and buffers that are NaN.
 
-    An infinite value of a buffer is legal: it is how masks are written.
+    An infinite value of a buffer is legal: it is how masks are written. Tensors without values yet (lazy ones, and
+    those on the meta device) pass, as do quantised ones.
 
     Raises:
         ValueError: names the tensor.
     """
     for name, parameter in module.named_parameters():
-        if not bool(torch.isfinite(_values(parameter)).all()):
+        if _has_values(parameter) and not bool(torch.isfinite(_values(parameter)).all()):
             raise ValueError(f"{subject}: '{name}' holds NaN or infinite values; train it again")
     for name, buffer in module.named_buffers():
+        if not _has_values(buffer):
+            continue
         values = _values(buffer)
         running = name.rpartition(".")[2] in ("running_mean", "running_var")
         if bool(values.isnan().any()) or (running and bool(values.isinf().any())):
             raise ValueError(f"{subject}: '{name}' holds NaN or infinite values; train it again")
+
+
+def _has_values(tensor: torch.Tensor) -> bool:
+    return not (
+        isinstance(tensor, UninitializedParameter | UninitializedBuffer) or tensor.is_meta or tensor.is_quantized
+    )
 
 
 def _values(tensor: torch.Tensor) -> torch.Tensor:
