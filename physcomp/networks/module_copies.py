@@ -7,12 +7,16 @@ hold, and knows nothing of wrappers.
 import copy
 import functools
 import logging
+import sys
 import threading
 import types
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import torch
@@ -20,13 +24,14 @@ from torch import nn
 from torch.fx import Graph, GraphModule
 from torch.utils.data import DataLoader, Dataset
 
-# Nothing in these is the module's own.
+# Nothing in these is the module's own: they are not looked into. Those of the second list are shared with the copy.
 _CLOSED = (
-    bool, int, float, complex, str, bytes, type, range, torch.dtype, torch.device, types.ModuleType,
-    types.BuiltinFunctionType, logging.Logger, Graph, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler,
-    Dataset, DataLoader,
+    bool, int, float, complex, str, bytes, type, range, torch.dtype, torch.device, types.BuiltinFunctionType,
+    logging.Logger, Enum, Graph, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, Dataset, DataLoader,
 )  # fmt: skip
+_SHARED = (types.ModuleType, torch.jit.ScriptFunction, torch.finfo, torch.iinfo, ContextVar, torch.Stream)
 _EMPTY = type(None)  # what an empty cell holds
+_CACHE = type(functools.lru_cache(len))
 _LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
 
 
@@ -94,6 +99,8 @@ def _inside(value: Any) -> Iterator[tuple[str, Any]]:
     match value:
         case torch.Tensor() | torch.jit.ScriptModule():
             return
+        case _ if isinstance(value, _SHARED):
+            return
         case nn.Module() if (inner := wrapped(value)) is not None:
             yield "", inner
         case nn.Module():
@@ -142,14 +149,15 @@ def private_copy(module: nn.Module) -> nn.Module:
         if (fresh := _fresh(held.value)) is not None:
             memo[id(held.value)] = fresh
     try:
-        for held in whole:
-            if isinstance(held.value, threading.local):
-                vars(memo[id(held.value)]).update(copy.deepcopy(vars(held.value), memo))
-        for held in reversed(whole):
-            if isinstance(held.value, nn.Module) and wrapped(held.value) is not None:
-                memo[id(held.value)] = copy.deepcopy(unwrapped(held.value), memo)
-        copied: nn.Module = copy.deepcopy(module, memo)
-        _Rebinding(memo).of(copied)
+        with warnings.catch_warnings(action="ignore"):  # of how others' classes copy themselves
+            for held in whole:
+                if isinstance(held.value, threading.local):
+                    vars(memo[id(held.value)]).update(copy.deepcopy(vars(held.value), memo))
+            for held in reversed(whole):
+                if isinstance(held.value, nn.Module) and wrapped(held.value) is not None:
+                    memo[id(held.value)] = copy.deepcopy(unwrapped(held.value), memo)
+            copied: nn.Module = copy.deepcopy(module, memo)
+            _Rebinding(memo).of(copied)
     except Exception as error:  # anything may be raised by what others' classes do when they are copied
         name, kind = _culprit(whole, memo)
         reason = " ".join(str(error).split())
@@ -176,7 +184,9 @@ def _copy_tensors(tensors: list[torch.Tensor], memo: dict[int, Any]) -> None:
 
 
 def _copied_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    data = tensor.detach().as_subclass(torch.Tensor).resolve_conj().resolve_neg()
+    data = tensor.detach()
+    if data.layout == torch.strided:
+        data = data.as_subclass(torch.Tensor).resolve_conj().resolve_neg()
     data = data.to("cpu", plain_dtype(tensor.dtype), copy=True)
     return nn.Parameter(data, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
 
@@ -189,8 +199,10 @@ def plain_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def _fresh(value: Any) -> Any:
-    """A new object in place of one that `copy.deepcopy` refuses; None for the others."""
+    """What stands in the copy for an object that `copy.deepcopy` refuses; None for the others."""
     match value:
+        case _ if isinstance(value, _SHARED) or any(value is stream for stream in (sys.stdin, sys.stdout, sys.stderr)):
+            return value
         case torch.Generator():
             return value.clone_state()
         case _ if isinstance(value, _LOCK):
@@ -239,7 +251,7 @@ class _Rebinding:
 
     def __init__(self, memo: dict[int, Any]) -> None:
         self.memo = memo
-        self.copies = {id(value) for value in memo.values()}
+        self.copies = {id(value) for key, value in memo.items() if key != id(value)}  # without what is shared
         self.made: dict[int, Any] = {}
         self.seen: dict[int, Any] = {}
 
@@ -259,6 +271,8 @@ class _Rebinding:
             case functools.partial():
                 function, arguments = self.of(value.func), self.of(value.args)
                 return functools.partial(function, *arguments, **self.of(value.keywords))
+            case _ if isinstance(value, _CACHE):
+                return functools.lru_cache(**value.cache_parameters())(self._copied(value.__wrapped__))
             case weakref.ref():
                 return weakref.ref(self.memo[id(value())]) if id(value()) in self.memo else value
             case tuple() if type(value) is tuple:

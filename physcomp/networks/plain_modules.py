@@ -4,17 +4,15 @@ Wrappers are removed, parametrised and masked weights become ordinary parameters
 become parameters and buffers, and everything floating is float32 on the processor.
 """
 
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-from torch.nn.utils import parametrize
-from torch.nn.utils.prune import BasePruningMethod
-from torch.nn.utils.spectral_norm import SpectralNorm, SpectralNormLoadStateDictPreHook, SpectralNormStateDictHook
-from torch.nn.utils.weight_norm import WeightNorm
 
+from physcomp.networks.baked_weights import Baking
 from physcomp.networks.module_copies import Held, plain_dtype, private_copy, unwrapped, walk, wrapped
 
 _QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.sparse.quantized")
@@ -22,7 +20,10 @@ _FLOAT_AFTER_ALL = ("FloatFunctional", "FXFloatFunctional")  # of the quantised 
 _TO_FLOAT = "pass the float network from before quantisation"
 
 
-def plain(module: nn.Module) -> nn.Module:
+Run = Callable[[nn.Module], torch.Tensor]
+
+
+def plain(module: nn.Module, run: Run | None = None) -> nn.Module:
     """A private copy of a module in evaluation mode: all that it holds is state, in plain float32 tensors.
 
     - `nn.DataParallel`, `DistributedDataParallel` and compiled modules are replaced by the module inside.
@@ -33,9 +34,15 @@ def plain(module: nn.Module) -> nn.Module:
       and submodules; a tensor that is no attribute itself gets a name such as `scales_0` and stays in its place too.
     - What was shared stays shared: tied weights are one parameter. Nothing is shared with the caller's module.
 
+    Args:
+        module: the caller's; it is not changed.
+        run: gives the outputs of a module on a few samples. With it, tensors that a run replaces, such as attention
+            that is kept to be looked at, are told from state and left alone, and the copy is checked against the module
+            by its outputs. It only gets copies.
+
     Raises:
-        ValueError: this is no module whose weights can be read, a parameter is NaN or infinite, a buffer is NaN, or
-            something cannot be copied; it is named.
+        ValueError: this is no module whose weights can be read, a parameter is NaN or infinite, a buffer is NaN,
+            something cannot be copied, or the outputs are not the module's; it is named.
     """
     module = unwrapped(checked_module(module))
     dtypes = {tensor.dtype for tensor in (*module.parameters(), *module.buffers())}
@@ -43,15 +50,57 @@ def plain(module: nn.Module) -> nn.Module:
         for held in walk(module):
             _check_part(held)
         copied = private_copy(module)
-        _register_held(copied, nn.Module)
-        copied.eval()
-        check_finite(copied)
-        _Baking().bake(copied)
-        _own_class_tensors(copied)
-        _register_held(copied, torch.Tensor)
         _set_dtypes(copied, {dtype for dtype in dtypes if dtype != plain_dtype(dtype)})
+        wanted = None if run is None else _outputs(_evaluating(private_copy(copied)), run)
+        _register_held(copied, nn.Module)
+        _evaluating(copied)
+        check_finite(copied)
+        Baking().bake(copied)
+        _own_class_tensors(copied)
+        _register_held(copied, torch.Tensor, set() if run is None else _replaced(copied, run))
+        if run is not None and wanted is not None:
+            _check_outputs(wanted, _outputs(private_copy(copied), run))
     check_finite(copied)
     return copied
+
+
+def _evaluating(module: nn.Module) -> nn.Module:
+    """Set a module to evaluation mode, with the modules in it that are not registered."""
+    for held in reversed(list(walk(module))):
+        if isinstance(held.value, nn.Module):
+            try:
+                held.value.eval()
+            except Exception as error:  # others' modules may do more than set a flag
+                reason = " ".join(str(error).split())
+                raise ValueError(f"network: '{held.name}' fails in eval() ({reason}); correct it") from error
+    return module
+
+
+def _outputs(module: nn.Module, run: Run) -> torch.Tensor:
+    """The outputs of a run; random numbers are the same each time."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        return run(module)
+
+
+def _replaced(module: nn.Module, run: Run) -> set[str]:
+    """The names of the tensors in whose place a run puts others."""
+    scratch = private_copy(module)
+    before = {held.name: held.value for held in walk(scratch) if isinstance(held.value, torch.Tensor)}
+    _outputs(scratch, run)
+    after = {held.name: held.value for held in walk(scratch)}
+    return {name for name, tensor in before.items() if after.get(name) is not tensor}
+
+
+def _check_outputs(wanted: torch.Tensor, found: torch.Tensor) -> None:
+    scale = max(1.0, float(wanted.abs().nan_to_num(0, 0, 0).max())) if wanted.numel() else 1.0
+    if wanted.shape == found.shape and torch.allclose(wanted, found, rtol=0, atol=1e-4 * scale, equal_nan=True):
+        return
+    change = "their shape" if wanted.shape != found.shape else f"by {float((wanted - found).abs().max()):.3g}"
+    raise ValueError(
+        f"network: its outputs change ({change}) when its weights are made plain; make what it holds in lists, dicts "
+        "and hooks its parameters, buffers and submodules, and compute no weights in hooks"
+    )
 
 
 def checked_module(value: Any, subject: str = "network") -> nn.Module:
@@ -104,6 +153,8 @@ def _check_part(held: Held) -> None:
         if hasattr(value, "__tensor_flatten__"):
             kind = type(value).__name__
             raise ValueError(f"network: '{name}' is a {kind}, made of other tensors; pass the network of plain tensors")
+        if value.is_nested:
+            raise ValueError(f"network: '{name}' is a nested tensor; hold its parts as tensors of their own")
         if value.is_meta:
             raise ValueError(f"network: '{name}' is on the meta device and has no values; load the weights first")
 
@@ -143,106 +194,34 @@ def _has_values(tensor: torch.Tensor) -> bool:
 
 def _values(tensor: torch.Tensor) -> torch.Tensor:
     data = tensor.detach()
-    data = data.coalesce().values() if data.layout == torch.sparse_coo else data
+    if data.layout == torch.sparse_coo:
+        data = data.coalesce()
+    data = data if data.layout == torch.strided else data.values()
     return data.float() if data.is_floating_point() else data
 
 
-class _Baking:
-    """Replaces weights that are computed from other tensors by parameters with their values."""
+def _register_held(module: nn.Module, kind: type, without: Container[str] = ()) -> None:
+    """Register the modules, or the tensors, that a module holds in other ways, in place.
 
-    def __init__(self) -> None:
-        self.made: list[tuple[list[torch.Tensor], nn.Parameter]] = []  # with the tensors they were computed from
-
-    def bake(self, module: nn.Module) -> None:
-        """Bake all parametrised, normalised and pruned weights of a module in evaluation mode, in place.
-
-        Raises:
-            ValueError: a weight cannot be computed; it is named.
-        """
-        for name, part in reversed(list(module.named_modules())):
-            try:
-                # What was registered last computes what the earlier ones read.
-                for key in reversed(list(part._forward_pre_hooks)):
-                    self._bake_hook(part, key)
-                if parametrize.is_parametrized(part):
-                    self._bake_parametrised(part)
-            except Exception as error:  # parametrisations are others' code
-                reason = " ".join(str(error).split())
-                raise ValueError(
-                    f"network: the parametrised weights of '{name}' ({type(part).__name__}) cannot be computed "
-                    f"({reason}); remove the parametrisation first"
-                ) from error
-
-    def _bake_parametrised(self, part: nn.Module) -> None:
-        lists = part.get_submodule("parametrizations")
-        values = {name: getattr(part, name) for name, _ in lists.named_children()}
-        kind = parametrize.type_before_parametrizations(part)
-        # `parametrize.remove_parametrizations` would take the property away from the caller's module too.
-        del part._modules["parametrizations"]
-        part.__class__ = kind
-        for name, sources in lists.named_children():
-            self._set(part, name, values[name], [*sources.parameters(), *sources.buffers()])
-
-    def _bake_hook(self, part: nn.Module, key: int) -> None:
-        hook: Any = part._forward_pre_hooks[key]
-        suffixes: tuple[str, ...]
-        match hook:
-            case WeightNorm():
-                name, suffixes = hook.name, ("_g", "_v")
-            case SpectralNorm():
-                name, suffixes = hook.name, ("_orig", "_u", "_v")
-            case BasePruningMethod():
-                name, suffixes = hook._tensor_name, ("_orig", "_mask")
-            case _:
-                return
-        hook(part, ())  # sets the attribute to its value of now
-        value = getattr(part, name)
-        sources = [getattr(part, name + suffix) for suffix in suffixes]
-        del part._forward_pre_hooks[key]
-        part._forward_pre_hooks_with_kwargs.pop(key, None)
-        if isinstance(hook, SpectralNorm):
-            _forget_spectral_norm(part, hook)
-        for suffix in suffixes:
-            delattr(part, name + suffix)
-        self._set(part, name, value, sources)
-
-    def _set(self, part: nn.Module, name: str, value: torch.Tensor, sources: list[torch.Tensor]) -> None:
-        """Make a value a parameter, the same as an equal one that it was computed from, or with, if there is one."""
-        learned = [source for source in sources if isinstance(source, nn.Parameter)]
-        if not learned:
-            part.register_buffer(name, value.detach().clone())
-            return
-        known = [made for before, made in self.made if [*map(id, before)] == [*map(id, sources)]]
-        for candidate in (*learned, *known):
-            if candidate.shape == value.shape and torch.equal(candidate, value):
-                setattr(part, name, candidate)
-                return
-        data = value.detach().clone()
-        data = data.to(plain_dtype(data.dtype))
-        parameter = nn.Parameter(data, requires_grad=any(source.requires_grad for source in learned))
-        self.made.append((sources, parameter))
-        setattr(part, name, parameter)
-
-
-def _forget_spectral_norm(part: nn.Module, hook: SpectralNorm) -> None:
-    for hooks in (part._state_dict_hooks, part._load_state_dict_pre_hooks):
-        for key, entry in list(hooks.items()):
-            entry = getattr(entry, "hook", entry)
-            if isinstance(entry, SpectralNormStateDictHook | SpectralNormLoadStateDictPreHook) and entry.fn is hook:
-                del hooks[key]
-
-
-def _register_held(module: nn.Module, kind: type) -> None:
-    """Register the modules, or the tensors, that a module holds in other ways, in place."""
+    Args:
+        module: the module.
+        kind: `nn.Module` or `torch.Tensor`.
+        without: names of what is left alone.
+    """
     known = {id(value) for value in (*module.modules(), *module.parameters(), *module.buffers())}
     for held in list(walk(module)):
         value, owner = held.value, held.owner
-        if id(value) in known or not isinstance(value, kind):
+        if id(value) in known or not isinstance(value, kind) or held.name in without:
             continue
         if isinstance(value, nn.Module):
             inside = list(value.modules())
             if any(part is owner for part in inside):
                 continue  # an upward reference
+            if isinstance(owner, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+                raise ValueError(
+                    f"network: the module '{held.name}' is not registered, and '{held.owner_name}' would call it if it "
+                    "were; make it an attribute of another module"
+                )
             owner.add_module(_free_name(held), value)
             known |= {id(entry) for entry in (*inside, *value.parameters(), *value.buffers())}
         elif isinstance(value, nn.Parameter):
@@ -257,9 +236,13 @@ def _free_name(held: Held) -> str:
     name = "_".join(held.path).replace(".", "_")
     if vars(held.owner).get(name) is held.value and not hasattr(type(held.owner), name):
         delattr(held.owner, name)
-    while hasattr(held.owner, name):
-        name += "_"
-    return name
+    names = (name + "_" * more for more in range(9))
+    if (free := next((name for name in names if not hasattr(held.owner, name)), None)) is None:
+        kind = type(held.owner).__name__
+        raise ValueError(
+            f"network: '{held.name}' cannot be registered, since {kind} has any attribute; register it first"
+        )
+    return free
 
 
 def _own_class_tensors(module: nn.Module) -> None:
