@@ -170,6 +170,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "torch module": (lambda: nn.Linear(1, 1), r"holds pickled objects \(torch\.nn\.modules\.linear\.Linear\)"),
     "module inside": (lambda: {"model": nn.ReLU(), "epoch": 1}, r"holds pickled objects \(torch\.nn\.modules\.act"),
+    "function inside": (lambda: {"model": len}, r"holds pickled objects, such as a whole module, which could run any"),
     "tensor": (lambda: torch.ones(2), r"must hold a state dict, holds a Tensor; save module\.state_dict\(\)"),
     "numbers": (lambda: {"epoch": 1, "loss": 0.5}, r"must hold a state dict, holds a dict with 'epoch', 'loss'; save"),
 }

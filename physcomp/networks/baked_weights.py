@@ -34,8 +34,8 @@ class Baking:
             except Exception as error:  # parametrisations are others' code
                 reason = " ".join(str(error).split())
                 raise ValueError(
-                    f"network: the parametrised weights of '{name}' ({type(part).__name__}) cannot be computed "
-                    f"({reason}); remove the parametrisation first"
+                    f"network: the parametrised weights of {repr(name) if name else 'the module itself'} "
+                    f"({type(part).__name__}) cannot be computed ({reason}); remove the parametrisation first"
                 ) from error
 
     def _bake_parametrised(self, part: nn.Module) -> None:

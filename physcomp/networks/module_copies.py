@@ -53,8 +53,13 @@ class Held:
 
     @property
     def name(self) -> str:
-        """The name in the whole, such as `block.scales.0`."""
+        """The name in the whole, such as `block.scales.0`; empty for the whole itself."""
         return ".".join(part for part in (self.owner_name, *self.path) if part)
+
+    @property
+    def title(self) -> str:
+        """The name in quotes, as messages say it."""
+        return f"'{self.name}'" if self.name else "the module itself"
 
 
 def wrapped(module: nn.Module) -> nn.Module | None:
@@ -108,7 +113,11 @@ def _inside(value: Any) -> Iterator[tuple[str, Any]]:
             for kind in registered:
                 yield from vars(value).get(kind, {}).items()
             skipped = (*registered, "meta") if isinstance(value, GraphModule) else registered
-            yield from ((name, entry) for name, entry in vars(value).items() if name not in skipped)
+            for name, entry in vars(value).items():
+                if name.endswith("_hooks") and isinstance(entry, dict):
+                    entry = tuple(entry.values())  # their keys depend on what else there is in the process
+                if name not in skipped:
+                    yield name, entry
         case dict():
             yield from ((str(key), entry) for key, entry in value.items())
         case list() | tuple() | set() | frozenset() | deque():
@@ -159,9 +168,9 @@ def private_copy(module: nn.Module) -> nn.Module:
             copied: nn.Module = copy.deepcopy(module, memo)
             _Rebinding(memo).of(copied)
     except Exception as error:  # anything may be raised by what others' classes do when they are copied
-        name, kind = _culprit(whole, memo)
+        title, kind = _culprit(whole, memo)
         reason = " ".join(str(error).split())
-        raise ValueError(f"network: '{name}' ({kind}) cannot be copied ({reason}); set it to None first") from error
+        raise ValueError(f"network: {title} ({kind}) cannot be copied ({reason}); set it to None first") from error
     _check_apart(whole, copied)
     return copied
 
@@ -215,13 +224,13 @@ def _fresh(value: Any) -> Any:
 
 
 def _culprit(whole: list[Held], memo: dict[int, Any]) -> tuple[str, str]:
-    """The name and the type of what cannot be copied: the innermost object with which it fails."""
+    """The name, as messages say it, and the type of what cannot be copied: the innermost object with which it fails."""
     for held in reversed(whole):
         try:
             copy.deepcopy(held.value, dict(memo))
         except Exception:
-            return held.name, type(held.value).__name__
-    return "", type(whole[0].value).__name__
+            return held.title, type(held.value).__name__
+    return whole[0].title, type(whole[0].value).__name__
 
 
 def _check_apart(whole: list[Held], copied: nn.Module) -> None:
@@ -230,7 +239,7 @@ def _check_apart(whole: list[Held], copied: nn.Module) -> None:
         if _memory(held.value) in theirs:
             kind = type(held.owner).__name__
             raise ValueError(
-                f"network: '{held.name}' stays shared with your module when it is copied; "
+                f"network: {held.title} stays shared with your module when it is copied; "
                 f"let {kind} copy it in its __deepcopy__, or register it as a parameter or buffer"
             )
 
@@ -275,9 +284,10 @@ class _Rebinding:
                 return functools.lru_cache(**value.cache_parameters())(self._copied(value.__wrapped__))
             case weakref.ref():
                 return weakref.ref(self.memo[id(value())]) if id(value()) in self.memo else value
-            case tuple() if type(value) is tuple:
-                entries = tuple(self.of(entry) for entry in value)
-                return value if all(a is b for a, b in zip(entries, value, strict=True)) else entries
+            case tuple():
+                entries = [self.of(entry) for entry in value]
+                if any(new is not old for new, old in zip(entries, value, strict=True)):
+                    return getattr(value, "_make", tuple)(entries)
             case dict() | list() if id(value) not in self.seen:
                 self.seen[id(value)] = value
                 for key, entry in list(value.items() if isinstance(value, dict) else enumerate(value)):

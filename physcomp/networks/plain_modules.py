@@ -72,7 +72,7 @@ def _evaluating(module: nn.Module) -> nn.Module:
                 held.value.eval()
             except Exception as error:  # others' modules may do more than set a flag
                 reason = " ".join(str(error).split())
-                raise ValueError(f"network: '{held.name}' fails in eval() ({reason}); correct it") from error
+                raise ValueError(f"network: {held.title} fails in eval() ({reason}); correct it") from error
     return module
 
 
@@ -134,29 +134,29 @@ def checked_module(value: Any, subject: str = "network") -> nn.Module:
 
 def _check_part(held: Held) -> None:
     """Refuse what has no weights that can be read."""
-    value, name = held.value, held.name
+    value, title = held.value, held.title
     if isinstance(value, nn.Module):
         if isinstance(value, torch.jit.ScriptModule):
-            raise ValueError(f"network: '{name}' is a TorchScript module; pass the nn.Module that it was made from")
+            raise ValueError(f"network: {title} is a TorchScript module; pass the nn.Module that it was made from")
         if _quantised(value):
-            raise ValueError(f"network: '{name}' is quantised ({type(value).__name__}); {_TO_FLOAT}")
+            raise ValueError(f"network: {title} is quantised ({type(value).__name__}); {_TO_FLOAT}")
         if wrapped(value) is not None and (value._forward_hooks or value._forward_pre_hooks):
             kind = type(value).__name__
-            raise ValueError(f"network: '{name}' ({kind}) has hooks; register them on the module inside it")
+            raise ValueError(f"network: {title} ({kind}) has hooks; register them on the module inside it")
     elif isinstance(value, torch.ScriptObject):
-        raise ValueError(f"network: '{name}' holds packed weights; {_TO_FLOAT}")
+        raise ValueError(f"network: {title} holds packed weights; {_TO_FLOAT}")
     elif isinstance(value, UninitializedParameter | UninitializedBuffer):
-        raise ValueError(f"network: '{name}' has no shape yet (a lazy layer); run the module on one batch first")
+        raise ValueError(f"network: {title} has no shape yet (a lazy layer); run the module on one batch first")
     elif isinstance(value, torch.Tensor):
         if value.is_quantized:
-            raise ValueError(f"network: '{name}' is a quantised tensor; {_TO_FLOAT}")
+            raise ValueError(f"network: {title} is a quantised tensor; {_TO_FLOAT}")
         if hasattr(value, "__tensor_flatten__"):
             kind = type(value).__name__
-            raise ValueError(f"network: '{name}' is a {kind}, made of other tensors; pass the network of plain tensors")
+            raise ValueError(f"network: {title} is a {kind}, made of other tensors; pass the network of plain tensors")
         if value.is_nested:
-            raise ValueError(f"network: '{name}' is a nested tensor; hold its parts as tensors of their own")
+            raise ValueError(f"network: {title} is a nested tensor; hold its parts as tensors of their own")
         if value.is_meta:
-            raise ValueError(f"network: '{name}' is on the meta device and has no values; load the weights first")
+            raise ValueError(f"network: {title} is on the meta device and has no values; load the weights first")
 
 
 def _quantised(module: nn.Module) -> bool:

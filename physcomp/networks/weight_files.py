@@ -111,9 +111,11 @@ def _unreadable(error: Exception) -> str:
     text = _one_line(error)
     if "TorchScript" in text:
         return "is a TorchScript archive; save the state_dict() of the nn.Module that it was made from"
-    if (named := re.search(r"(?:GLOBAL|global|class) ([\w.]+\.\w+)", text)) is not None:
+    if re.search("[Uu]nsupported (GLOBAL|global|class)", text):
+        named = re.search(r"(?:GLOBAL|global|class) ([\w.]+\.\w+)", text)
+        kind = f" ({named[1]})" if named else ""
         return (
-            f"holds pickled objects ({named[1]}), such as a whole module, which could run any program; "
+            f"holds pickled objects{kind}, such as a whole module, which could run any program; "
             "save only module.state_dict(), or a .safetensors file"
         )
     return f"cannot be read ({text[:200] or type(error).__name__}); save module.state_dict() again"
