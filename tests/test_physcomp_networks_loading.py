@@ -168,7 +168,8 @@ MISTAKES: dict[str, tuple[dict[str, object], str]] = {
     "empty.py:build": ({}, r"has no 'build'; it defines no function or class; name one that returns the network"),
     "net.py": ({}, r"net\.py: does not say what builds the network; write .*net\.py:NAME with one of Settings, Net, "),
     "net.py:biuld": ({}, r"has no 'biuld'; write .*net\.py:NAME with one of build, Settings, Net.* and 5 more"),
-    "net.py:Net.wide": ({}, r"has no 'Net\.wide'"),
+    "net.py:Net.narow": ({}, r"has no 'Net\.narow'; write .*net\.py:Net\.narrow$"),
+    "net.py:Net.unlike": ({}, r"has no 'Net\.unlike'; write .*net\.py:NAME with one of .*Net"),
     "net.py:table": ({}, r"table: must be a function, a class or a module, got a dict; name what builds the network"),
     "net.py:made": ({"width": 1}, r"made: is a module already and takes no arguments, got width; leave out --args"),
     "net.py:build ": ({"classes": 1, "bias": 1}, r"build: takes no argument 'classes'; it takes num_classes, bias"),
@@ -203,7 +204,7 @@ PACKAGES = {
     "no_such_package_of_anyone.nets:build": r"no module named 'no_such_package_of_anyone'; install it, or name a file",
     "torch.no_such_module:build": r"torch\.no_such_module: no module named 'torch\.no_such_module'; install it",
     "net:build": r"net: no module named 'net'; write net\.py:name",
-    "torch.nn:Linaer": r"torch\.nn: has no 'Linaer'",
+    "torch.nn:Linaer": r"torch\.nn: has no 'Linaer'; write torch\.nn:NAME with one of Linear, ",
     "own_package.parts:tyni": r"has no 'tyni'; write own_package\.parts:NAME with one of tiny",
     "resnet": "no module named 'resnet'; install it, or name a file",
 }

@@ -154,7 +154,9 @@ def _named(home: ModuleType, name: str, place: str) -> Any:
         try:
             value = getattr(value, part)
         except AttributeError:
-            raise ValueError(f"{place}: has no '{name}'; {_offer(home, name, place)}") from None
+            near = [] if value is home else get_close_matches(part, dir(value), 1)
+            cure = f"write {place}:{name.replace(part, near[0])}" if near else _offer(home, name, place)
+            raise ValueError(f"{place}: has no '{name}'; {cure}") from None
     if not name:
         raise ValueError(f"{place}: does not say what builds the network; {_offer(home, name, place)}")
     return value
@@ -165,8 +167,7 @@ def _offer(home: ModuleType, name: str, place: str) -> str:
     found = [
         key
         for key, value in vars(home).items()
-        if not key.startswith("_")
-        and (isinstance(value, nn.Module) or (callable(value) and getattr(value, "__module__", "") == home.__name__))
+        if not key.startswith("_") and (isinstance(value, nn.Module) or (callable(value) and _is_of(value, home)))
     ]
     if not found:
         return "it defines no function or class; name one that returns the network"
@@ -174,6 +175,11 @@ def _offer(home: ModuleType, name: str, place: str) -> str:
     listed = [*near, *(key for key in found if key not in near)]
     more = f" and {len(listed) - 10} more" if len(listed) > 10 else ""
     return f"write {place}:NAME with one of {', '.join(listed[:10])}{more}"
+
+
+def _is_of(value: Any, home: ModuleType) -> bool:
+    """Whether a function or class is defined in a file, or anywhere in the package of a module."""
+    return str(getattr(value, "__module__", "")).partition(".")[0] == home.__name__.partition(".")[0]
 
 
 def _built(target: Any, source: str, args: dict[str, Any]) -> nn.Module:

@@ -14,6 +14,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from physcomp.networks.baked_weights import Baking
 from physcomp.networks.module_copies import Held, plain_dtype, private_copy, unwrapped, walk, wrapped
+from physcomp.networks.outside_weights import check_no_weights_outside
 
 _QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.sparse.quantized")
 _FLOAT_AFTER_ALL = ("FloatFunctional", "FXFloatFunctional")  # of the quantised package, but of float networks
@@ -32,6 +33,7 @@ def plain(module: nn.Module, run: Run | None = None) -> nn.Module:
     - Floating point becomes float32 and complex numbers complex64, on the processor; integers stay.
     - Tensors and modules held as attributes, in lists, in dicts or by functions become persistent buffers, parameters
       and submodules; a tensor that is no attribute itself gets a name such as `scales_0` and stays in its place too.
+    - Tensors and modules that its code reads from outside of it are refused: nothing stores or counts them.
     - What was shared stays shared: tied weights are one parameter. Nothing is shared with the caller's module.
 
     Args:
@@ -49,6 +51,7 @@ def plain(module: nn.Module, run: Run | None = None) -> nn.Module:
     with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=()):
         for held in walk(module):
             _check_part(held)
+        check_no_weights_outside(module)
         copied = private_copy(module)
         _set_dtypes(copied, {dtype for dtype in dtypes if dtype != plain_dtype(dtype)})
         wanted = None if run is None else _outputs(_evaluating(private_copy(copied)), run)
