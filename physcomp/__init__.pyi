@@ -13,12 +13,14 @@ from .networks.description import load_network as load_network
 from .networks.evaluation import Score as Score
 from .networks.evaluation import evaluate as evaluate
 from .networks.evaluation import evaluate_state as evaluate_state
-from .networks.images import Images as Images
 from .networks.images import load_images as load_images
 from .networks.layers import layers_of as layers_of
 from .networks.network import Network as Network
 from .networks.network import prepare as prepare
 from .networks.network import wrap as wrap
+from .networks.samples import Images as Images
+from .networks.samples import Samples as Samples
+from .networks.task import Task as Task
 from .storage.chip import Chip as Chip
 from .storage.chip import load_chip as load_chip
 from .storage.chip import store as store

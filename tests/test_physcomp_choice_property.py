@@ -334,7 +334,7 @@ def test_the_ledger_of_any_plan_is_what_its_chip_holds(
     choice = np.random.default_rng(len(menu)).integers(0, len(model.menu), len(model.loss))
     plan = physcomp.Plan.from_json(physcomp.plan_of(model, choice, method="any", shrinkage=0.0).to_json())
     chip = physcomp.store(pair[0], plan, seed=1)
-    written = sum(plan.ledger[name] for name in ("digits", "signs", "masks", "scales", "setup", "biases", "norms"))
+    written = sum(plan.ledger[name] for name in ("digits", "signs", "masks", "scales", "setup", "biases", "others"))
     assert len(chip.bits) == pytest.approx(written * plan.bits_per_cell)
     assert chip.cells.levels.size == plan.ledger["analog"]
     assert min(plan.ledger.values()) >= 0

@@ -26,7 +26,7 @@ def outputs_of(module, name, images):
     found = []
     handle = module.get_submodule(name).register_forward_hook(lambda _, given, output: found.append(output.clone()))
     with torch.no_grad():
-        module(images.pixels)
+        module(images.inputs)
     handle.remove()
     return found[0].transpose(0, 1).flatten(1)
 

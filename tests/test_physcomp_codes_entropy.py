@@ -139,7 +139,7 @@ def test_the_ledger_counts_the_stream_really_written_and_the_chip_reads_it(model
     choice = np.arange(len(model.loss)) % len(model.menu)
     plan = physcomp.plan_of(model, choice, method="mixed", shrinkage=0.0)
     chip = physcomp.store(tiny, plan, seed=1)
-    parts = ("digits", "signs", "masks", "scales", "setup", "biases", "norms")
+    parts = ("digits", "signs", "masks", "scales", "setup", "biases", "others")
     bits = sum(plan.ledger[name] for name in parts) * plan.bits_per_cell
     assert len(chip.bits) == pytest.approx(bits)
     chip.save(tmp_path / "chip.h5")

@@ -54,7 +54,7 @@ def test_the_mean_model_is_the_mean_of_the_quadratic_forms_of_its_times(models, 
             np.stack([errors_at(model, n, i, time_s)[0] for i in range(len(MENU))], axis=2).astype(np.float32)
             for n in range(len(model.layers))
         ]
-        at.append((parts, couplings(tiny.module, model.layers, tiny_images, parts)))
+        at.append((parts, couplings(tiny, model.layers, tiny_images, parts)))
     for number, coupling in enumerate(model.couplings):
         separate = np.mean([measured[number].alone for _, measured in at], axis=0)
         assert np.all(coupling.alone >= separate * (1 - 1e-4) - 1e-9)

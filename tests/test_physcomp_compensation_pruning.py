@@ -173,7 +173,7 @@ def test_a_larger_share_is_pruned_from_what_a_smaller_one_left():
 
 def test_sixteen_images_prune_better_than_none(tiny, tiny_images):
     layers = layers_of(tiny.module)
-    few, many = (curvatures(tiny.module, layers, tiny_images[:count]) for count in (16, 40))
+    few, many = (curvatures(tiny, layers, tiny_images[:count]) for count in (16, 40))
     lost = np.zeros(2)
     for layer, known, all_of_them in zip(layers[:2], few, many, strict=False):
         for number, curvature in enumerate((known, unit_curvature(layer.rows))):

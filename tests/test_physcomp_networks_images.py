@@ -51,9 +51,9 @@ def test_the_bytes_are_those_of_the_published_format_and_alike_at_any_time(tmp_p
 def test_files_are_found_in_every_layout_plain_and_gzipped(tmp_path: Path, subfolder: str, packed: bool) -> None:
     write_part(tmp_path / subfolder, packed=packed)
     images = physcomp.load_images(tmp_path, "t10k")
-    assert images.pixels.shape == (5, 1, 4, 3)
-    assert images.pixels.dtype == torch.float32
-    np.testing.assert_allclose(images.pixels[:, 0].numpy(), PIXELS / 255, rtol=1e-7)
+    assert images.inputs.shape == (5, 1, 4, 3)
+    assert images.inputs.dtype == torch.float32
+    np.testing.assert_allclose(images.inputs[:, 0].numpy(), PIXELS / 255, rtol=1e-7)
     assert images.labels.tolist() == LABELS.tolist()
     assert images.labels.dtype == torch.int64
 
@@ -76,12 +76,12 @@ def test_a_slice_of_images_keeps_pixels_and_labels_together() -> None:
     images = physcomp.Images(torch.arange(6.0).reshape(6, 1, 1, 1), torch.arange(6))
     part = images[2:5]
     assert len(part) == 3
-    assert part.pixels.flatten().tolist() == part.labels.tolist() == [2, 3, 4]
+    assert part.inputs.flatten().tolist() == part.labels.tolist() == [2, 3, 4]
 
 
 @pytest.mark.parametrize(("images", "labels"), [(3, 2), (0, 0), (0, 1)])
 def test_images_without_as_many_labels_are_refused(images: int, labels: int) -> None:
-    with pytest.raises(ValueError, match=f"got {images} images and {labels} labels"):
+    with pytest.raises(ValueError, match=f"got {images} inputs and {labels} labels"):
         physcomp.Images(torch.zeros(images, 1, 2, 2), torch.zeros(labels, dtype=torch.int64))
 
 

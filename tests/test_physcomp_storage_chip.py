@@ -31,7 +31,7 @@ def chip(tiny, mixed):
     return physcomp.store(tiny, mixed, seed=3)
 
 
-WRITTEN = ("digits", "signs", "masks", "scales", "setup", "biases", "norms")
+WRITTEN = ("digits", "signs", "masks", "scales", "setup", "biases", "others")
 
 
 def test_the_ledger_counts_the_bits_and_cells_really_written(chip, mixed):
@@ -39,7 +39,9 @@ def test_the_ledger_counts_the_bits_and_cells_really_written(chip, mixed):
     assert len(chip.bits) == pytest.approx(bits)
     assert chip.cells.levels.size == mixed.ledger["analog"]
     assert mixed.ledger["plan"] * mixed.bits_per_cell == pytest.approx(13 * 5)  # 13 groups, 30 codes: 5 bits
-    assert mixed.cells_per_weight == pytest.approx(sum(mixed.ledger.values()) / 270)
+    assert mixed.cells_per_weight == pytest.approx(
+        sum(mixed.ledger.values()) / 291
+    )  # weights, biases, and scale and shift of the norm
 
 
 PROTECTED = (
@@ -179,7 +181,7 @@ def test_norms_that_cannot_be_folded_are_stored_and_counted(tiny_images):
     assert sum(t.numel() for t in other_tensors(network.module, layers_of(network.module)).values()) == 16
     model = physcomp.build_model(network, tiny_images, card="ideal", menu=("float32",))
     plan = physcomp.uniform_plan(model, "float32", shrinkage=0.0)
-    assert plan.ledger["norms"] == 16 * 16 / 4  # sixteen numbers of sixteen bits, four bits a cell
+    assert plan.ledger["others"] == 16 * 16 / 4  # sixteen numbers of sixteen bits, four bits a cell
     state = physcomp.store(network, plan).read_back()
     np.testing.assert_allclose(state["2.running_var"], network.module.state_dict()["2.running_var"], rtol=2**-8)
     score = physcomp.evaluate_state(network, state, tiny_images)

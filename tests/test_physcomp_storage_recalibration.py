@@ -1,5 +1,7 @@
 """Recalibration: gains and biases undo what has drifted, moments match, and their bits are counted."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -31,11 +33,12 @@ def test_moments_of_every_channel_match_the_clean_network(tiny: physcomp.Network
         name: tensor + 0.1 * tensor.std() * torch.randn(tensor.shape, generator=generator)
         for name, tensor in tiny.module.state_dict().items()
     }
-    layers = [name for name, part in tiny.module.named_modules() if hasattr(part, "weight")]
+    layers = physcomp.layers_of(tiny.module)
     module = physcomp.prepare(tiny.module)
     module.load_state_dict(recalibrate(tiny, noisy, tiny_images, bits_per_cell=2.0).state)
-    ours, wanted = (_moments(m, layers, tiny_images) for m in (module, tiny.module))
-    for name in layers:
+    ours, wanted = (_moments(n, layers, tiny_images) for n in (dataclasses.replace(tiny, module=module), tiny))
+    assert len(wanted) == 3
+    for name in wanted:
         torch.testing.assert_close(ours[name][1], wanted[name][1], rtol=0.01, atol=1e-6)
         assert bool(((ours[name][0] - wanted[name][0]).abs() < 0.01 * (wanted[name][1] + wanted[name][0].abs())).all())
 

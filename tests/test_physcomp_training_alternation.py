@@ -8,7 +8,6 @@ import pytest
 import devices
 import physcomp
 from physcomp.networks.description import Described, describe, read_description
-from physcomp.networks.layers import weights_of
 from physcomp.training.alternation import Round, Schedule, _settled, alternate, best_of
 
 
@@ -38,7 +37,7 @@ def test_a_round_keeps_to_the_budget_and_its_parts_belong_together(
     first: Round, described: Described, schedule: Schedule
 ) -> None:
     plan = first.finetuned.plan
-    assert first.cells == plan.cells <= schedule.budget * weights_of(described.network)
+    assert first.cells == plan.cells <= schedule.budget * described.network.parameters
     assert plan.budget is not None
     assert plan.cells_per_weight <= plan.budget
     assert plan.network_sha256 == first.described.network.sha256 == first.finetuned.network.sha256

@@ -97,7 +97,7 @@ def test_the_ledger_of_a_narrowed_plan_counts_what_its_chip_holds(
 ) -> None:
     less, plan = narrow(described, plan_without(model, (1, 2, 7), sparse=(5, 11)), card)
     chip = physcomp.store(less.network, plan)
-    kinds = ("digits", "masks", "signs", "scales", "biases", "norms")
+    kinds = ("digits", "masks", "signs", "scales", "biases", "others")
     bits = sum(plan.ledger[name] for name in kinds) * plan.bits_per_cell
     assert len(chip.bits) == pytest.approx(bits)
     assert chip.cells.levels.size == plan.ledger["analog"]
@@ -151,4 +151,4 @@ def test_the_constant_of_a_pruned_filter_passes_through_the_layers_between(layer
     stored.load_state_dict(physcomp.store(whole.network, plan).read_back())
     less, its_plan = narrow(whole, plan, devices.load_card("ideal"))
     assert its_plan.weights < plan.weights
-    torch.testing.assert_close(less.network.module(images.pixels), stored(images.pixels), rtol=0, atol=1e-5)
+    torch.testing.assert_close(less.network.module(images.inputs), stored(images.inputs), rtol=0, atol=1e-5)

@@ -285,8 +285,8 @@ def test_the_output_of_the_teacher_is_its_mean_over_shifted_copies(
     recipe = Recipe(batch=7, bfloat16=False, mirrored=mirrored)
     assert recipe.copies == copies
     outputs = finetuning._teacher_outputs(tiny.module, tiny_images, recipe, lambda share: None)
-    size = tiny_images.pixels.shape[2]
-    padded = torch.nn.functional.pad(tiny_images.pixels, (1, 1, 1, 1))
+    size = tiny_images.inputs.shape[2]
+    padded = torch.nn.functional.pad(tiny_images.inputs, (1, 1, 1, 1))
     seen = [padded[:, :, y : y + size, x : x + size] for y in range(3) for x in range(3)]
     seen += [image.flip(3) for image in seen] if mirrored else []
     expected = sum(tiny.module(image).softmax(1) for image in seen) / copies

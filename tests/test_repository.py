@@ -350,12 +350,12 @@ def test_the_embedded_parts_are_whole_balanced_and_share_no_image(data_dir: Path
     seen: list[set[bytes]] = []
     for part, count in (("calibration", 2000), ("heldout", 2000), ("t10k", 10_000)):
         images = physcomp.load_images(data_dir / "fashion-mnist", part)
-        assert images.pixels.shape == (count, 1, 28, 28)
+        assert images.inputs.shape == (count, 1, 28, 28)
         counts = images.labels.bincount(minlength=10)
         # Ten classes by chance: a count's sd is √(0.09·n), and five of them leave 6e-7 a class.
         assert len(counts) == 10
         assert int((counts - count / 10).abs().max()) < 5 * (0.09 * count) ** 0.5
-        seen.append({image.numpy().tobytes() for image in images.pixels})
+        seen.append({image.numpy().tobytes() for image in images.inputs})
     calibration, heldout, test = seen
     assert not calibration & heldout
     assert not calibration & test

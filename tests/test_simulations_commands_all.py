@@ -115,7 +115,7 @@ def test_choose_store_and_readback_lead_from_a_network_to_its_accuracy(
     assert (code, said) == (0, "")
     test = physcomp.load_images(images, "t10k")
     trials = read_back(
-        stored, test.pixels, test.labels, network=physcomp.load_network(network), trials=2, times_s=[60, 3600]
+        stored, test.inputs, test.labels, network=physcomp.load_network(network), trials=2, times_s=[60, 3600]
     )
     lines = [plain(line) for line in printed.splitlines()]
     for time_s in (60, 3600):

@@ -105,7 +105,7 @@ def test_a_trained_plan_is_measured_with_its_own_network(finished: Path, tuned: 
     test = physcomp.load_images(tiny_folder / "images", "t10k")[:200]
     plan = physcomp.Plan.load(tuned / "analog" / "plan.json")
     network = physcomp.load_network(tuned / "analog" / "net.toml")
-    trials = read_back(plan, test.pixels, test.labels, network=network, trials=3, seed=5)
+    trials = read_back(plan, test.inputs, test.labels, network=network, trials=3, seed=5)
     rows = [t for t in Ledger(finished / "trials.csv", ChipTrial).entries if t.key.plan == plan.sha256[:12]]
     assert [(t.trial, t.seed, t.loss, t.accuracy) for t in trials] == [
         (r.key.trial, r.key.seed, r.metrics["loss"], r.metrics["accuracy"]) for r in rows

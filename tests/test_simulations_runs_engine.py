@@ -137,7 +137,7 @@ def test_a_chip_of_the_run_reads_back_to_the_first_trial_of_the_ledger(tiny_run:
         for budget in (1.5, 3.0):
             chip = physcomp.load_chip(tiny_run / f"chip-{prefix}{budget:g}.h5")
             assert chip.plan == physcomp.Plan.load(tiny_run / f"plan-{prefix}{budget:g}.json")
-            (trial,) = read_back(chip, test.pixels, test.labels, network=network)
+            (trial,) = read_back(chip, test.inputs, test.labels, network=network)
             (row,) = [r for r in rows if (r.card, r.method, r.budget, r.trial) == (card, "joint", budget, 0)]
             assert (trial.seed, trial.loss, trial.accuracy) == (row.seed, row.loss, row.accuracy)
 
@@ -316,7 +316,7 @@ def test_a_card_of_several_times_has_one_plan_for_all_and_results_at_each(write_
     (plan,) = [plan for plan in both.plans if plan.method == "uniform analog(1)"]
     test = physcomp.load_images(study.images, "t10k")[: study.test_images]
     network = physcomp.load_network(study.network)
-    trials = read_back(plan, test.pixels, test.labels, network=network, trials=3, seed=5, times_s=[60, 2592000])
+    trials = read_back(plan, test.inputs, test.labels, network=network, trials=3, seed=5, times_s=[60, 2592000])
     for time_s in (60, 2592000):
         mine = run.trials.filter(pl.col("plan") == plan.sha256[:12], pl.col("read_time_s") == time_s)
         assert list(mine.select("seed", "loss").iter_rows()) == [(t.seed, t.loss) for t in trials if t.time_s == time_s]

@@ -54,7 +54,7 @@ def test_a_scorer_measures_a_network_with_other_parameters(
     clean = physcomp.evaluate(tiny.module, tiny_images)
     assert same == pytest.approx({"loss": clean.loss, "accuracy": clean.accuracy, "agreement": 1.0})
     last = f"{physcomp.layers_of(tiny.module)[-1].name}.weight"
-    zeroed = scorer.of_state(tiny, {last: torch.zeros_like(tiny.module.state_dict()[last])})
+    zeroed = scorer.of_state(tiny, {**tiny.module.state_dict(), last: torch.zeros_like(tiny.module.state_dict()[last])})
     assert zeroed["agreement"] < 1 or zeroed["loss"] != pytest.approx(clean.loss)
 
 

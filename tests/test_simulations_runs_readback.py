@@ -41,10 +41,10 @@ def drifting(network: physcomp.Network, pictures: physcomp.Images) -> physcomp.P
 def test_a_plan_is_programmed_anew_for_each_trial_with_its_own_seed(
     network: physcomp.Network, pictures: physcomp.Images, drifting: physcomp.Plan
 ) -> None:
-    trials = read_back(drifting, pictures.pixels, pictures.labels, network=network, trials=4, seed=11)
+    trials = read_back(drifting, pictures.inputs, pictures.labels, network=network, trials=4, seed=11)
     assert [(t.trial, t.seed, t.read, t.time_s) for t in trials] == [(n, 11 + n, 0, 3600.0) for n in range(4)]
     assert len({t.loss for t in trials}) == 4
-    later = read_back(drifting, pictures.pixels, pictures.labels, network=network, trials=1, seed=13)
+    later = read_back(drifting, pictures.inputs, pictures.labels, network=network, trials=1, seed=13)
     assert (later[0].loss, later[0].accuracy) == (trials[2].loss, trials[2].accuracy)
 
 
@@ -53,11 +53,11 @@ def test_a_chip_is_read_anew_for_each_trial_and_its_cells_stay_as_they_are(
 ) -> None:
     chip = physcomp.store(network, drifting, seed=4)
     programmed = chip.cells.programmed.copy()
-    trials = read_back(chip, pictures.pixels, pictures.labels, trials=3)
+    trials = read_back(chip, pictures.inputs, pictures.labels, trials=3)
     assert [(t.trial, t.seed, t.read) for t in trials] == [(0, 4, 0), (1, 4, 1), (2, 4, 2)]
     assert len({t.loss for t in trials}) == 3  # read noise is drawn anew
     np.testing.assert_array_equal(chip.cells.programmed, programmed)
-    again = read_back(chip, pictures.pixels, pictures.labels, trials=3)
+    again = read_back(chip, pictures.inputs, pictures.labels, trials=3)
     assert again == trials
 
 
@@ -77,7 +77,7 @@ def test_reads_of_one_chip_differ_less_than_chips(
 
 def test_a_card_without_read_noise_reads_alike_every_time(network: physcomp.Network, pictures: physcomp.Images) -> None:
     plan = plan_on(network, pictures, "rram-milo")
-    trials = read_back(physcomp.store(network, plan), pictures.pixels, pictures.labels, trials=3)
+    trials = read_back(physcomp.store(network, plan), pictures.inputs, pictures.labels, trials=3)
     assert len({(t.loss, t.accuracy) for t in trials}) == 1
 
 
@@ -85,9 +85,9 @@ def test_a_chip_and_its_plan_agree_on_the_first_trial(
     network: physcomp.Network, pictures: physcomp.Images, drifting: physcomp.Plan
 ) -> None:
     chip = physcomp.store(network, drifting, seed=7)
-    of_chip = read_back(chip, pictures.pixels, pictures.labels)
-    of_plan = read_back(drifting, pictures.pixels, pictures.labels, network=network, seed=7)
-    by_card = read_back(drifting, pictures.pixels, pictures.labels, network=network, card="pcm-nandakumar", seed=7)
+    of_chip = read_back(chip, pictures.inputs, pictures.labels)
+    of_plan = read_back(drifting, pictures.inputs, pictures.labels, network=network, seed=7)
+    by_card = read_back(drifting, pictures.inputs, pictures.labels, network=network, card="pcm-nandakumar", seed=7)
     assert of_chip == of_plan == by_card
 
 
@@ -98,7 +98,7 @@ def test_each_trial_is_read_at_all_times_in_turn(
     shares: list[float] = []
     trials = read_back(
         drifting,
-        pictures.pixels,
+        pictures.inputs,
         pictures.labels,
         network=network,
         trials=2,
@@ -107,14 +107,14 @@ def test_each_trial_is_read_at_all_times_in_turn(
     )
     assert [(t.trial, t.time_s) for t in trials] == [(n, time) for n in range(2) for time in times]
     assert shares == pytest.approx([n / 6 for n in range(1, 7)])
-    (alone,) = read_back(drifting, pictures.pixels, pictures.labels, network=network)
+    (alone,) = read_back(drifting, pictures.inputs, pictures.labels, network=network)
     assert alone == trials[1]  # what is read before does not change what is read after
 
 
 def test_a_digital_plan_reads_back_alike_on_every_chip(network: physcomp.Network, pictures: physcomp.Images) -> None:
     plan = plan_on(network, pictures, "pcm-zarcone", code="digital(4)")
     assert plan.noiseless
-    trials = read_back(plan, pictures.pixels, pictures.labels, network=network, trials=3)
+    trials = read_back(plan, pictures.inputs, pictures.labels, network=network, trials=3)
     assert len({(t.loss, t.accuracy) for t in trials}) == 1
 
 
@@ -122,14 +122,14 @@ def test_read_back_leaves_the_network_as_it_was(
     network: physcomp.Network, pictures: physcomp.Images, drifting: physcomp.Plan
 ) -> None:
     before = network.sha256
-    read_back(drifting, pictures.pixels, pictures.labels, network=network)
+    read_back(drifting, pictures.inputs, pictures.labels, network=network)
     assert network.sha256 == before
 
 
 def test_what_cannot_be_read_back_is_refused(
     network: physcomp.Network, pictures: physcomp.Images, drifting: physcomp.Plan, tmp_path: Path
 ) -> None:
-    pixels, labels = pictures.pixels, pictures.labels
+    pixels, labels = pictures.inputs, pictures.labels
     chip = physcomp.store(network, drifting)
     chip.save(tmp_path / "chip.h5")
     for stored in (drifting, physcomp.load_chip(tmp_path / "chip.h5")):
@@ -143,7 +143,7 @@ def test_what_cannot_be_read_back_is_refused(
             read_back(chip, pixels, labels, times_s=[time_s])
     with pytest.raises(ValueError, match="made for card pcm-nandakumar, got ideal"):
         read_back(drifting, pixels, labels, network=network, card="ideal")
-    with pytest.raises(ValueError, match="as many labels as images"):
+    with pytest.raises(ValueError, match="as many labels as inputs"):
         read_back(chip, pixels, labels[1:])
 
 
@@ -152,13 +152,13 @@ def test_a_chip_of_another_network_is_refused(
 ) -> None:
     chip = physcomp.store(network, drifting)
     with pytest.raises(ValueError, match="got tiny") as caught:
-        read_back(chip, pictures.pixels, pictures.labels, network=tiny)
+        read_back(chip, pictures.inputs, pictures.labels, network=tiny)
     assert "\n" not in str(caught.value)
     changed = copy.deepcopy(network.module)
     with torch.no_grad():
         next(changed.parameters()).mul_(1.5)
     with pytest.raises(ValueError, match=r"made for network .* got"):
-        read_back(chip, pictures.pixels, pictures.labels, network=physcomp.wrap(changed, network.name))
+        read_back(chip, pictures.inputs, pictures.labels, network=physcomp.wrap(changed, network.name))
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 1)), min_size=2, max_size=20))

@@ -264,7 +264,7 @@ def test_only_as_many_images_as_asked_for_are_taken(write_study: Write, tmp_path
     study = read(write_study(calibration="10", heldout="11", test_images="12"))
     kind = opened(study, tmp_path)
     assert [len(part) for part in (kind.calibration, kind.heldout, kind.test)] == [10, 11, 12]
-    assert kind.calibration.pixels.equal(physcomp.load_images(study.images, "calibration").pixels[:10])
+    assert kind.calibration.inputs.equal(physcomp.load_images(study.images, "calibration").inputs[:10])
 
 
 def test_a_missing_network_and_a_missing_folder_are_named(write_study: Write, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from physcomp.choice.loss_model import LossModel
 from physcomp.choice.planning import plan_of
 from physcomp.choice.scale_correction import ScaleCorrection
 from physcomp.networks.evaluation import evaluate
-from physcomp.networks.images import Images
+from physcomp.networks.samples import Samples
 from physcomp.storage.chip import store
 from physcomp.storage.measure import HELDOUT_SEED, heldout_losses
 from physcomp.storage.plan import Plan
@@ -97,7 +97,7 @@ def _heldout(plan: Plan) -> float:
 
 def choose(
     model: LossModel,
-    heldout: Images,
+    heldout: Samples,
     budgets: Iterable[float],
     *,
     search: Search | None = None,
@@ -124,7 +124,7 @@ def choose(
     shrinkage = min(search.shrinkages, key=lambda rho: _badness(plans, rho, search.parts[0]))
     plans = [_with_prediction(model, plan, shrinkage) for plan in plans]
     models = {plan.sha256: model for plan in plans}
-    clean = evaluate(model.network.module, heldout).loss
+    clean = evaluate(model.network, heldout).loss
     for done, budget in enumerate(budgets, start=1):
         best = Choices(tuple(plans), shrinkage).best(budget)
         if _heldout(best) - clean > max(WORTH, DISTRUST * best.proof.predicted_loss_increase):
@@ -145,7 +145,7 @@ def choose(
 
 def _attempts(
     tasks: list[tuple[LossModel, float, str, float]],
-    heldout: Images,
+    heldout: Samples,
     search: Search,
     progress: ShareDone | None,
 ) -> list[Plan]:

@@ -3,13 +3,12 @@
 import copy
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 import devices
 import qubo
@@ -20,10 +19,12 @@ from physcomp.codes.menu import DEFAULT, part_of, read_menu
 from physcomp.compensation.rows import RowsToWrite, rows_for_codes
 from physcomp.curvature.blocks import curvatures
 from physcomp.curvature.couplings import Coupling, couplings
-from physcomp.curvature.gradients import MEMORY_BYTES, called_layers
-from physcomp.networks.images import Images
-from physcomp.networks.layers import Granularity, Layer, other_tensors
+from physcomp.curvature.gradients import MEMORY_BYTES
+from physcomp.networks.layers import Granularity, Layer
 from physcomp.networks.network import Network
+from physcomp.networks.samples import Samples
+from physcomp.networks.survey import survey
+from physcomp.storage.other_tensors import bits_of_others, others_of
 from physcomp.threads import ShareDone
 
 
@@ -35,7 +36,7 @@ class LossModel:
         network: the network to be stored.
         medium: the cells, and the times at which they are read.
         granularity: which weights form a group.
-        layers: the layers with groups (`physcomp.curvature.gradients.called_layers`); groups are numbered in this
+        layers: the layers with groups (`physcomp.networks.survey`); groups are numbered in this
             order.
         menu: the codes, those offered for choice first.
         offered: number of codes offered for choice; the others are for comparison.
@@ -66,7 +67,7 @@ class LossModel:
     couplings: tuple[Coupling, ...]
     loss: NDArray[np.float64]
     cost: NDArray[np.float64]
-    images: Images
+    images: Samples
     seed: int
     memory_bytes: int
 
@@ -96,13 +97,12 @@ class LossModel:
         return tuple(qubo.Setup(of_layer, cells) for of_layer in groups) if cells.any() else ()
 
     def overhead(self, codes: int) -> dict[str, float]:
-        """Cells that every choice takes, by what they hold; `norms` are all parameters outside `layers`."""
+        """Cells that every choice takes, by what they hold; `others` are all tensors outside `layers`."""
         per_cell = self.medium.bits_per_cell
-        others = sum(tensor.numel() for tensor in other_tensors(self.network.module, self.layers).values())
         biases = sum(0 if layer.bias is None else layer.bias.size for layer in self.layers)
         return {
             "biases": biases * SCALE_BITS / per_cell,
-            "norms": others * SCALE_BITS / per_cell,
+            "others": bits_of_others(others_of(self.network, self.layers)) / per_cell,
             "plan": len(self.loss) * (codes - 1).bit_length() / per_cell,
         }
 
@@ -110,7 +110,8 @@ class LossModel:
         """The selection problem: one code for each group, with the least expected loss increase within a budget.
 
         Args:
-            cells_per_weight: budget for everything stored; `overhead` is subtracted from it.
+            cells_per_weight: budget for everything stored, in cells per parameter of the network; `overhead` is
+                subtracted from it.
             shrinkage: factor, 0 to 1, on the couplings between groups of one layer. Couplings estimated from few images
                 are too large, and a solver would exploit their errors.
             part: the part of the menu that is offered, see `physcomp.codes.menu.part_of`.
@@ -128,13 +129,13 @@ class LossModel:
         )
         whole = qubo.Selection(loss=self.loss, cost=self.cost, budget=math.inf, blocks=blocks, setup=self.setups)
         offered = whole.with_couplings(shrinkage).restrict(allowed)
-        smallest = (offered.smallest_cost + fixed) / self.weights
+        smallest = (offered.smallest_cost + fixed) / self.network.parameters
         if not cells_per_weight >= smallest:
             raise ValueError(
                 f"budget: {self.network.name} on {self.medium.card.name} with the menu '{part}' takes at least "
                 f"{smallest:.4f} cells/weight, got {cells_per_weight:g}; raise it"
             )
-        return offered.with_budget(cells_per_weight * self.weights - fixed)
+        return offered.with_budget(cells_per_weight * self.network.parameters - fixed)
 
     def around(self, state: Mapping[str, torch.Tensor], share: float) -> "LossModel":
         """A loss model with the curvature at weights between the trained ones and others; for the codes offered.
@@ -154,7 +155,7 @@ class LossModel:
         module.load_state_dict(between, strict=False)
         return _models(
             self.network,
-            module,
+            replace(self.network, module=module),
             self.images,
             [self.medium],
             layers=self.layers,
@@ -180,7 +181,7 @@ class LossModel:
 
 def build_models(
     network: Network,
-    images: Images,
+    images: Samples,
     media: Iterable[tuple[devices.Card | str, float]],
     *,
     menu: tuple[str, ...] = DEFAULT,
@@ -228,10 +229,10 @@ def build_models(
     ]
     return _models(
         network,
-        network.module,
+        network,
         images,
         cells,
-        layers=called_layers(network.module, granularity, images),
+        layers=survey(network, images, granularity).layers,
         codes=read_menu((*menu, *(name for name in compared if name not in menu))),
         offered=len(menu),
         granularity=granularity,
@@ -243,8 +244,8 @@ def build_models(
 
 def _models(
     network: Network,
-    module: nn.Module,
-    images: Images,
+    bent: Network,
+    images: Samples,
     cells: list[Medium],
     *,
     layers: tuple[Layer, ...],
@@ -255,13 +256,13 @@ def _models(
     memory_bytes: int,
     progress: ShareDone | None,
 ) -> list[LossModel]:
-    """As `build_models`, with the curvature at the weights of `module` and errors of the weights of `network`."""
+    """As `build_models`, with the curvature at the weights of `bent` and errors of the weights of `network`."""
     steps = 2 + len(cells)
 
     def share(step: int) -> ShareDone:
         return lambda done: progress((step + done) / steps) if progress else None
 
-    curved = curvatures(module, layers, images, seed=seed, memory_bytes=memory_bytes, progress=share(0))
+    curved = curvatures(bent, layers, images, seed=seed, memory_bytes=memory_bytes, progress=share(0))
     importances = [curve.importance for curve in curved]
     to_write = []
     for number, layer in enumerate(layers):
@@ -271,7 +272,7 @@ def _models(
     for step, medium in enumerate(cells, start=2):
         fitted = fits_of(layers, importances, to_write, codes, medium)
         means = [fit.mean for fit in fitted]
-        measured = couplings(module, layers, images, means, seed=seed, memory_bytes=memory_bytes, progress=share(step))
+        measured = couplings(bent, layers, images, means, seed=seed, memory_bytes=memory_bytes, progress=share(step))
         models.append(
             LossModel(
                 network=network,
@@ -299,7 +300,7 @@ def _models(
 
 def build_model(
     network: Network,
-    images: Images,
+    images: Samples,
     *,
     card: devices.Card | str,
     read_time_s: float = 0.0,

@@ -87,7 +87,7 @@ def plan_of_compression(model: LossModel, compression: qubo.Compression, *, meth
     Example:
         >>> import physcomp, torch
         >>> network = physcomp.wrap(torch.nn.Sequential(torch.nn.Linear(4, 3)), "small")
-        >>> images = physcomp.Images(torch.rand(8, 4), torch.zeros(8, dtype=torch.int64))
+        >>> images = physcomp.Samples(torch.rand(8, 4), torch.zeros(8, dtype=torch.int64))
         >>> model = physcomp.build_model(network, images, card="ideal", compared=CODES)
         >>> nothing_removed = hamiltonian(model, beta=0.1, gamma=0.0).optimum()
         >>> plan_of_compression(model, nothing_removed).share_of_codes()

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 import qubo
 from physcomp.choice.loss_model import LossModel
 from physcomp.codes.base import to_bfloat16
-from physcomp.networks.layers import other_tensors
 from physcomp.storage.layer_plan import LayerPlan, cells_of
+from physcomp.storage.other_tensors import others_of
 from physcomp.storage.plan import Plan, Proof
 
 Number = TypeVar("Number", bound=np.generic)
@@ -38,7 +38,6 @@ def plan_of(
         solution: the solver's solution; None for a fixed plan.
     """
     layers = tuple(_layer_plan(model, number, choice) for number in range(len(model.layers)))
-    others = other_tensors(model.network.module, model.layers)
     predicted = model.predict(choice, shrinkage)
     return Plan(
         method=method,
@@ -52,7 +51,7 @@ def plan_of(
         bits_per_cell=model.medium.bits_per_cell,
         menu=tuple(code.name for code in model.menu),
         layers=layers,
-        others=tuple((name, tuple(tensor.shape)) for name, tensor in others.items()),
+        others=tuple(others_of(model.network, model.layers)),
         ledger={
             **cells_of(layers, model.menu, model.medium.bits_per_cell),
             **model.overhead(sum(model.part(part))),
@@ -71,6 +70,7 @@ def plan_of(
         ecc=model.medium.ecc,
         read_times_s=model.medium.span_s,
         over=model.medium.over,
+        parameters=model.network.parameters,
     )
 
 
@@ -109,6 +109,9 @@ def _layer_plan(model: LossModel, number: int, choice: NDArray[np.int64]) -> Lay
             for place, code in enumerate(model.menu)
             if code.name in learned and place in picked
         },
+        weight=layer.weight,
+        bias=layer.bias_name,
+        transposed=layer.transposed,
     )
 
 

@@ -21,14 +21,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from physcomp.choice.loss_model import LossModel
 from physcomp.codes import Medium
 from physcomp.codes.base import Rows, to_bfloat16
-from physcomp.networks.images import Images
-from physcomp.networks.layers import Layer
+from physcomp.networks.calls import Call, Watched
+from physcomp.networks.forward import forward
+from physcomp.networks.layers import Layer, tensor_of
 from physcomp.networks.network import Network
+from physcomp.networks.samples import Samples
 from physcomp.storage.layer_plan import LayerPlan, kept_rows, mean_read_back, rows_to_write
 from physcomp.storage.plan import Plan, menu_of
 
@@ -39,7 +40,7 @@ GAINS = (0.5, 2.0)  # the smallest and the largest gain
 STEPS = 12  # of the Gauss-Newton iteration; without a ReLU one full step is exact
 STRIDE = 0.7  # the part of a full step that is taken, since the ReLU is not linear
 
-Hook = Callable[[Layer, nn.Module, torch.Tensor], torch.Tensor | None]
+Hook = Callable[[Layer, Call], torch.Tensor | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +53,12 @@ class ScaleCorrection:
         images: calibration images, labels unused.
         layers: the layers of the network.
         wanted: for each layer that is called once, a sample of the outputs of each channel, (channels, outputs).
-        rectified: names of the layers whose output goes into a `torch.nn.ReLU`.
+        rectified: names of the layers whose output goes into a ReLU.
     """
 
     network: Network
     medium: Medium
-    images: Images
+    images: Samples
     layers: tuple[Layer, ...]
     wanted: dict[str, torch.Tensor]
     rectified: frozenset[str]
@@ -65,33 +66,31 @@ class ScaleCorrection:
     @classmethod
     def of(cls, model: LossModel) -> "ScaleCorrection":
         """Record the outputs of a loss model's network on some of its images."""
-        module = copy.deepcopy(model.network.module)
         numbers = 0
         calls: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in model.layers}
         places: dict[int, str] = {}
 
-        def count(layer: Layer, part: nn.Module, output: torch.Tensor) -> None:
+        def count(layer: Layer, call: Call) -> None:
             nonlocal numbers
-            numbers += output.numel()
-            places[output.data_ptr()] = layer.name
-            calls[layer.name].append(output)  # keeps the tensor, so that no other one gets its address
+            numbers += call.output.numel()
+            places[call.output.data_ptr()] = layer.name
+            calls[layer.name].append(call.output)  # keeps the tensor, so that no other one gets its address
 
-        def keep(layer: Layer, part: nn.Module, output: torch.Tensor) -> None:
-            calls[layer.name].append(_some(part, output))
+        def keep(layer: Layer, call: Call) -> None:
+            calls[layer.name].append(_some(call))
 
         rectified: set[str] = set()
-        handles = [
-            part.register_forward_pre_hook(lambda _, given: rectified.add(places.get(given[0].data_ptr(), "")))
-            for part in module.modules()
-            if isinstance(part, nn.ReLU)
-        ]
-        _run(module, model.layers, model.images[:1], count)
-        for handle in handles:
-            handle.remove()
+        _run(
+            model.network,
+            model.layers,
+            model.images[:1],
+            count,
+            lambda given: rectified.add(places.get(given.data_ptr(), "")),
+        )
         for outputs in calls.values():
             outputs.clear()
-        images = model.images[: max(1, min(IMAGES, model.memory_bytes // (8 * numbers)))]
-        _run(module, model.layers, images, keep)
+        images = model.images[: max(1, min(IMAGES, model.memory_bytes // (8 * max(numbers, 1))))]
+        _run(model.network, model.layers, images, keep)
         wanted = {name: found[0] for name, found in calls.items() if len(found) == 1}
         return cls(model.network, model.medium, images, model.layers, wanted, frozenset(rectified - {""}))
 
@@ -105,22 +104,22 @@ class ScaleCorrection:
         rows = {layer.name: rows_to_write(planned[layer.name], menu, layer.rows) for layer in self.layers}
         module.load_state_dict(self._expected(plan, rows), strict=False)
 
-        def correct(layer: Layer, part: nn.Module, output: torch.Tensor) -> torch.Tensor | None:
+        def correct(layer: Layer, call: Call) -> torch.Tensor | None:
             if layer.name not in self.wanted:
                 return None
-            old = planned[layer.name]
+            old, output = planned[layer.name], call.output
             kept = kept_rows(old, menu)
             given = _biases(old)
-            free = _some(part, output) - given[:, None]
+            free = _some(call) - given[:, None]
             able = kept & (old.scales > 0) & (free.abs().amax(1) > 0).numpy()
             fitted = _fit(free, self.wanted[layer.name], given, torch.from_numpy(able), layer.name in self.rectified)
             new, gains = _rescaled(old, able, *fitted)
             planned[layer.name] = dataclasses.replace(new, rows=old.rows * gains[kept, None])
             after = _biases(new)
-            across = _across(part, output)
+            across = _across(call)
             return (output - given.reshape(across)) * torch.from_numpy(gains).reshape(across) + after.reshape(across)
 
-        _run(module, self.layers, self.images, correct)
+        _run(dataclasses.replace(self.network, module=module), self.layers, self.images, correct)
         return dataclasses.replace(plan, layers=tuple(planned[layer.name] for layer in plan.layers))
 
     def _expected(self, plan: Plan, rows: dict[str, Rows]) -> dict[str, torch.Tensor]:
@@ -128,9 +127,9 @@ class ScaleCorrection:
         menu, state = menu_of(plan), {}
         for layer in plan.layers:
             read = mean_read_back(layer, menu, rows[layer.name], self.medium)
-            state[f"{layer.name}.weight"] = torch.from_numpy(read.reshape(layer.shape))
+            state[layer.weight] = tensor_of(torch.from_numpy(read), layer.shape, layer.transposed)
             if len(layer.biases):
-                state[f"{layer.name}.bias"] = _biases(layer)
+                state[layer.bias] = _biases(layer)
         return state
 
 
@@ -182,33 +181,36 @@ def _rescaled(
     return dataclasses.replace(layer, scales=new_scales, biases=biases), gains
 
 
-def _some(part: nn.Module, output: torch.Tensor) -> torch.Tensor:
-    """An evenly spaced sample of each channel's outputs over images and pixels: (channels, at most `OUTPUTS`)."""
-    channels = output.detach().transpose(0, _channel(part, output)).flatten(1)
+def _some(call: Call) -> torch.Tensor:
+    """An evenly spaced sample of each channel's outputs over samples and positions: (channels, at most `OUTPUTS`)."""
+    channels = call.output.detach().transpose(0, call.channel).flatten(1)
     return channels[:, :: -(-channels.shape[1] // OUTPUTS)].clone()
 
 
-def _channel(part: nn.Module, output: torch.Tensor) -> int:
-    return 1 if isinstance(part, nn.Conv2d) else output.dim() - 1
-
-
-def _across(part: nn.Module, output: torch.Tensor) -> tuple[int, ...]:
+def _across(call: Call) -> tuple[int, ...]:
     """The shape in which one number per channel broadcasts over an output."""
-    channel = _channel(part, output)
-    return tuple(-1 if axis == channel else 1 for axis in range(output.dim()))
+    return tuple(-1 if axis == call.channel else 1 for axis in range(call.output.dim()))
 
 
 @torch.no_grad()
-def _run(module: nn.Module, layers: tuple[Layer, ...], images: Images, hook: Hook) -> None:
-    """Pass all images through a module, with a hook that sees each layer's output and may replace it."""
-    handles = [
-        module.get_submodule(layer.name).register_forward_hook(
-            lambda part, _, output, layer=layer: hook(layer, part, output)
-        )
-        for layer in layers
-    ]
-    try:
-        module(images.pixels)
-    finally:
-        for handle in handles:
-            handle.remove()
+def _run(
+    network: Network,
+    layers: tuple[Layer, ...],
+    samples: Samples,
+    hook: Hook,
+    rectified: Callable[[torch.Tensor], None] | None = None,
+) -> None:
+    """Pass all samples through a network, with a hook that sees each layer's output and may replace it.
+
+    The hook does not see lookups, which have no channels, nor a layer whose outputs get a bias that is not its own.
+    """
+    numbers = {id(network.module.get_parameter(layer.weight)): index for index, layer in enumerate(layers)}
+
+    def see(call: Call) -> torch.Tensor | None:
+        layer = layers[call.index]
+        if call.operator == "lookup" or (call.bias is not None and layer.bias is None):
+            return None
+        return hook(layer, call)
+
+    with Watched(numbers, see, rectified):
+        forward(network.module, samples.inputs, network.output)

@@ -9,12 +9,13 @@ import numpy as np
 import scipy.linalg
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn import functional
 
-from physcomp.curvature.gradients import MEMORY_BYTES, Tape, _at_once, _slices, mixing_of
-from physcomp.networks.images import Images
+from physcomp.curvature.gradients import MEMORY_BYTES, _at_once, _slices, directions_of
 from physcomp.networks.layers import Layer
+from physcomp.networks.network import Network
+from physcomp.networks.samples import Samples
+from physcomp.networks.tape import Tape
 from physcomp.threads import ShareDone, in_threads
 
 GATHERED = 500  # images whose gradients are collected before their products are summed; more were no faster
@@ -45,9 +46,9 @@ class Curvature:
 
 
 def curvatures(
-    module: nn.Module,
+    network: Network,
     layers: tuple[Layer, ...],
-    images: Images,
+    images: Samples,
     *,
     seed: int = 0,
     memory_bytes: int = MEMORY_BYTES,
@@ -60,8 +61,8 @@ def curvatures(
     class. Scales are picked and weights rounded by it.
 
     Args:
-        module: in evaluation mode.
-        layers: as `physcomp.networks.layers.layers_of` gives them.
+        network: the network.
+        layers: as `physcomp.networks.survey.survey` gives them.
         images: calibration images.
         seed: seed of the random signs.
         memory_bytes: memory for the blocks; with less, blocks are smaller. Gradients take half as much on top.
@@ -76,15 +77,15 @@ def curvatures(
     gathered = max(1, min(GATHERED, len(images), memory_bytes // (8 * weights)))
     rows = [torch.empty((layer.groups, gathered, layer.weights)) for layer in layers]
     biases = [torch.empty((layer.groups, gathered)) for layer in layers]
-    tape = Tape(module, layers)
-    columns = mixing_of(module, images, 1, seed)
+    tape = Tape(network, layers)
+    directions = directions_of(network, images, 1, seed)
 
     for first in range(0, len(images), gathered):
         last = min(first + gathered, len(images))
 
         def fill(part: slice, first: int = first) -> None:
             here = slice(part.start - first, part.stop - first)
-            for index, gradient, bias in tape.gradients(images.pixels[part], columns(part)):
+            for index, gradient, bias in tape.gradients(images[part].inputs, directions.of(part)):
                 rows[index][:, here], biases[index][:, here] = gradient.transpose(0, 1), bias.T
 
         for _ in in_threads(fill, _slices(first, last, _at_once(gathered))):

@@ -17,11 +17,12 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from physcomp.curvature.gradients import MEMORY_BYTES, PROBES, Tape, _at_once, _slices, mixing_of
-from physcomp.networks.images import Images
+from physcomp.curvature.gradients import MEMORY_BYTES, PROBES, _at_once, _slices, directions_of
 from physcomp.networks.layers import Layer
+from physcomp.networks.network import Network
+from physcomp.networks.samples import Samples
+from physcomp.networks.tape import Tape, weights_at_once
 from physcomp.threads import ShareDone, in_threads
 
 
@@ -56,9 +57,9 @@ class Coupling:
 
 
 def couplings(
-    module: nn.Module,
+    network: Network,
     layers: tuple[Layer, ...],
-    images: Images,
+    images: Samples,
     perturbations: list[NDArray[np.float32]],
     *,
     seed: int = 0,
@@ -68,8 +69,8 @@ def couplings(
     """Estimate how given errors of weights raise the loss, alone and in pairs inside a layer.
 
     Args:
-        module: in evaluation mode.
-        layers: as `physcomp.networks.layers.layers_of` gives them.
+        network: the network.
+        layers: as `physcomp.networks.survey.survey` gives them.
         images: calibration images.
         perturbations: for each layer float32 (groups, weights, codes), the mean error of each code; or
             (groups, weights, codes, times), the errors at several read times, over which results are means.
@@ -86,14 +87,14 @@ def couplings(
     times = perturbations[0].shape[3] if perturbations[0].ndim == 4 else 1
     groups = sum(layer.groups for layer in layers)
     size = _run_size(groups, codes, memory_bytes)
-    columns = mixing_of(module, images, PROBES, seed)
-    probes = columns(slice(0, 1)).shape[2]
-    tape = Tape(module, layers)
+    directions = directions_of(network, images, PROBES, seed)
+    probes = directions.probes
+    tape = Tape(network, layers)
     sums = [_ColumnSums(layer, codes, size) for layer in layers]
 
     def work(part: slice) -> list[tuple[torch.Tensor, torch.Tensor]]:
         found = []
-        for index, gradient, bias in tape.gradients(images.pixels[part], columns(part)):
+        for index, gradient, bias in tape.gradients(images[part].inputs, directions.of(part)):
             power = torch.zeros(layers[index].rows.shape)
             for row in gradient:
                 power.addcmul_(row, row)
@@ -106,7 +107,7 @@ def couplings(
 
     # Memory at a time: the collected columns, twice while they are joined, and one layer's gradients in each thread.
     gathered = max(1, min(len(images), memory_bytes // (16 * probes * times * (codes + 1) * groups)))
-    largest = max(layer.rows.size for layer in layers)
+    largest = weights_at_once(layers)
     at_once = max(1, min(_at_once(gathered), memory_bytes // (32 * probes * largest)))
     for first in range(0, len(images), gathered):
         last = min(first + gathered, len(images))

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from devices.files import replacing
-from physcomp.networks.network import Network, prepare
+from physcomp.networks.network import Network, parameters_of, prepare
 
 
 class Normalise(nn.Module):
@@ -147,7 +147,7 @@ def load_network(path: Path | str) -> Network:
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{weights}: does not hold the weights that {path} describes ({reason})") from None
-    return Network(description.name, prepare(module), description.classes)
+    return _network(description, module)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -198,7 +198,12 @@ def describe(description: Description, network: Network) -> Described:
 def _build(description: Description, state: dict[str, torch.Tensor]) -> Described:
     module = build_module(description)
     module.load_state_dict(state)
-    return Described(description, Network(description.name, prepare(module), description.classes))
+    return Described(description, _network(description, module))
+
+
+def _network(description: Description, module: nn.Module) -> Network:
+    pixels = torch.rand(2, *description.input_shape, generator=torch.Generator().manual_seed(0))
+    return Network(description.name, prepare(module, pixels), description.classes, parameters=parameters_of(module))
 
 
 def _toml(description: Description) -> str:

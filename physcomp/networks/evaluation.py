@@ -1,112 +1,141 @@
-"""Outputs, loss and accuracy of a network on images."""
+"""Outputs, loss and metric of a network on samples."""
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from physcomp.networks.images import Images
+from physcomp.networks.forward import _one_line
 from physcomp.networks.network import Network
+from physcomp.networks.samples import Samples
+from physcomp.networks.task import CLASSES, Task
 
-BATCH = 100  # images per forward pass, and losses per partial sum
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+BATCH = 100  # samples per forward pass, and losses per partial sum
 
 
 @dataclass(frozen=True)
 class Score:
-    """How well a network classifies: mean cross-entropy in nats, and accuracy as a share of the images (0 to 1)."""
+    """How good outputs are.
+
+    Args:
+        loss: the mean loss: cross-entropy in nats, or for regression the mean squared error.
+        accuracy: the task's metric, at most 1: the share of labels that are right, or for regression R²; NaN if the
+            task has none.
+    """
 
     loss: float
     accuracy: float
 
 
 @torch.inference_mode()
-def outputs_of(module: nn.Module, images: Images, batch: int = BATCH) -> torch.Tensor:
-    """The outputs (logits) of a module, in evaluation mode, on images: float32 (N, classes).
+def outputs_of(network: Network | nn.Module, samples: Samples, batch: int = BATCH) -> torch.Tensor:
+    """The outputs of a network on samples: float32 (N, ...), such as logits (N, classes).
+
+    Args:
+        network: a network, or a module in evaluation mode that classifies.
+        samples: inputs with labels.
+        batch: samples per forward pass.
 
     Raises:
-        ValueError: the images do not fit the network, or a label is none of its classes.
+        ValueError: the inputs do not fit the network, or the labels do not fit the outputs.
     """
+    network = network_of(network)
     parts = []
-    for start in range(0, len(images), batch):
-        part = images[start : start + batch]
-        try:
-            # Convolutions on a processor are fastest with the channels as the last axis in memory.
-            parts.append(module(part.pixels.to(memory_format=torch.channels_last)))
-        except RuntimeError as error:
-            shape = tuple(part.pixels.shape[1:])
-            raise ValueError(
-                f"network: cannot take images of shape {shape} ({_one_line(error)}); use the data set it was trained on"
-            ) from None
-        if int(part.labels.max()) >= parts[-1].shape[1] or int(part.labels.min()) < 0:
-            raise ValueError(
-                f"images: label {int(part.labels.max())} is none of the network's {parts[-1].shape[1]} classes; "
-                "use the data set it was trained on"
-            )
+    for start in range(0, len(samples), batch):
+        part = samples[start : start + batch]
+        parts.append(network.outputs(part.inputs, channels_last=True))
+        network.task.check(parts[-1], part.labels)
     return torch.cat(parts)
 
 
-def score(outputs: torch.Tensor, labels: torch.Tensor) -> Score:
-    """Loss and accuracy of outputs (N, classes) against labels (N,).
+def network_of(given: Network | nn.Module) -> Network:
+    """A network, or a module as one that classifies.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(given, Network):
+        return given
+    if isinstance(given, nn.Module):
+        return Network("network", given, ())
+    raise ValueError(f"network: a Network or a torch module, got {type(given).__name__}; wrap your module first")
+
+
+def score(outputs: torch.Tensor, labels: torch.Tensor, task: Task = CLASSES) -> Score:
+    """Loss and metric of outputs (N, ...) against labels (N, ...).
 
     Losses are summed in float64.
 
     Raises:
         ValueError: an output is NaN.
     """
-    loss = 0.0
-    for start in range(0, len(labels), BATCH):
-        part = slice(start, start + BATCH)
-        loss += float(functional.cross_entropy(outputs[part], labels[part], reduction="none").double().sum())
-    if loss != loss:
+    counted = [
+        task.counted(outputs[start : start + BATCH], labels[start : start + BATCH])
+        for start in range(0, len(labels), BATCH)
+    ]
+    total = sum(part.loss for part in counted)
+    if total != total:
         raise ValueError("network: an output is NaN; check the weights and that pixels are in [0, 1]")
-    return Score(loss / len(labels), int((outputs.argmax(1) == labels).sum()) / len(labels))
+    whole = dataclasses.replace(
+        counted[0], loss=total, good=sum(part.good for part in counted), count=sum(part.count for part in counted)
+    )
+    if not whole.count:
+        raise ValueError("labels: none of them counts; give samples with labels that are not ignored")
+    return Score(total / whole.count, task.quality(whole, labels))
 
 
-def evaluate(module: nn.Module, images: Images, batch: int = BATCH) -> Score:
-    """Loss and accuracy of a module, in evaluation mode, on images.
-
-    Raises:
-        ValueError: the images do not fit the network, a label is none of its classes, or an output is NaN.
-    """
-    return score(outputs_of(module, images, batch), images.labels)
-
-
-def outputs_of_state(network: Network, state: dict[str, torch.Tensor], images: Images) -> torch.Tensor:
-    """The outputs (N, classes) of a network whose parameters are replaced; the network itself stays unchanged.
+def evaluate(network: Network | nn.Module, samples: Samples, batch: int = BATCH) -> Score:
+    """Loss and metric of a network on samples.
 
     Args:
-        network: gives the architecture, and the parameters that `state` does not name.
-        state: parameters and buffers by name, such as `physcomp.Chip.read_back` gives.
-        images: the inputs.
+        network: a network, or a module in evaluation mode that classifies.
+        samples: inputs with labels.
+        batch: samples per forward pass.
 
     Raises:
-        ValueError: the state does not fit the network, or the images do not.
+        ValueError: the samples do not fit the network, or an output is NaN.
+    """
+    network = network_of(network)
+    return score(outputs_of(network, samples, batch), samples.labels, network.task)
+
+
+def outputs_of_state(network: Network, state: dict[str, torch.Tensor], samples: Samples) -> torch.Tensor:
+    """The outputs (N, ...) of a network whose parameters are replaced; the network itself stays unchanged.
+
+    Args:
+        network: gives the architecture; buffers that `state` does not name stay.
+        state: parameters and buffers by name, such as `physcomp.Chip.read_back` gives.
+        samples: the inputs.
+
+    Raises:
+        ValueError: the state lacks a parameter or does not fit the network, or the samples do not.
     """
     module = copy.deepcopy(network.module)
     try:
-        unexpected = module.load_state_dict(state, strict=False).unexpected_keys
-    except RuntimeError as error:
+        missing, unexpected = module.load_state_dict(state, strict=False)
+    except (RuntimeError, AttributeError, TypeError) as error:
         raise ValueError(f"read-back: does not fit network {network.name} ({_one_line(error)})") from None
     if unexpected:
         raise ValueError(f"read-back: network {network.name} has no {', '.join(unexpected)}; is it another network's?")
-    return outputs_of(module, images)
+    absent = sorted({name for name, _ in module.named_parameters()} & set(missing))
+    if absent:
+        raise ValueError(
+            f"read-back: lacks {', '.join(absent[:3])} of network {network.name}; is it another network's?"
+        )
+    return outputs_of(dataclasses.replace(network, module=module), samples)
 
 
-def evaluate_state(network: Network, state: dict[str, torch.Tensor], images: Images) -> Score:
-    """Loss and accuracy of a network whose parameters are replaced, such as by those read back from a chip.
+def evaluate_state(network: Network, state: dict[str, torch.Tensor], samples: Samples) -> Score:
+    """Loss and metric of a network whose parameters are replaced, such as by those read back from a chip.
 
     Args:
-        network: gives the architecture, and the parameters that `state` does not name.
+        network: gives the architecture; buffers that `state` does not name stay.
         state: parameters and buffers by name, such as `physcomp.Chip.read_back` gives.
-        images: images with labels.
+        samples: inputs with labels.
 
     Raises:
-        ValueError: the state does not fit the network, the images do not, or an output is NaN.
+        ValueError: the state lacks a parameter or does not fit the network, the samples do not, or an output is NaN.
     """
-    return score(outputs_of_state(network, state, images), images.labels)
+    return score(outputs_of_state(network, state, samples), samples.labels, network.task)

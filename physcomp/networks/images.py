@@ -7,44 +7,16 @@ of dimensions, each dimension as a big-endian 32-bit integer, then the data.
 import gzip
 import struct
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from physcomp.networks.samples import Samples
+
 UNSIGNED_BYTES = 0x08
 # Where the files may lie below the folder named: in it (Debian's dataset-fashion-mnist), or in torchvision's layout.
 SUBFOLDERS = ("", "FashionMNIST/raw", "raw", "fashion-mnist", "datasets/fashion-mnist")
-
-
-@dataclass(frozen=True, eq=False)
-class Images:
-    """A set of images with their labels; a slice of it is one too.
-
-    Args:
-        pixels: float32 tensor (N, C, H, W), from 0 (black) to 1 (white); a network standardises them itself.
-        labels: int64 tensor (N,), the class of each image.
-
-    Raises:
-        ValueError: the numbers of images and labels differ, or there are none.
-    """
-
-    pixels: torch.Tensor
-    labels: torch.Tensor
-
-    def __post_init__(self) -> None:
-        if len(self.pixels) != len(self.labels) or len(self.labels) == 0:
-            raise ValueError(
-                f"images: need as many labels as images and at least one, got {len(self.pixels)} images and "
-                f"{len(self.labels)} labels; check that both files belong together"
-            )
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, part: slice) -> "Images":
-        return Images(self.pixels[part], self.labels[part])
 
 
 def read_idx(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -73,7 +45,7 @@ def write_idx(path: Path, array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
     path.write_bytes(gzip.compress(header + array.tobytes(), mtime=0))
 
 
-def load_images(folder: Path | str, part: str) -> Images:
+def load_images(folder: Path | str, part: str) -> Samples:
     """Load one part of a data set of labelled images from a folder of IDX files.
 
     Args:
@@ -91,7 +63,7 @@ def load_images(folder: Path | str, part: str) -> Images:
     pixels = read_idx(_find(folder, f"{part}-images-idx3-ubyte"))
     labels = read_idx(_find(folder, f"{part}-labels-idx1-ubyte"))
     scaled = torch.from_numpy(pixels.astype(np.float32) / np.float32(255))
-    return Images(scaled.unsqueeze(1), torch.from_numpy(labels.astype(np.int64)))
+    return Samples(scaled.unsqueeze(1), torch.from_numpy(labels.astype(np.int64)))
 
 
 def _find(folder: Path, name: str) -> Path:

@@ -1,13 +1,20 @@
 """Networks that are ready to be stored: batch norms folded, and a fingerprint by which a network is recognised."""
 
-import copy
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
-from torch.fx import GraphModule, symbolic_trace
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+from torch.fx import GraphModule
+
+from physcomp.networks.forward import Pick, forward
+from physcomp.networks.norms import folded
+from physcomp.networks.plain_modules import plain
+from physcomp.networks.samples import Inputs, Samples
+from physcomp.networks.task import CLASSES, Task, task_of
+
+SOME = 2  # samples that a network is tried on when it is wrapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,62 +23,69 @@ class Network:
 
     Args:
         name: the name in reports.
-        module: in evaluation mode, with batch norms folded where possible; maps pixels in [0, 1] to logits.
+        module: in evaluation mode, with batch norms folded where possible.
         classes: the names of the classes, in the order of the logits; empty if they are unknown.
+        task: what the outputs mean.
+        output: which output counts, if the module has several; see `physcomp.networks.forward`.
+        parameters: number of parameters of the network as it was given, each once; cells per weight are per
+            parameter. 0: those of `module`.
+        left_out: names of parameters that `module` no longer has, each with the reason.
     """
 
     name: str
     module: nn.Module
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    task: Task = CLASSES
+    output: Pick = None
+    parameters: int = 0
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.parameters:
+            object.__setattr__(self, "parameters", parameters_of(self.module))
 
     @property
     def sha256(self) -> str:
         """Fingerprint of the module; see `fingerprint`."""
         return fingerprint(self.module)
 
+    def outputs(self, inputs: Inputs, *, channels_last: bool = False) -> torch.Tensor:
+        """The output that counts, float32 (samples, ...), see `physcomp.networks.forward.forward`."""
+        return forward(self.module, inputs, self.output, channels_last=channels_last)
 
-def prepare(module: nn.Module) -> nn.Module:
-    """Copy a module for storage: in evaluation mode, and with each batch norm folded into the layer before it.
+    def check(self, samples: Samples) -> None:
+        """Check that the network takes the samples, and that their labels fit its outputs and its task.
 
-    A folded norm costs nothing to store, since a filter's scale and bias are stored anyway. A module that torch.fx
-    cannot trace keeps its norms, and storing their parameters is counted.
+        Raises:
+            ValueError: something does not fit.
+        """
+        with torch.no_grad():
+            for part in (samples[:SOME], samples[max(0, len(samples) - SOME) :]):
+                outputs = self.outputs(part.inputs)
+                self.task.check(outputs, part.labels)
+            # The labels of all samples, against the shape of these outputs.
+            self.task.check(outputs[:1].expand(len(samples), *outputs.shape[1:]), samples.labels)
+
+
+def parameters_of(module: nn.Module) -> int:
+    """Number of parameters of a module, each counted once under whatever names it has."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def prepare(module: nn.Module, inputs: Inputs | None = None) -> nn.Module:
+    """Copy a module for storage: in evaluation mode, float32, and with each batch norm folded into the layer before it.
+
+    A folded norm costs nothing to store, since a filter's scale and bias are stored anyway. Folds that would change the
+    outputs are not made. A module that torch.fx cannot trace keeps its norms, and storing their parameters is counted.
+
+    Args:
+        module: any module; it is not changed.
+        inputs: some inputs, by which folds are checked; None: random ones of a likely shape.
 
     Raises:
-        ValueError: a weight is NaN or infinite.
+        ValueError: a weight is NaN or infinite, or the module cannot be stored.
     """
-    for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"network: '{name}' holds NaN or infinite values; train it again")
-    copied = copy.deepcopy(module).eval()
-    try:
-        graph = symbolic_trace(copied)
-    except Exception:  # torch.fx raises many kinds, and all mean the same: it cannot be traced
-        return copied
-    return _fold_norms(graph)
-
-
-def _fold_norms(graph: GraphModule) -> GraphModule:
-    """Fold each batch norm whose input is one convolution or linear layer that feeds nothing else."""
-    parts = dict(graph.named_modules())
-    calls = [node.target for node in graph.graph.nodes if node.op == "call_module"]
-    for node in graph.graph.nodes:
-        if node.op != "call_module" or not isinstance(parts[node.target], nn.BatchNorm1d | nn.BatchNorm2d):
-            continue
-        before = node.args[0]
-        if before.op != "call_module" or len(before.users) > 1 or calls.count(before.target) > 1:
-            continue
-        layer, norm = parts[before.target], parts[node.target]
-        if isinstance(layer, nn.Conv2d):
-            graph.set_submodule(before.target, fuse_conv_bn_eval(layer, norm))
-        elif isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
-            graph.set_submodule(before.target, fuse_linear_bn_eval(layer, norm))
-        else:
-            continue
-        node.replace_all_uses_with(before)
-        graph.graph.erase_node(node)
-    graph.delete_all_unused_submodules()
-    graph.recompile()
-    return graph.eval()
+    return folded(plain(module), inputs)
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -88,19 +102,68 @@ def fingerprint(module: nn.Module) -> str:
             target = getattr(node.target, "__name__", node.target)
             digest.update(f"{node.op} {target} {node.args} {node.kwargs}\n".encode())
     for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        if isinstance(tensor, torch.Tensor):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def wrap(module: nn.Module, name: str = "network") -> Network:
+def wrap(
+    module: nn.Module,
+    name: str = "network",
+    *,
+    samples: Samples | None = None,
+    task: Task | str = CLASSES,
+    classes: tuple[str, ...] = (),
+    output: Pick = None,
+) -> Network:
     """Make a `Network` of your own PyTorch module: a copy in evaluation mode, with batch norms folded.
 
     Args:
-        module: classifies images: (N, C, H, W) pixels in [0, 1] to (N, classes) logits.
+        module: any module whose parameters are floating-point numbers; it is not changed.
         name: the name in reports.
+        samples: some samples, on which the network is tried and folds of norms are checked; the first two are enough.
+            `physcomp.inspect` then says what becomes of every tensor.
+        task: what the outputs mean: `classes`, `binary`, `multilabel`, `regression`, or a `Task`.
+        classes: the names of the classes, in the order of the logits.
+        output: which output counts, if the module returns several.
 
     Raises:
-        ValueError: a weight is NaN or infinite.
+        ValueError: a weight is NaN or infinite, the module cannot be stored, or it does not take the samples.
     """
-    return Network(name, prepare(module), ())
+    if not isinstance(name, str):
+        raise ValueError(f"wrap: the name is a text, got {type(name).__name__}; pass samples and task by name")
+    if samples is not None and not isinstance(samples, Samples):
+        raise ValueError(f"wrap: samples are physcomp.Samples, got {type(samples).__name__}; make them of your data")
+    inputs = None if samples is None else samples[:SOME].inputs
+    given = plain(module, None if inputs is None else lambda tried: forward(tried, inputs, output))
+    prepared = folded(given, inputs, output)
+    left = {name for name, _ in given.named_parameters()} - {name for name, _ in prepared.named_parameters()}
+    network = Network(
+        name,
+        prepared,
+        tuple(classes),
+        task_of(task),
+        output,
+        parameters_of(given),
+        tuple((each, _why_left(given, prepared, each)) for each, _ in given.named_parameters() if each in left),
+    )
+    if samples is not None:
+        network.check(samples)
+        _check_steady(network, samples[:SOME].inputs)
+    return network
+
+
+def _why_left(given: nn.Module, prepared: nn.Module, name: str) -> str:
+    owner: Any = given.get_submodule(name.rpartition(".")[0])
+    norm = isinstance(owner, nn.modules.batchnorm._BatchNorm)
+    return "folded into the layer before it" if norm else "no output depends on it"
+
+
+@torch.no_grad()
+def _check_steady(network: Network, inputs: Inputs) -> None:
+    if not torch.equal(network.outputs(inputs), network.outputs(inputs)):
+        raise ValueError(
+            f"network: {network.name} gives other outputs when called again on the same samples; take random numbers "
+            "and counters out of its evaluation mode"
+        )

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from devices.files import replacing
 from physcomp.networks.description import Description, build_module
-from physcomp.networks.images import Images
+from physcomp.networks.samples import Samples
 from physcomp.threads import ShareDone
 
 SHIFT = 2  # largest random shift in pixels; our choice
@@ -29,7 +29,7 @@ class Trained:
     losses: tuple[float, ...]
 
 
-def train(description: Description, images: Images, progress: ShareDone | None = None) -> Trained:
+def train(description: Description, images: Samples, progress: ShareDone | None = None) -> Trained:
     """Train the network of a description by its recipe: AdamW, one-cycle cosine, random flips and shifts.
 
     Args:
@@ -66,7 +66,7 @@ def train(description: Description, images: Images, progress: ShareDone | None =
         for epoch in range(epochs):
             total = 0.0
             for step, picked in enumerate(torch.randperm(len(images), generator=generator).split(size), start=1):  # type: ignore[no-untyped-call]
-                pixels = _augment(images.pixels[picked], generator)
+                pixels = _augment(images.inputs[picked], generator)
                 loss = functional.cross_entropy(module(pixels), images.labels[picked])
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]

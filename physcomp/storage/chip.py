@@ -3,7 +3,8 @@
 Bits are stored in this order. For each layer, and each code of the menu that it uses: the scales (16 bits per group, if
 the code has scales), then the bits of the code, either group by group or as one stream, which may begin with what the
 layer stores once (a codebook). After the codes of a layer come its biases, 16 bits each. After all layers come the
-other tensors, 16 bits per number. Analog levels have the same order. The plan says which group has which code.
+other tensors (`physcomp.storage.other_tensors`). Analog levels have the same order. The plan says which group has which
+code.
 
 The HDF5 file (format `physcomp-chip`, version 1):
     /                 attributes `format`, `version`, `physcomp`, `seed`, `card`, `variant`, `card_sha256`, and
@@ -32,9 +33,10 @@ import devices
 from devices.files import replacing
 from physcomp.codes import Code, Encoded, Medium
 from physcomp.codes.base import SCALE_BITS, Bits, Rows, bfloat16_to_bits, bits_to_bfloat16
-from physcomp.networks.layers import other_tensors
+from physcomp.networks.layers import tensor_of
 from physcomp.networks.network import Network
 from physcomp.storage.layer_plan import LayerPlan, by_code, rows_to_write
+from physcomp.storage.other_tensors import decoded, encoded, others_of
 from physcomp.storage.plan import Plan, menu_of
 
 FORMAT = "physcomp-chip"
@@ -94,19 +96,17 @@ class Chip:
         for layer, segments, bias_start in _layout(self.plan, self.bits):
             rows = np.empty((layer.groups, layer.weights), np.float32)
             for segment in segments:
-                encoded = Encoded(segment.bits_of(self.bits), segment.levels_of(levels))
+                read_bits = Encoded(segment.bits_of(self.bits), segment.levels_of(levels))
                 scales = segment.scales_of(self.bits)
-                rows[segment.groups] = segment.code.decode(encoded, scales, rows.shape[1], medium)
-            state[f"{layer.name}.weight"] = torch.from_numpy(rows.reshape(layer.shape))
+                rows[segment.groups] = segment.code.decode(read_bits, scales, rows.shape[1], medium)
+            state[layer.weight] = tensor_of(torch.from_numpy(rows), layer.shape, layer.transposed)
             bits = bias_start + SCALE_BITS * len(layer.biases)
             if len(layer.biases):
                 biases = bits_to_bfloat16(self.bits[bias_start:bits].reshape(-1, SCALE_BITS))
-                state[f"{layer.name}.bias"] = torch.from_numpy(biases)
-        for name, shape in self.plan.others:
-            count = int(np.prod(shape))
-            values = bits_to_bfloat16(self.bits[bits : bits + count * SCALE_BITS].reshape(-1, SCALE_BITS))
-            state[name] = torch.from_numpy(values.reshape(shape))
-            bits += count * SCALE_BITS
+                state[layer.bias] = torch.from_numpy(biases)
+        for other in self.plan.others:
+            state[other.name] = decoded(other, self.bits[bits : bits + other.stored_bits])
+            bits += other.stored_bits
         return state
 
     def _layer_of_cells(self) -> NDArray[np.int64]:
@@ -166,14 +166,13 @@ def store(network: Network, plan: Plan, *, card: devices.Card | str | None = Non
         rows = rows_to_write(planned, menu, layer.rows)
         for part in by_code(planned, menu):
             scales = planned.scales[part.groups]
-            encoded = part.code.encode(rows[part.groups], scales, medium)
+            written = part.code.encode(rows[part.groups], scales, medium)
             if part.code.scale_bits:
                 bits.append(bfloat16_to_bits(scales).reshape(-1))
-            bits.append(encoded.bits.reshape(-1))
-            levels.append(encoded.levels.reshape(-1))
+            bits.append(written.bits.reshape(-1))
+            levels.append(written.levels.reshape(-1))
         bits.append(bfloat16_to_bits(planned.biases).reshape(-1))
-    for tensor in other_tensors(network.module, layers).values():
-        bits.append(bfloat16_to_bits(tensor.float().cpu().numpy()).reshape(-1))
+    bits += [encoded(other, tensor) for other, tensor in others_of(network, layers).items()]
     cells = devices.program(card, np.concatenate(levels), seed=seed)
     return Chip(plan, card, np.concatenate(bits), cells, seed, network)
 

@@ -29,6 +29,9 @@ class LayerPlan:
         cells: uint8 (allocating, weights), the cells of each weight, for groups whose code lets them differ
             (`physcomp.codes.Code.allocates`), in the order of the groups.
         learned: float32 numbers that the groups of a code share, such as a codebook, by the index of the code.
+        weight: the name of the weight tensor in the network; empty: `name` and `.weight`.
+        bias: the name of the bias; empty: `name` and `.bias`.
+        transposed: `physcomp.networks.layers.Layer.transposed`.
 
     Raises:
         ValueError: an array has a wrong shape.
@@ -42,12 +45,17 @@ class LayerPlan:
     biases: Rows
     cells: NDArray[np.uint8]
     learned: Mapping[int, Rows] = field(default_factory=dict)
+    weight: str = ""
+    bias: str = ""
+    transposed: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "codes", _frozen(self.codes, np.int64))
         for name in ("scales", "rows", "biases"):
             object.__setattr__(self, name, _frozen(getattr(self, name), np.float32))
         object.__setattr__(self, "cells", _frozen(self.cells, np.uint8))
+        object.__setattr__(self, "weight", self.weight or f"{self.name}.weight")
+        object.__setattr__(self, "bias", self.bias or f"{self.name}.bias")
         learned = {code: _frozen(self.learned[code], np.float32) for code in sorted(self.learned)}
         object.__setattr__(self, "learned", learned)
         groups, size = len(self.codes), int(np.prod(self.shape))
@@ -68,8 +76,14 @@ class LayerPlan:
         if not isinstance(other, LayerPlan):
             return NotImplemented
         mine, theirs = self.arrays, other.arrays
-        same = (self.name, self.shape, [*mine]) == (other.name, other.shape, [*theirs])
+        same = (self.name, self.shape, self.place, [*mine]) == (other.name, other.shape, other.place, [*theirs])
         return same and all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Names of tensors and the order of axes, where they are not the usual ones."""
+        usual = {"weight": f"{self.name}.weight", "bias": f"{self.name}.bias", "transposed": 0}
+        return {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:

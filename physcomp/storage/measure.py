@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 import devices
 from physcomp.networks.evaluation import Score, evaluate_state
-from physcomp.networks.images import Images
 from physcomp.networks.network import Network
+from physcomp.networks.samples import Samples
 from physcomp.storage.chip import store
 from physcomp.storage.plan import Plan
 
@@ -21,7 +21,7 @@ PLANNED: tuple[None] = (None,)
 def measure(
     network: Network,
     plan: Plan,
-    images: Images,
+    images: Samples,
     *,
     card: devices.Card,
     seeds: Iterable[int],
@@ -50,7 +50,7 @@ def measure(
 def heldout_losses(
     network: Network,
     plan: Plan,
-    heldout: Images,
+    heldout: Samples,
     *,
     card: devices.Card,
     chips: int,

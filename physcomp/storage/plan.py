@@ -19,9 +19,10 @@ from devices.files import replacing
 from physcomp.codes import Code, Medium
 from physcomp.codes.base import Ecc, Over
 from physcomp.codes.menu import read_menu
-from physcomp.networks.layers import Granularity, Layer, layers_of
+from physcomp.networks.layers import Granularity, Layer, layer_of
 from physcomp.networks.network import Network
 from physcomp.storage.layer_plan import LayerPlan
+from physcomp.storage.other_tensors import Other
 from physcomp.storage.plan_format import (
     FORMAT,
     FORMAT_VERSION,
@@ -31,7 +32,9 @@ from physcomp.storage.plan_format import (
     fingerprint,
     fingerprint_1,
     layer_fields,
-    layer_of,
+)
+from physcomp.storage.plan_format import (
+    layer_of as layer_from,
 )
 
 
@@ -83,15 +86,17 @@ class Plan:
         bits_per_cell: bits that a cell holds reliably.
         menu: names of the codes.
         layers: the plans of the layers.
-        others: name and shape of each tensor outside the groups, stored as bfloat16.
+        others: each tensor outside the groups, and how it is stored.
         ledger: cells by what they hold; their sum is `cells`. `analog` levels; `digits`, `signs`, `masks` and `scales`
-            of groups; `setup`, what layers store once (codebooks, heads of streams); `biases`; `norms`, the other
-            tensors; `plan`, the code of each group.
+            of groups; `setup`, what layers store once (codebooks, heads of streams); `biases`; `others`, the other
+            tensors (`norms` in older plans); `plan`, the code of each group.
         proof: how the plan was chosen.
         ecc: how `bits_per_cell` is counted: by the `bound` for any error-correcting code, or by an existing `bch`
             code.
         read_times_s: read times in seconds that counted for the choice; empty: `read_time_s` alone.
         over: how these times counted: by the `mean` of the losses, or by the `worst`.
+        parameters: number of parameters of the network, by which cells per weight are counted; 0 (in plans of version
+            1 and 2): the weights in its groups.
     """
 
     method: str
@@ -105,12 +110,13 @@ class Plan:
     bits_per_cell: float
     menu: tuple[str, ...]
     layers: tuple[LayerPlan, ...]
-    others: tuple[tuple[str, tuple[int, ...]], ...]
+    others: tuple[Other, ...]
     ledger: dict[str, float]
     proof: Proof
     ecc: Ecc = "bound"
     read_times_s: tuple[float, ...] = ()
     over: Over = "mean"
+    parameters: int = 0
 
     @property
     def weights(self) -> int:
@@ -124,8 +130,8 @@ class Plan:
 
     @property
     def cells_per_weight(self) -> float:
-        """Cells per weight, with everything stored counted."""
-        return self.cells / self.weights
+        """Cells per parameter of the network, with everything stored counted."""
+        return self.cells / (self.parameters or self.weights)
 
     @property
     def noiseless(self) -> bool:
@@ -155,7 +161,11 @@ class Plan:
 
     def layers_in(self, network: Network) -> tuple[Layer, ...]:
         """The layers of a network whose weights have codes in the plan; all other tensors are among `others`."""
-        return layers_of(network.module, self.granularity, {layer.name for layer in self.layers})
+        module = network.module
+        return tuple(
+            layer_of(module, p.name, p.weight, p.bias if len(p.biases) else None, p.transposed, p.groups)
+            for p in self.layers
+        )
 
     def named(self, method: str) -> "Plan":
         """The same plan with another name of the method."""
@@ -173,7 +183,12 @@ class Plan:
     def _fields(self) -> dict[str, Any]:
         """All fields but the layers, as values for JSON."""
         names = [field.name for field in dataclasses.fields(self) if field.name != "layers"]
-        return {name: getattr(self, name) for name in names} | {"proof": dataclasses.asdict(self.proof)}
+        fields = {name: getattr(self, name) for name in names} | {"proof": dataclasses.asdict(self.proof)}
+        # What older versions do not know is left out where they need not know it.
+        fields["others"] = [other if other != Other(*other[:2]) else other[:2] for other in self.others]
+        if not self.parameters:
+            del fields["parameters"]
+        return fields
 
     def to_json(self) -> str:
         """The plan as JSON text (`physcomp.storage.plan_format`)."""
@@ -215,7 +230,7 @@ class Plan:
             names = [field.name for field in dataclasses.fields(cls)]
             values: dict[str, Any] = {name: {**NEWER_FIELDS, **fields}[name] for name in names}
             proof = Proof(**fields["proof"])
-            layers = tuple(layer_of(layer, fields["version"]) for layer in fields["layers"])
+            layers = tuple(layer_from(layer, fields["version"]) for layer in fields["layers"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"{source}: the plan is incomplete ({error}); make it again") from None
         except (ValueError, IndexError, zlib.error) as error:
@@ -246,7 +261,7 @@ def _tuples(values: dict[str, Any]) -> dict[str, Any]:
     """Turn lists from JSON, also nested ones, into tuples."""
     return {
         "menu": tuple(values["menu"]),
-        "others": tuple((name, tuple(shape)) for name, shape in values["others"]),
+        "others": tuple(Other(name, tuple(shape), *how) for name, shape, *how in values["others"]),
         "read_times_s": tuple(values["read_times_s"]),
     }
 

@@ -1,16 +1,18 @@
-"""The file format of plans: JSON text with packed arrays. Version 2 is written; versions 1 and 2 are read.
+"""The file format of plans: JSON text with packed arrays. Version 3 is written; versions 1 to 3 are read.
 
-Both versions have the fields of `physcomp.storage.plan.Plan` under the same names, and:
+All versions have the fields of `physcomp.storage.plan.Plan` under the same names, and:
     format            "physcomp-plan"
-    version           1 or 2
+    version           1, 2 or 3
     layers            a list with one object for each layer, see below
-    menu, others      lists; `others` of pairs of name and shape
+    menu, others      lists; `others` of name and shape, and where the numbers are not bfloat16 their kind, bits and the
+                      least one (`physcomp.storage.other_tensors`)
+    parameters        number of parameters of the network; absent from versions 1 and 2
     proof             an object with the fields of `physcomp.storage.plan.Proof`
     sha256            fingerprint of the content, checked on reading
     physcomp          version of the package that wrote the file; not read
     cells_per_weight  for human readers; not read
 
-A layer in version 2:
+A layer in versions 2 and 3:
     name              text
     shape             list of numbers, the shape of the weight tensor; groups × weights is their product
     codes             list of one number per group, an index into `menu`
@@ -19,14 +21,17 @@ A layer in version 2:
     rows              text: float32 (kept, weights), packed as rows, see `pack_rows`; empty without kept rows
     cells             text: uint8 (allocating, weights), packed as bytes; empty without such groups
     learned           list of pairs: index of a code whose groups share numbers, list of these numbers
+    weight, bias      text: names of the tensors, if they are not `name` with `.weight` and `.bias`; version 3 only
+    transposed        number of groups of channels, if it is a transposed convolution; version 3 only
 
-*Packed* is zlib (level 1) of little-endian bytes, in base64. The `sha256` of version 2 is SHA-256 of
+*Packed* is zlib (level 1) of little-endian bytes, in base64. The `sha256` of versions 2 and 3 is SHA-256 of
 (a) the JSON text, keys sorted, of all fields of `Plan` but `method` and `proof.seconds`, each layer as the list of its
-    name, its shape and for each of its arrays a list of name and shape (`LayerPlan.arrays`), and
+    name, its shape, for each of its arrays a list of name and shape (`LayerPlan.arrays`), and, if it has any, an object
+    with its `weight`, `bias` and `transposed`, and
 (b) for each layer the bytes of `codes` (int64), `scales`, `rows`, `biases` (float32), `cells` (uint8) and of the
     numbers learned (float32), code by code.
 It does not depend on how arrays are packed, so a plan that was read from version 1 has the same fingerprint as in
-version 2.
+later versions.
 
 Version 1 differs in three things. The field `ecc` is called `storage`. A layer has `written` in place of `rows`: the
 float32 numbers alone, packed. Its `sha256` is that of the JSON text, keys sorted, of `format`, `version` and all
@@ -48,10 +53,15 @@ from physcomp.codes.base import Rows
 from physcomp.storage.layer_plan import LayerPlan
 
 FORMAT = "physcomp-plan"
-FORMAT_VERSION = 2
-READABLE = (1, 2)
+FORMAT_VERSION = 3
+READABLE = (1, 2, 3)
 RENAMED = "storage"  # what version 1 calls `ecc`
-NEWER_FIELDS: dict[str, Any] = {"ecc": "bound", "read_times_s": [], "over": "mean"}  # absent from older plans
+NEWER_FIELDS: dict[str, Any] = {
+    "ecc": "bound",
+    "read_times_s": [],
+    "over": "mean",
+    "parameters": 0,
+}  # absent from older plans
 
 LEVEL = 1  # compression level of zlib; higher ones take several times as long and save a few per cent
 TABLE_SIZE = 256  # the most distinct values for which a row is packed as a table and one byte per weight
@@ -68,6 +78,7 @@ def layer_fields(layer: LayerPlan) -> dict[str, Any]:
         "rows": pack_rows(layer.rows),
         "cells": _packed(layer.cells),
         "learned": [[code, numbers.tolist()] for code, numbers in layer.learned.items()],
+        **layer.place,
     }
 
 
@@ -93,6 +104,9 @@ def layer_of(fields: dict[str, Any], version: int) -> LayerPlan:
         biases=np.array(fields["biases"], np.float32),
         cells=np.frombuffer(_bytes(fields.get("cells", "")), np.uint8).reshape(-1, weights),
         learned={code: np.array(numbers, np.float32) for code, numbers in fields.get("learned", [])},
+        weight=fields.get("weight", ""),
+        bias=fields.get("bias", ""),
+        transposed=fields.get("transposed", 0),
     )
 
 
@@ -169,7 +183,12 @@ def fingerprint(fields: dict[str, Any], layers: tuple[LayerPlan, ...]) -> str:
         layers: the plans of the layers.
     """
     shapes = [
-        [layer.name, list(layer.shape), *([name, *array.shape] for name, array in layer.arrays.items())]
+        [
+            layer.name,
+            list(layer.shape),
+            *([name, *array.shape] for name, array in layer.arrays.items()),
+            *([layer.place] if layer.place else []),
+        ]
         for layer in layers
     ]
     digest = hashlib.sha256(json.dumps({**fields, "layers": shapes}, sort_keys=True).encode())
@@ -185,7 +204,7 @@ def fingerprint_1(fields: dict[str, Any]) -> str:
     Args:
         fields: the fields of the file; this function changes them.
     """
-    del fields["method"], fields["proof"]["seconds"]
+    del fields["method"], fields["parameters"], fields["proof"]["seconds"]
     ecc = fields.pop("ecc")
     if ecc != "bound":
         fields[RENAMED] = ecc

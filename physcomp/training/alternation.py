@@ -20,8 +20,7 @@ from physcomp.choice.loss_model import LossModel, build_model
 from physcomp.choice.planning import plan_of
 from physcomp.codes.menu import DEFAULT
 from physcomp.networks.description import Described
-from physcomp.networks.images import Images
-from physcomp.networks.layers import weights_of
+from physcomp.networks.samples import Samples
 from physcomp.storage.measure import heldout_losses
 from physcomp.storage.plan import Plan
 from physcomp.threads import ShareDone
@@ -87,10 +86,10 @@ class Schedule:
 
 def alternate(
     start: Described,
-    images: Images,
-    calibration: Images,
+    images: Samples,
+    calibration: Samples,
     *,
-    heldout: Images,
+    heldout: Samples,
     schedule: Schedule,
     done: tuple[Round, ...] = (),
     progress: ShareDone | None = None,
@@ -107,12 +106,12 @@ def alternate(
         progress: called with the share of the present round that is done, 0 to 1.
     """
     rounds = list(done)
-    allowed = schedule.budget * weights_of(start.network)
+    allowed = schedule.budget * start.network.parameters
     while len(rounds) < schedule.rounds and not _settled(rounds):
         before = rounds[-1].described if rounds else start
         number = len(rounds)
         chosen, plan = _choose(before, calibration, heldout, schedule, allowed, number, progress)
-        plan = dataclasses.replace(plan, budget=allowed / plan.weights)
+        plan = dataclasses.replace(plan, budget=allowed / chosen.network.parameters)
         trained = finetune(
             chosen.network,
             plan,
@@ -155,8 +154,8 @@ def _settled(rounds: list[Round]) -> bool:
 
 def _choose(
     before: Described,
-    calibration: Images,
-    heldout: Images,
+    calibration: Samples,
+    heldout: Samples,
     schedule: Schedule,
     allowed: float,
     number: int,
@@ -188,7 +187,7 @@ def _enlarged(
     model: LossModel, before: Described, card: devices.Card, allowed: float, search: Search
 ) -> tuple[float, Plan]:
     """Find the largest budget (cells per weight of the model) whose plan, once narrowed, fits the cells allowed."""
-    lowest = allowed / model.weights
+    lowest = allowed / model.network.parameters
     budget, best = lowest, (lowest, _plan(model, lowest, search))
     cells = narrow(before, best[1], card)[1].cells
     for _ in range(STEPS):

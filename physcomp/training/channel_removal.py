@@ -88,7 +88,8 @@ def _recounted(narrower: Described, plan: Plan, layers: tuple[LayerPlan, ...], c
     biases = SCALE_BITS * sum(len(layer.biases) for layer in layers) / plan.bits_per_cell
     left = sum(layer.groups for layer in layers) / sum(layer.groups for layer in plan.layers)
     ledger = {**plan.ledger, "biases": biases, "plan": plan.ledger["plan"] * left}
-    return rewritten(narrower.network, dataclasses.replace(plan, layers=layers, ledger=ledger), card)
+    plan = dataclasses.replace(plan, layers=layers, ledger=ledger, parameters=narrower.network.parameters)
+    return rewritten(narrower.network, plan, card)
 
 
 def _rows_left(layer: LayerPlan, plan: Plan, kept: Flags, inputs: Flags) -> Rows:

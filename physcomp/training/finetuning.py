@@ -9,6 +9,7 @@ stored digitally lies exactly on a level.
 """
 
 import copy
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -19,10 +20,10 @@ from torch.nn import functional
 
 import devices
 from physcomp.networks.evaluation import evaluate
-from physcomp.networks.images import Images
 from physcomp.networks.layers import other_tensors
 from physcomp.networks.network import Network
 from physcomp.networks.plain_training import copies
+from physcomp.networks.samples import Samples
 from physcomp.storage.plan import Plan
 from physcomp.threads import ShareDone
 from physcomp.training.stored_layer import as_bfloat16, plan_as_stored, stored_layers
@@ -91,9 +92,9 @@ class Finetuned:
 def finetune(
     network: Network,
     plan: Plan,
-    images: Images,
+    images: Samples,
     *,
-    heldout: Images,
+    heldout: Samples,
     epochs: int,
     seed: int = 0,
     teacher: nn.Module | None = None,
@@ -143,13 +144,13 @@ def finetune(
             total = 0.0
             order = torch.randperm(len(images), generator=generator)
             for step, picked in enumerate(order.split(recipe.batch)):  # type: ignore[no-untyped-call]
-                pixels = _pixel_by_pixel(images.pixels[picked])
+                pixels = _pixel_by_pixel(_pixels(images[picked]))
                 labels = images.labels[picked]
                 training.prune(epoch * steps + step, epochs * steps)
                 total += training.step(pixels, labels, wanted[picked], generator) * len(picked)
                 rate.step()
                 tell(asking + epoch + (step + 1) / steps)
-            score = evaluate(training.module_as_stored(), heldout)
+            score = evaluate(dataclasses.replace(network, module=training.module_as_stored()), heldout)
             history.append(Epoch(total / len(images), score.loss, score.accuracy))
     finally:
         torch.set_num_threads(threads)
@@ -157,17 +158,23 @@ def finetune(
 
 
 @torch.no_grad()
-def _teacher_outputs(teacher: nn.Module, images: Images, recipe: Recipe, progress: ShareDone) -> torch.Tensor:
+def _teacher_outputs(teacher: nn.Module, images: Samples, recipe: Recipe, progress: ShareDone) -> torch.Tensor:
     """Logits of the teacher for each image, with probabilities averaged over copies: (images, classes)."""
     module = _channels_last(copy.deepcopy(teacher).eval())
     found = []
     for start in range(0, len(images), recipe.batch):
-        seen = copies(images[start : start + recipe.batch].pixels, recipe.shift, mirrored=recipe.mirrored)
+        seen = copies(_pixels(images[start : start + recipe.batch]), recipe.shift, mirrored=recipe.mirrored)
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
             outputs = torch.stack([module(_pixel_by_pixel(pixels)).float() for pixels in seen])
         found.append(functional.log_softmax(outputs, dim=2).logsumexp(dim=0))
         progress(min(1.0, (start + recipe.batch) / len(images)))
     return torch.cat(found)
+
+
+def _pixels(images: Samples) -> torch.Tensor:
+    if not isinstance(images.inputs, torch.Tensor):
+        raise ValueError("finetuning: takes inputs of one tensor; wrap a module that takes them apart itself")
+    return images.inputs
 
 
 def _channels_last(module: nn.Module) -> nn.Module:
@@ -212,8 +219,9 @@ class _Training:
         )
 
     def _parameters(self, generator: torch.Generator | None) -> dict[str, torch.Tensor]:
-        found = {f"{name}.weight": _pixel_by_pixel(layer(generator)) for name, layer in self.layers.items()}
-        found |= {f"{n}.bias": as_bfloat16(layer.bias) for n, layer in self.layers.items() if layer.bias is not None}
+        layers = self.layers.values()
+        found = {layer.weight: _pixel_by_pixel(layer(generator)) for layer in layers}
+        found |= {layer.bias_name: as_bfloat16(layer.bias) for layer in layers if layer.bias is not None}
         return found | {name: as_bfloat16(tensor) for name, tensor in self.others.items()}
 
     def prune(self, step: int, steps: int) -> None:
@@ -243,17 +251,17 @@ class _Training:
         """The module with the parameters as read back, as means over chips."""
         module = copy.deepcopy(self.module)
         state = {}
-        for name, layer in self.layers.items():
-            state[f"{name}.weight"] = torch.from_numpy(layer.stored_rows().reshape(layer.shape))
+        for layer in self.layers.values():
+            state[layer.weight] = layer.tensor(torch.from_numpy(layer.stored_rows()))
             if layer.bias is not None:
-                state[f"{name}.bias"] = torch.from_numpy(layer.stored_biases())
+                state[layer.bias_name] = torch.from_numpy(layer.stored_biases())
         state |= {name: tensor.bfloat16().float() for name, tensor in self.others.items()}
         module.load_state_dict(state, strict=False)
         return module
 
     def finished(self, network: Network, plan: Plan, history: tuple[Epoch, ...]) -> Finetuned:
         """The network and the plan with the trained weights, scales and biases."""
-        trained = Network(network.name, self.module_as_stored(), network.classes)
+        trained = dataclasses.replace(network, module=self.module_as_stored())
         return Finetuned(trained, plan_as_stored(trained, plan, self.layers), history)
 
 

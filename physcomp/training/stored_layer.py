@@ -23,7 +23,7 @@ from torch import nn
 import devices
 from physcomp.codes import Code, Medium
 from physcomp.codes.base import Rows, to_bfloat16
-from physcomp.networks.layers import Layer
+from physcomp.networks.layers import Layer, tensor_of
 from physcomp.networks.network import Network
 from physcomp.storage.layer_plan import LayerPlan, by_code, cells_of, kept_rows, rows_to_write
 from physcomp.storage.plan import Plan, menu_of
@@ -51,7 +51,8 @@ class StoredLayer(nn.Module):
         rows = _start(layer, planned, menu) if pruned else layer.rows
         self.parts = tuple(by_code(planned, menu))
         self.medium = medium
-        self.shape = layer.shape
+        self.weight, self.bias_name = layer.weight, layer.bias_name
+        self.shape, self.transposed = layer.shape, layer.transposed
         scales = planned.scales
         self.scaled = scales > 0
         largest = np.abs(rows).max(axis=1)
@@ -78,7 +79,11 @@ class StoredLayer(nn.Module):
         through: torch.Tensor = _Through.apply(  # type: ignore[no-untyped-call]
             latent, scale, value, self.alive, torch.from_numpy(self.scaled)
         )
-        return through.reshape(self.shape)
+        return self.tensor(through)
+
+    def tensor(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows as the weight tensor of the network."""
+        return tensor_of(rows, self.shape, self.transposed)
 
     @torch.no_grad()
     def prune(self, done: float) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 
 import physcomp
-from physcomp.curvature.gradients import PASS, PROBES, Tape, mixing_of
+from physcomp.curvature.gradients import PASS, PROBES, directions_of
+from physcomp.networks.forward import forward
 from physcomp.networks.layers import layers_of
+from physcomp.networks.tape import Tape
 from physcomp.threads import in_threads
 from simulations.bench.timing import REPEATS
 
@@ -26,21 +28,21 @@ def main() -> None:
     images = physcomp.load_images(DATA / "fashion-mnist", "calibration")[:IMAGES]
     trained = copy.deepcopy(network.module).requires_grad_(True)
     parameters = list(trained.parameters())
-    tape = Tape(network.module, layers_of(network.module))
+    tape = Tape(network, layers_of(network.module))
     parts = [slice(start, start + PASS) for start in range(0, IMAGES, PASS)]
-    one, several = (mixing_of(network.module, images, probes, seed=0) for probes in (1, PROBES))
+    one, several = (directions_of(network, images, probes, seed=0) for probes in (1, PROBES))
 
     def passes(part: slice) -> None:
         """One forward pass, and a backward pass to outputs and weights for each probe."""
-        logits = trained(images.pixels[part])
+        logits = forward(trained, images[part].inputs)
         cotangents = logits.detach().softmax(1).sqrt()
         for probe in range(1 + PROBES):
             torch.autograd.grad(logits, parameters, cotangents, retain_graph=probe < PROBES)
 
     def apart(part: slice) -> None:
         """The same with every image's gradient kept apart, as the model takes them, in two forward passes."""
-        for mixing in (one, several):
-            for _ in tape.gradients(images.pixels[part], mixing(part)):
+        for directions in (one, several):
+            for _ in tape.gradients(images[part].inputs, directions.of(part)):
                 pass
 
     def build() -> dict[str, float]:

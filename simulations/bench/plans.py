@@ -19,7 +19,7 @@ def main() -> None:
     for inputs, outputs in pairwise(WIDTHS):
         layers += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
     network = physcomp.wrap(torch.nn.Sequential(*layers[:-1]), "perceptron")
-    images = physcomp.Images(torch.rand(10, 1, 28, 28), torch.arange(10))  # the plan's size is what counts
+    images = physcomp.Samples(torch.rand(10, 1, 28, 28), torch.arange(10))  # the plan's size is what counts
     model = physcomp.build_model(network, images, card=CARD, menu=("digital(4)",))
     weights = np.concatenate([layer.rows.ravel() for layer in model.layers])
     plan = physcomp.uniform_plan(model, "digital(4)", shrinkage=0.0)

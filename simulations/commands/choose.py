@@ -63,7 +63,7 @@ def choose(
     out.print(f"{plan.bits_per_cell:.3f} digital bits a cell, {kind}")
     out.print("weights by code: " + ", ".join(f"{n} {100 * s:.0f} %" for n, s in plan.share_of_codes().items()))
     if plan.others:
-        out.print("kept as bfloat16, whatever is chosen: " + ", ".join(n for n, _ in plan.others), soft_wrap=True)
+        out.print("kept digital, whatever is chosen: " + ", ".join(other.name for other in plan.others), soft_wrap=True)
     bound = "" if proof.lower_bound is None else f", no choice below {proof.lower_bound:.5f}"
     out.print(f"energy {proof.energy:.5f} nats by {proof.solver} ({proof.kind}){bound}; shrinkage {proof.shrinkage:g}")
     out.print(f"loss on {len(heldout)} held-out images after read-back {proof.heldout_loss:.4f}")

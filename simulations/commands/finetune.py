@@ -15,7 +15,7 @@ from simulations.runs.progress import Progress
 
 if TYPE_CHECKING:
     from physcomp.networks.description import Described
-    from physcomp.networks.images import Images
+    from physcomp.networks.samples import Samples
     from physcomp.training.alternation import Round, Schedule
 
 CHIPS = 20
@@ -48,7 +48,6 @@ def finetune(
     import devices
     import physcomp
     from physcomp.networks.description import describe, read_description
-    from physcomp.networks.layers import weights_of
     from physcomp.networks.plain_training import HELD_BACK
     from physcomp.training.alternation import Schedule, alternate, best_of
     from simulations.comparison.plans import TRAINED
@@ -79,14 +78,14 @@ def finetune(
             break
         kept.add(len(done), made)
         done.append(made)
-    best = best_of(done, budget * weights_of(start.network))
+    best = best_of(done, budget * start.network.parameters)
     best.described.save(folder / "net.toml")
     best.finetuned.plan.named(TRAINED).save(folder / "plan.json")
     _report(start, done, best, test, schedule, progress)
     out.print(f"{folder}: net.toml, net.safetensors, plan.json", highlight=False)
 
 
-def _asked(schedule: "Schedule", network_sha256: str, training: "Images") -> dict[str, Any]:
+def _asked(schedule: "Schedule", network_sha256: str, training: "Samples") -> dict[str, Any]:
     """The settings that must be equal for a run to be resumed."""
     fields = dataclasses.asdict(dataclasses.replace(schedule, card=None))  # type: ignore[arg-type]
     del fields["rounds"]  # a run with more rounds continues one with fewer
@@ -145,14 +144,13 @@ class _Kept:
 
 
 def _report(
-    start: "Described", done: "list[Round]", best: "Round", test: "Images", schedule: "Schedule", progress: Progress
+    start: "Described", done: "list[Round]", best: "Round", test: "Samples", schedule: "Schedule", progress: Progress
 ) -> None:
     """Print one line per round, then the accuracy of the best one on test images."""
     import physcomp
-    from physcomp.networks.layers import weights_of
     from simulations.runs.readback import read_back, spread
 
-    weights = weights_of(start.network)
+    weights = start.network.parameters
     table = Table("round", "weights", "cells/weight", "held-out loss", "held-out accuracy %")
     for place, made in enumerate(done, start=1):
         mark = " best" if made is best else ""
@@ -168,9 +166,9 @@ def _report(
     number = 1 if plan.noiseless else CHIPS
     with progress.bar("reading back") as bar:
         over = spread(
-            read_back(plan, test.pixels, test.labels, network=network, card=schedule.card, trials=number, progress=bar)
+            read_back(plan, test.inputs, test.labels, network=network, card=schedule.card, trials=number, progress=bar)
         )
-    clean = physcomp.evaluate(start.network.module, test)
+    clean = physcomp.evaluate(start.network, test)
     lost = 100 * (clean.accuracy - over.accuracy_mean)
     shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in plan.share_of_codes().items())
     for line in (

@@ -12,8 +12,8 @@ from simulations.commands.options import ImageFolder, NetworkFile
 if TYPE_CHECKING:
     import torch
 
-    from physcomp.networks.images import Images
     from physcomp.networks.network import Network
+    from physcomp.networks.samples import Samples
     from physcomp.storage.chip import Chip
     from physcomp.storage.recalibration import Recalibrated
     from simulations.runs.readback import StateOf, Trial
@@ -58,7 +58,7 @@ def readback(
         ways["recalibrated %"] = recalibration
     found = {
         name: read_back(
-            loaded, test.pixels, test.labels, network=architecture, trials=reads, times_s=when, state_of=way
+            loaded, test.inputs, test.labels, network=architecture, trials=reads, times_s=when, state_of=way
         )
         for name, way in ways.items()
     }
@@ -73,7 +73,7 @@ def readback(
 class _Recalibration:
     """Reads a chip and recalibrates gains and biases; records the cells that this takes."""
 
-    def __init__(self, network: "Network", images: "Images") -> None:
+    def __init__(self, network: "Network", images: "Samples") -> None:
         self.network, self.images = network, images
         self.last: Recalibrated | None = None
 

@@ -114,8 +114,8 @@ class Planned:
 def all_plans(
     study: StoredStudy,
     network: physcomp.Network,
-    calibration: physcomp.Images,
-    heldout: physcomp.Images,
+    calibration: physcomp.Samples,
+    heldout: physcomp.Samples,
     folder: Path,
     progress: Progress,
 ) -> list[Planned]:

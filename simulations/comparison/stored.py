@@ -8,7 +8,6 @@ import polars as pl
 
 import devices
 import physcomp
-from physcomp.networks.layers import weights_of
 from simulations.comparison.plans import TRAINED, Planned, StoredStudy, all_plans, save_joint
 from simulations.comparison.trained import Trained
 from simulations.runs.kind import Kind
@@ -57,7 +56,7 @@ class StoredKind(Kind[AnyStored, ChipTrial]):
     def __init__(self, study: AnyStored, folder: Path, progress: Progress) -> None:
         super().__init__(study, folder, progress)
         self.network = physcomp.load_network(study.network)
-        self.weights = weights_of(self.network)
+        self.weights = self.network.parameters
         self.calibration = take_images(study.images, "calibration", study.calibration)
         self.heldout = take_images(study.images, "heldout", study.heldout)
         self.test = take_images(study.images, "t10k", study.test_images)

@@ -8,22 +8,27 @@ import torch
 
 import physcomp
 from physcomp.networks.evaluation import outputs_of, outputs_of_state, score
+from physcomp.networks.task import CLASSES, Task
 
-Metric = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], dict[str, float]]
-"""Outputs (N, classes), labels (N,) and the clean network's outputs (N, classes) → numbers by name."""
-
-
-def loss(outputs: torch.Tensor, labels: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
-    """Mean cross-entropy in nats."""
-    return {"loss": score(outputs, labels).loss}
+Metric = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Task], dict[str, float]]
+"""Outputs (N, …), labels (N, …), the clean network's outputs (N, …) and the task → numbers by name."""
 
 
-def accuracy(outputs: torch.Tensor, labels: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
-    """Share of images whose largest output is the label's."""
-    return {"accuracy": score(outputs, labels).accuracy}
+def loss(outputs: torch.Tensor, labels: torch.Tensor, clean: torch.Tensor, task: Task = CLASSES) -> dict[str, float]:
+    """The mean loss of the task: for classes the cross-entropy in nats."""
+    return {"loss": score(outputs, labels, task).loss}
 
 
-def agreement(outputs: torch.Tensor, labels: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
+def accuracy(
+    outputs: torch.Tensor, labels: torch.Tensor, clean: torch.Tensor, task: Task = CLASSES
+) -> dict[str, float]:
+    """The task's metric: for classes the share of labels whose output is the largest."""
+    return {"accuracy": score(outputs, labels, task).accuracy}
+
+
+def agreement(
+    outputs: torch.Tensor, labels: torch.Tensor, clean: torch.Tensor, task: Task = CLASSES
+) -> dict[str, float]:
     """Share of images that the network and the clean network put in the same class, correct or not.
 
     >>> agreement(torch.tensor([[1.0, 2.0], [3.0, 1.0]]), torch.tensor([0, 0]), torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
@@ -44,22 +49,24 @@ class Scorer:
         images: images with labels.
         clean: outputs of the clean network on them.
         metrics: names in `METRICS`.
+        task: what outputs mean.
     """
 
-    images: physcomp.Images
+    images: physcomp.Samples
     clean: torch.Tensor
     metrics: tuple[str, ...] = ALWAYS
+    task: Task = CLASSES
 
     @classmethod
-    def of(cls, network: physcomp.Network, images: physcomp.Images, metrics: tuple[str, ...] = ALWAYS) -> "Scorer":
+    def of(cls, network: physcomp.Network, images: physcomp.Samples, metrics: tuple[str, ...] = ALWAYS) -> "Scorer":
         """Make a scorer with this network as the clean one."""
-        return cls(images, outputs_of(network.module, images), metrics)
+        return cls(images, outputs_of(network, images), metrics, network.task)
 
     def of_outputs(self, outputs: torch.Tensor) -> dict[str, float]:
         """All metrics of outputs (N, classes), by name."""
         found: dict[str, float] = {}
         for name in self.metrics:
-            found |= METRICS[name](outputs, self.images.labels, self.clean)
+            found |= METRICS[name](outputs, self.images.labels, self.clean, self.task)
         return found
 
     def of_state(self, network: physcomp.Network, state: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -69,7 +76,7 @@ class Scorer:
     @property
     def clean_score(self) -> physcomp.Score:
         """Loss and accuracy of the clean network."""
-        return score(self.clean, self.images.labels)
+        return score(self.clean, self.images.labels, self.task)
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float]:

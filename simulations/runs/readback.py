@@ -7,6 +7,7 @@ import torch
 
 import devices
 import physcomp
+from physcomp.networks.samples import Inputs
 from simulations.runs.metrics import mean_sd
 
 StateOf = Callable[[physcomp.Chip, float, int], dict[str, torch.Tensor]]
@@ -67,7 +68,7 @@ def spread(trials: Iterable[Trial]) -> Spread:
 
 def read_back(
     stored: physcomp.Chip | physcomp.Plan,
-    images: torch.Tensor,
+    inputs: Inputs,
     labels: torch.Tensor,
     *,
     network: physcomp.Network | None = None,
@@ -83,8 +84,8 @@ def read_back(
     Args:
         stored: a plan: each trial programmes a chip of its own, with seeds `seed`, `seed` + 1, …; or a chip: each
             trial is one more read of it.
-        images: float32 (N, C, H, W), 0 for black and 1 for white.
-        labels: int64 (N,).
+        inputs: of `physcomp.Samples`; images are float32 (N, C, H, W), 0 for black and 1 for white.
+        labels: of `physcomp.Samples`; classes are int64 (N,).
         network: the network stored; may be left out for a chip made in this process.
         card: the card of a plan; None: the built-in card that the plan names.
         trials: number of trials, at least 1.
@@ -105,7 +106,7 @@ def read_back(
         >>> test = physcomp.load_images(Path("data/fashion-mnist"), "t10k")[:100]
         >>> model = physcomp.build_model(network, test, card="pcm-zarcone", menu=("digital(4)",))
         >>> plan = physcomp.uniform_plan(model, "digital(4)", shrinkage=0.0)
-        >>> [trial] = read_back(plan, test.pixels, test.labels, network=network)
+        >>> [trial] = read_back(plan, test.inputs, test.labels, network=network)
         >>> trial.accuracy > 0.85
         True
     """
@@ -118,7 +119,7 @@ def read_back(
     if trials < 1:
         raise ValueError(f"read-back: needs at least one trial, got {trials}; raise it")
     times = [plan.read_time_s] if times_s is None else [float(time) for time in times_s]
-    pairs = physcomp.Images(images, labels)
+    pairs = physcomp.Samples(inputs, labels)
     results = []
     for trial in range(trials):
         if isinstance(stored, physcomp.Chip):

@@ -200,7 +200,7 @@ def make_study(model: type[AnyStudy], **values: Any) -> AnyStudy:
     return study
 
 
-def take_images(folder: Path, part: str, count: int | None) -> physcomp.Images:
+def take_images(folder: Path, part: str, count: int | None) -> physcomp.Samples:
     """Take the first images of a part of a data set, or all of them.
 
     Raises:

@@ -1,0 +1,90 @@
+"""Tensors outside all groups, as they are stored: floating-point numbers as bfloat16, whole numbers exactly."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from physcomp.codes.base import SCALE_BITS, Bits, bfloat16_to_bits, bits_to_bfloat16
+from physcomp.networks.layers import Layer, other_tensors
+from physcomp.networks.network import Network
+
+FLOAT, COMPLEX = "bfloat16", "complex"
+
+
+class Other(NamedTuple):
+    """How one tensor outside all groups is stored.
+
+    Args:
+        name: its name in the network.
+        shape: its shape.
+        kind: `bfloat16`; `complex`, two bfloat16 numbers each; or the type of whole numbers, such as `int64` or `bool`,
+            which are stored as their differences from the least one.
+        bits: bits of one number.
+        low: the least of whole numbers.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str = FLOAT
+    bits: int = SCALE_BITS
+    low: int = 0
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of the whole tensor."""
+        return self.bits * int(np.prod(self.shape))
+
+
+def others_of(network: Network, layers: tuple[Layer, ...]) -> dict[Other, torch.Tensor]:
+    """The tensors of a network outside its layers, each with how it is stored, in the order in which they are.
+
+    Raises:
+        ValueError: a number is too large for bfloat16.
+    """
+    return {_how(name, tensor): tensor for name, tensor in other_tensors(network.module, layers).items()}
+
+
+def bits_of_others(others: Iterable[Other]) -> int:
+    """Bits that tensors outside all groups take."""
+    return sum(other.stored_bits for other in others)
+
+
+def _how(name: str, tensor: torch.Tensor) -> Other:
+    shape = tuple(tensor.shape)
+    if tensor.is_complex():
+        return Other(name, shape, COMPLEX, 2 * SCALE_BITS)
+    if tensor.is_floating_point():
+        wide = tensor.isfinite() & ~tensor.float().bfloat16().isfinite()
+        if bool(wide.any()):
+            raise ValueError(
+                f"network: '{name}' holds {float(tensor[wide][0]):g}, too large for bfloat16; scale the tensor down"
+            )
+        return Other(name, shape)
+    low, high = (int(tensor.min()), int(tensor.max())) if tensor.numel() else (0, 0)
+    return Other(name, shape, str(tensor.dtype).removeprefix("torch."), (high - low).bit_length(), low)
+
+
+def encoded(other: Other, tensor: torch.Tensor) -> Bits:
+    """The bits of a tensor outside all groups."""
+    if other.kind == COMPLEX:
+        tensor = torch.view_as_real(tensor)
+    if other.kind in (FLOAT, COMPLEX):
+        return bfloat16_to_bits(tensor.detach().float().cpu().numpy()).reshape(-1)
+    above = tensor.detach().cpu().flatten().to(torch.int64).numpy() - other.low
+    places = np.arange(other.bits - 1, -1, -1)
+    return np.asarray((above[:, None] >> places) & 1, np.uint8).reshape(-1)
+
+
+def decoded(other: Other, bits: Bits) -> torch.Tensor:
+    """Inverse of `encoded`."""
+    if other.kind in (FLOAT, COMPLEX):
+        values = torch.from_numpy(bits_to_bfloat16(bits.reshape(-1, SCALE_BITS)))
+        if other.kind == COMPLEX:
+            return torch.view_as_complex(values.reshape(*other.shape, 2).contiguous())
+        return values.reshape(other.shape)
+    count = int(np.prod(other.shape))
+    places = 1 << np.arange(other.bits - 1, -1, -1, dtype=np.int64)
+    numbers = bits.reshape(count, other.bits).astype(np.int64) @ places + other.low
+    return torch.from_numpy(numbers.reshape(other.shape)).to(getattr(torch, other.kind))
