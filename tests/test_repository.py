@@ -238,6 +238,7 @@ RUN_TIME = names(PROJECT["project"]["dependencies"])
 DEVELOPMENT = names(PROJECT["project"]["optional-dependencies"]["dev"])
 # Modules that are not called like the stated dependency which they come with.
 COMES_WITH = dict.fromkeys(["dwave", "hybrid", "minorminer", "networkx", "requests"], "dwave-ocean-sdk")
+COMES_WITH |= {"PIL": "pillow"}
 
 
 def others(paths: Iterable[Path]) -> set[str]:
