@@ -17,4 +17,5 @@ WARNINGS = (
     "Using padding='same' with even kernel lengths",
     "LSTM with projections is not supported with oneDNN",
     "`torch.nn.utils.weight_norm` is deprecated",
+    "The PyTorch API of nested tensors is in prototype stage",
 )

@@ -53,6 +53,17 @@ def autoencoder() -> nn.Module:
     )
 
 
+class Viewing(nn.Module):
+    """Flattens by `view`, which takes only some orders in memory; its first layer has a single filter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.out = nn.Conv2d(2, 1, 1), nn.Conv2d(1, 4, 3), nn.Linear(144, 3)
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        return self.out(functional.relu(self.second(self.first(given))).view(len(given), -1))
+
+
 class UNet(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -161,6 +172,7 @@ CASES = (
     images("padding-valid", lambda: padded(kernel_size=2, padding="valid", bias=False)),
     images("transposed-conv1d", transposed_1d, "groups and output padding", **SEQUENCE_1D),
     images("transposed-conv2d", transposed_2d, "rows of its weight are inputs, not filters; a batch norm to fold"),
+    images("view-in-forward", Viewing, "asks for an order in memory; one filter"),
     images("autoencoder", autoencoder, labels=numbers(2, 8, 8), task=REGRESSION),
     images("u-net", lambda: UNet(3), "a label a pixel, some ignored", labels=pixels_with_some_ignored),
     images(

@@ -82,6 +82,18 @@ class ChangesInputs(nn.Module):
         return self.inner(self.first(given))
 
 
+class Autocast(nn.Module):
+    """Computes with 16 bits inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = mlp()
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.inner(given)
+
+
 class Noisy(nn.Module):
     """Random outputs in evaluation too."""
 
@@ -189,12 +201,13 @@ CASES = (
     vectors("dropout", lambda: mlp(3, nn.Dropout(0.5)), "random in training only"),
     vectors("noisy", Noisy, "random outputs", refused="random"),
     vectors("dropout-always", DropoutAlways, "random outputs by dropout", refused="random"),
-    vectors("batch-centred", BatchCentred, "a sample's outputs depend on the others", refused="batch"),
+    vectors("batch-centred", BatchCentred, "a sample's outputs depend on the others"),
     vectors("parametrised", parametrised, "weight_norm and spectral_norm"),
     vectors("orthogonal", orthogonal, "a weight made by a function of another"),
     vectors("old-weight-norm", old_weight_norm, "weights that are made before each forward pass", inputs=numbers(2, 8)),
     vectors("pruned", pruned, "masks of torch.nn.utils.prune"),
     vectors("data-parallel", lambda: nn.DataParallel(mlp()), "a wrapper around the network"),
+    vectors("autocast", Autocast, "computes with 16 bits inside"),
     vectors("float64", lambda: mlp().double(), inputs=numbers(6, dtype=torch.float64)),
     vectors("float16", lambda: mlp(3, nn.LayerNorm(8)).half(), inputs=numbers(6, dtype=torch.float16)),
     vectors("bfloat16", lambda: mlp().bfloat16(), inputs=numbers(6, dtype=torch.bfloat16)),

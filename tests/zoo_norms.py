@@ -82,6 +82,42 @@ class Functional(nn.Module):
         return functional.linear(functional.relu(functional.linear(given, self.weight, self.bias)), *self.out)
 
 
+class Cosine(nn.Module):
+    """Compares directions; the temperature is a parameter without axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.classes = nn.Linear(6, 8), nn.Parameter(torch.randn(3, 8))
+        self.temperature = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        inner = functional.normalize(self.inner(given))
+        return self.temperature * functional.linear(inner, functional.normalize(self.classes))
+
+
+class Sign(torch.autograd.Function):
+    """The sign, whose gradient is taken to be that of the identity."""
+
+    @staticmethod
+    def forward(ctx: Any, given: torch.Tensor) -> torch.Tensor:
+        return given.sign()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return gradients[0]
+
+
+class Binarised(nn.Module):
+    """Computes with the signs of its weights: gradients do not say what errors do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.out = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        return self.out(torch.tanh(functional.linear(given, Sign.apply(self.inner.weight), self.inner.bias)))
+
+
 class Einsum(nn.Module):
     """A weight of three dimensions, as of several heads, and a factor for each channel."""
 
@@ -142,6 +178,7 @@ CASES = (
     vectors("linear-norm-trap", LinearNormTrap, "a fold would change the outputs", inputs=numbers(5, 4)),
     vectors("norm-twice", NormTwice, "no layer may take the norm in"),
     images("output-used-twice", OutputUsedTwice, "a fold would change the outputs"),
+    images("two-norms", lambda: convolved(nn.Sequential(nn.BatchNorm2d(4), nn.BatchNorm2d(4))), "both can be folded"),
     vectors("norm-first", lambda: nn.Sequential(nn.BatchNorm1d(6), *mlp()), "no layer before it"),
     vectors("layer-norm", lambda: mlp(nn.LayerNorm(8))),
     vectors("rms-norm", lambda: mlp(RMSNorm(8))),
@@ -156,6 +193,8 @@ CASES = (
     vectors("scaled-linear", lambda: nn.Sequential(ScaledLinear(6, 8), nn.ReLU(), nn.Linear(8, 3))),
     vectors("functional-linear", Functional, "no layer but the network itself"),
     vectors("einsum", Einsum),
+    vectors("cosine", Cosine, "a parameter without axes"),
+    vectors("binarised", Binarised, "weights that are rounded in use"),
     vectors("addmm", lambda: nn.Sequential(TransposedLinear(6, 8), nn.GELU(), TransposedLinear(8, 3)), "GPT-2's"),
     vectors("bilinear", Bilinear),
     vectors("complex", Fourier, "complex weights", inputs=numbers(2, 8)),

@@ -140,6 +140,45 @@ class RelativePlaces(nn.Module):
         return self.out((scores.softmax(3) @ parts[2]).transpose(1, 2).flatten(2).mean(1))
 
 
+class MaskedMixer(nn.Module):
+    """Mixes steps by a weight that is masked by a buffer of yes and no."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.out = nn.Parameter(torch.randn(LENGTH, LENGTH) * 0.4), nn.Linear(8, 3)
+        self.register_buffer("earlier", torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril())
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        mixed = self.mix.masked_fill(~self.earlier, 0) @ given
+        return self.out(torch.tanh(mixed[:, -1]))
+
+
+class PaddedEncoder(nn.Module):
+    """A transformer that leaves out padding: without gradients it works on nested tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(WORDS, 8, padding_idx=0)
+        self.layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 12, batch_first=True), 1)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        left_out = torch.cat([given.new_zeros(len(given), 1), given[:, 1:] == 0], 1).bool()
+        return self.out(self.layers(self.words(given), src_key_padding_mask=left_out)[:, 0])
+
+
+class StepsFirst(nn.Module):
+    """Merges steps and samples, steps first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.out = nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        inner = torch.relu(self.inner(given.transpose(0, 1).reshape(-1, 8)))
+        return self.out(inner.view(LENGTH, len(given), 6).mean(0))
+
+
 class Windows(nn.Module):
     """Cuts each sample into windows, which a layer takes as if they were samples."""
 
@@ -168,13 +207,16 @@ CASES = (
     sequences("attention-no-bias", lambda: Attention(True, bias=False)),
     sequences("cross-attention", CrossAttention, "separate weights of the projections", **TWO_INPUTS),
     sequences("transformer", Encoder, "a fast path in evaluation"),
+    words("transformer-padded", PaddedEncoder, "a mask of padding, nested tensors"),
     sequences("relative-places", RelativePlaces, "a buffer of whole numbers"),
+    sequences("masked-mixer", MaskedMixer, "a buffer of yes and no; weights without effect"),
     sequences("lstm", lambda: Recurrent(nn.LSTM(8, 6, batch_first=True), 6)),
     sequences("lstm-two-layers-both-ways", lambda: Recurrent(nn.LSTM(8, 4, 2, bidirectional=True), 8), "steps first"),
     sequences("lstm-projected", lambda: Recurrent(nn.LSTM(8, 6, proj_size=4, batch_first=True), 4)),
     sequences("gru", lambda: Recurrent(nn.GRU(8, 6, batch_first=True), 6)),
     sequences("rnn", lambda: Recurrent(nn.RNN(8, 6, batch_first=True, bias=False), 6)),
     sequences("lstm-cell", Cells, "called for each step"),
+    sequences("steps-first", StepsFirst, "the leading axis is steps times samples"),
     sequences("windows", Windows, "the leading axis is samples times windows"),
     Case("token-mlp", seeded(lambda: nn.Linear(8, 4)), numbers(LENGTH, 8), whole(4, LENGTH), note="a label a token"),
 )

@@ -80,6 +80,24 @@ class Routing(nn.Module):
         return outputs
 
 
+class Experts(nn.Module):
+    """A learned gate sends each step of each sample to one of three experts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.experts = nn.Linear(4, 3), nn.ModuleList([nn.Linear(4, 5) for _ in range(3)])
+        self.out = nn.Linear(5, 3)
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        steps = given.flatten(0, 1)
+        share, chosen = self.gate(steps).softmax(1).max(1)
+        outputs = given.new_zeros(len(steps), 5)
+        for number, expert in enumerate(self.experts):
+            mine = chosen == number
+            outputs[mine] = torch.tanh(expert(steps[mine])) * share[mine, None]
+        return self.out(outputs.view(*given.shape[:2], 5).mean(1))
+
+
 class Branch(nn.Module):
     """Calls a layer only where a sample of the batch asks for it, which torch.fx cannot trace."""
 
@@ -93,6 +111,17 @@ class Branch(nn.Module):
         if bool(large.any()):
             inner = torch.where(large, torch.tanh(self.more(inner)), inner)
         return self.out(inner)
+
+
+class OneByOne(nn.Module):
+    """Calls its layers for each sample alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.out = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        return torch.stack([self.out(torch.tanh(self.inner(sample))) for sample in given])
 
 
 class NeverCalled(nn.Module):
@@ -173,7 +202,9 @@ CASES: tuple[Case, ...] = (
     vectors("siamese", Siamese, "a trunk that is called twice", inputs=in_order(numbers(6), numbers(6, seed=5))),
     vectors("pyramid", Pyramid, "a layer that is called with two sizes", **IMAGES),
     vectors("routing", Routing, "a layer sees only some of the samples"),
+    vectors("experts", Experts, "errors of the gate change what the experts see", inputs=numbers(6, 4)),
     vectors("branch", Branch, "a layer is called for some batches; torch.fx cannot trace it"),
+    vectors("one-by-one", OneByOne, "layers see no axis of samples"),
     vectors("never-called", NeverCalled, "parameters without use", unused=SPARE),
     vectors("no-gradients", NoGradients, "a layer is called without gradients"),
     vectors("detached", Detached, "gradients miss a layer that shapes the outputs"),
