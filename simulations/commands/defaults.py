@@ -1,10 +1,11 @@
 """Default values of options, without importing the heavy modules that define them.
 
-A test checks that they equal those of `Search`, `Schedule` and `AnnealingStudy`.
+A test checks that they equal those of `Search`, `build_model`, `Schedule` and `AnnealingStudy`.
 """
 
 # Of the choice and of training.
 SOLVER = "annealer"
+MEMORY = "1GB"
 EPOCHS = 30
 ROUNDS = 1
 

@@ -1,30 +1,61 @@
 """The command `physcomp store`: programme a chip."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from simulations.commands.console import out
-from simulations.commands.options import NetworkFile, SeedOption
+from simulations.commands.given import Cut, GivenNetwork, OptionalSource, expanded
+from simulations.commands.options import SeedOption
+
+if TYPE_CHECKING:
+    import physcomp
 
 EXAMPLE = "physcomp store data/fashion-cnn.toml plan.json --seed 7 --out chip.h5"
 
 
+@expanded
 def store(
-    network: NetworkFile,
+    network: GivenNetwork,
     plan: Annotated[Path, typer.Argument(help="Plan file that 'physcomp choose' wrote.")],
+    cut: Cut,
     target: Annotated[Path, typer.Option("--out", help="Chip file to write (HDF5).")],
+    data: OptionalSource = None,
     card: Annotated[str | None, typer.Option(help="Card file of the plan, if it is not a built-in one.")] = None,
     seed: SeedOption = 0,
 ) -> None:
     """Programme a chip: encode the network by a plan and write the cells, with the noise of their card.
 
-    Writes a chip file (HDF5), which 'physcomp readback' takes. Takes seconds.
+    With --data the network is tried on the first calibration samples, as 'physcomp choose' does, on which folds of
+    norms are checked. Writes a chip file (HDF5), which 'physcomp readback' takes. Takes seconds.
     """
     import physcomp
 
-    chip = physcomp.store(physcomp.load_network(network), physcomp.Plan.load(plan), card=card, seed=seed)
+    wanted = physcomp.Plan.load(plan)
+    loaded = network.open(None if data is None else cut.of(data).part("calibration"))
+    check_plan(wanted, loaded, tried=data is not None or network.described)
+    chip = physcomp.store(loaded, wanted, card=card, seed=seed)
     chip.save(target)
     cells = chip.cells.levels.size
     out.print(f"{target}: {cells:,} analog cells on {chip.card.name}, {len(chip.bits):,} bits stored digitally")
+
+
+def check_plan(plan: "physcomp.Plan", network: "physcomp.Network", *, tried: bool) -> None:
+    """Check that a plan was made for a network.
+
+    Args:
+        plan: the plan.
+        network: the network.
+        tried: whether it was tried on samples; without them folds of norms may not be those of the choice.
+
+    Raises:
+        ValueError: it was made for another.
+    """
+    try:
+        plan.check(network)
+    except ValueError as error:
+        cure = (
+            "" if tried else ", or give --data and its options as for 'physcomp choose', since folds are checked on it"
+        )
+        raise ValueError(f"{error}{cure}") from None

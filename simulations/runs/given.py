@@ -1,0 +1,153 @@
+"""Networks, tasks and data as a user names them, on the command line and in study files."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import physcomp
+from physcomp.networks.datasets.checks import check_alike, check_disjoint
+from physcomp.networks.datasets.parts import ALL, Part, find, meaning
+from physcomp.networks.datasets.reading import load_parts, open_source
+from physcomp.networks.forward import Pick
+from physcomp.networks.loading import called, loaded, module_of
+from physcomp.networks.task import Kind, Task, task_of
+
+NETWORK_FORMS = "a description (.toml), file.py:function or package.module:name"
+WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".safetensors")
+# Shares of data without parts when the held-out samples come from elsewhere: `test` is what it is without that, too.
+BESIDE_HELDOUT = {"calibration": 0.75, "test": 0.25}
+
+
+def open_network(
+    source: Path | str,
+    samples: physcomp.Samples | None = None,
+    *,
+    args: Mapping[str, Any] | None = None,
+    weights: Path | None = None,
+    task: str = "classes",
+    output: Pick = None,
+) -> physcomp.Network:
+    """Open a network as a user names it, and try it on samples.
+
+    Args:
+        source: a description (.toml) with its weights beside it, `file.py:function` or `package.module:name`.
+        samples: some samples, on which it is tried, and folds of norms are checked; the first two are enough.
+        args: what the function or class is called with.
+        weights: file of weights (.safetensors, .pt, …); None: those that the function gives.
+        task: `classes`, `binary`, `multilabel`, `regression`, or `file.py:NAME` of a `physcomp.Task`.
+        output: name or number of the output that counts, if there are several.
+
+    Raises:
+        ValueError: the network cannot be built, does not take the samples, or the task does not fit it.
+    """
+    text, meant = str(source), open_task(task)
+    if text.endswith(".toml"):
+        for name, value in (("args", args), ("weights", weights), ("output", output)):
+            if value is not None:
+                raise ValueError(
+                    f"{name}: {text} is a description, which has its weights beside it and one output; leave {name} "
+                    "out, or name a function that builds the network, net.py:build"
+                )
+        network = dataclasses.replace(physcomp.load_network(Path(text)), task=meant)
+        if samples is not None:
+            network.check(samples)
+        return network
+    if text.endswith(WEIGHTS):
+        raise ValueError(
+            f"network: {text} holds weights; name the function that builds the module, net.py:build, and give the "
+            f"file as weights"
+        )
+    if ":" not in text and not text.endswith(".py"):
+        raise ValueError(f"network: {text} is none of {NETWORK_FORMS}; name one")
+    module = module_of(text, args=args, weights=weights)
+    return physcomp.wrap(module, name_of(text), samples=samples, task=meant, output=output)
+
+
+def name_of(source: str) -> str:
+    """The name of a network in reports.
+
+    >>> name_of("models/net.py:build"), name_of("package.models:resnet18")
+    ('net:build', 'resnet18')
+    """
+    place, _, name = source.rpartition(":")
+    return f"{Path(place).stem}:{name}" if place.endswith(".py") else name
+
+
+def open_task(text: str) -> Task:
+    """The task of a name, or of `file.py:NAME`, which is a `physcomp.Task` or a function that gives one.
+
+    Raises:
+        ValueError: there is no such task.
+    """
+    if ":" not in text:
+        names = ", ".join(get_args(Kind))
+        if text not in get_args(Kind):
+            raise ValueError(f"task: one of {names}, or file.py:NAME of a physcomp.Task, got '{text}'; name one")
+        return task_of(text)
+    with loaded(text) as found:
+        meant = called(found, text, {}) if callable(found) and not isinstance(found, Task) else found
+    if not isinstance(meant, Task):
+        raise ValueError(f"{text}: must be a physcomp.Task, got a {type(meant).__name__}; name one")
+    return meant
+
+
+@dataclass(frozen=True)
+class Data:
+    """A source of data as a user names it; see `physcomp.networks.datasets.reading.load_samples`.
+
+    Args:
+        source: a file, a folder, or `file.py:function`.
+        heldout: another source that the held-out samples come from, all of it unless it has such a part.
+        split: shares by part, such as `{"calibration": 0.5, "heldout": 0.25, "test": 0.25}`.
+        seed: of the split.
+        mean: of each channel.
+        sd: standard deviation of each channel.
+        size: height and width to which images of folders are scaled and cut.
+        limit: at most this many samples of each part.
+    """
+
+    source: str
+    heldout: str | None = None
+    split: Mapping[str, float] | None = None
+    seed: int = 0
+    mean: tuple[float, ...] | None = None
+    sd: tuple[float, ...] | None = None
+    size: tuple[int, int] | None = None
+    limit: int | None = None
+
+    def parts(self, names: Sequence[str]) -> dict[str, physcomp.Samples]:
+        """The parts of these names, which share no samples.
+
+        Raises:
+            ValueError: a source cannot be read or lacks a part, or parts overlap or differ in form.
+        """
+        apart = [name for name in names if self.heldout is not None and meaning(name) == "heldout"]
+        if not apart or self.heldout is None:
+            return self._load(self.source, names, self.split)
+        left = [name for name in names if name not in apart]
+        found = self._load(self.source, left, self.split or self._rest()) if left else {}
+        whole = find(self._opened(self.heldout, apart), apart[0]) is None
+        (samples,) = self._load(self.heldout, [ALL] if whole else apart, None).values()
+        found = {name: samples if name in apart else found[name] for name in names}
+        check_alike(f"{self.source} and {self.heldout}", found)
+        return check_disjoint(found)
+
+    def part(self, name: str) -> physcomp.Samples:
+        """The part of a name; `all` is everything."""
+        return self.parts([name])[name]
+
+    def _rest(self) -> dict[str, float] | None:
+        opened = self._opened(self.source, ["calibration"])
+        return BESIDE_HELDOUT if [part.name for part in opened] == [ALL] else None
+
+    def _opened(self, source: str, names: Sequence[str]) -> list[Part]:
+        return open_source(source, names, self.seed, self.limit, self.size)
+
+    def _load(
+        self, source: str, names: Sequence[str], split: Mapping[str, float] | None
+    ) -> dict[str, physcomp.Samples]:
+        return load_parts(
+            source, names, split=split, seed=self.seed, mean=self.mean, sd=self.sd, limit=self.limit, size=self.size
+        )
