@@ -54,10 +54,10 @@ def test_the_trained_network_and_its_plan_store_and_read_back(tuned: Path, tiny_
 
 def test_the_plan_keeps_to_the_budget_of_the_network_given(tuned: Path, tiny_folder: Path) -> None:
     plan = physcomp.Plan.load(tuned / "plan.json")
-    given = sum(layer.rows.size for layer in physcomp.layers_of(physcomp.load_network(tiny_folder / "net.toml").module))
+    given = physcomp.load_network(tiny_folder / "net.toml").parameters
     assert plan.cells <= BUDGET * given
     printed = (tuned / "printed.txt").read_text()
-    assert f"{plan.cells / given:.4f} cells/weight of 1.4 allowed, for the {given} weights given" in printed
+    assert f"{plan.cells / given:.4f} cells/weight of 1.4 allowed, for the {given} parameters given" in printed
 
 
 def test_the_plan_refuses_the_network_it_was_not_trained_with(tuned: Path, tiny_folder: Path) -> None:

@@ -25,7 +25,7 @@ from simulations.runs.readback import read_back
 
 Write = Callable[..., Path]
 CARD = "pcm-zarcone:one-device"
-WEIGHTS = 324  # of the tiny network
+WEIGHTS = 345  # parameters of the tiny network
 UNIFORM = ("float32", "digital(8)", "digital(4)", "coded(4)", "analog(1)", "analog(2)", "analog(1,plain)")
 CHANGES = {
     "kind": '"footprint"',
@@ -87,7 +87,7 @@ def test_trained_plans_count_in_cells_per_weight_of_the_network_at_the_start(
     assert all(plan.weights < WEIGHTS for plan in plans)
     found = [result for result in summary["cards"][0]["results"] if result["method"] == TRAINED]
     assert [r["cells_per_weight"] for r in found] == [plan.cells / WEIGHTS for plan in plans]
-    assert [r["budget_cells_per_weight"] for r in found] == pytest.approx([2.5 * p.weights / WEIGHTS for p in plans])
+    assert [r["budget_cells_per_weight"] for r in found] == pytest.approx([2.5 * p.per / WEIGHTS for p in plans])
     assert [r["trials"] for r in found] == [3, 1]
     assert [r["predicted_loss_increase"] for r in found] == [None, None]
 
@@ -129,10 +129,12 @@ def test_a_killed_run_resumes_to_the_same_ledger_and_summary(finished: Path, tmp
 
 def test_floats_take_32_bits_a_weight_and_their_biases(summary: dict[str, Any], tiny_folder: Path) -> None:
     network = physcomp.load_network(tiny_folder / "net.toml")
-    biases = sum(len(layer.bias) for layer in physcomp.layers_of(network.module) if layer.bias is not None)
+    layers = physcomp.layers_of(network.module)
+    bits = 32 * sum(layer.rows.size for layer in layers)
+    bits += 16 * sum(len(layer.bias) for layer in layers if layer.bias is not None)
     for card in summary["cards"]:
         result = of_method(card, "uniform float32")
-        assert result["cells_per_weight"] * card["bits_per_cell"] == pytest.approx(32 + 16 * biases / WEIGHTS)
+        assert result["cells_per_weight"] * card["bits_per_cell"] == pytest.approx(bits / WEIGHTS)
         assert result["accuracy_mean"] == pytest.approx(summary["clean_accuracy"], abs=0.01)  # of 200 images two
 
 

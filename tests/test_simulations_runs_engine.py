@@ -76,8 +76,9 @@ def test_the_figure_is_a_png_and_an_svg_that_names_each_card(tiny_run: Path) -> 
 def test_the_summary_says_of_each_result_what_it_takes_and_what_is_left(tiny_run: Path) -> None:
     summary = json.loads((tiny_run / "summary.json").read_text())
     assert {"clean_accuracy", "test_images", "trials", "network", "cards"} <= set(summary)
-    assert {"name", "weights", "sha256"} <= set(summary["network"])
-    assert summary["network"]["weights"] == 324  # 4·1·3·3 + 6·4·3·3, and 3·6·2·2 after two poolings
+    assert {"name", "parameters", "sha256"} <= set(summary["network"])
+    # 4·1·3·3 + 6·4·3·3, and 3·6·2·2 after two poolings; 13 biases; 2·4 of the norm
+    assert summary["network"]["parameters"] == 345
     for card in summary["cards"]:
         assert {"card", "read_time_s", "results"} <= set(card)
         assert len(card["results"]) == 2 * 4 + 4  # four methods at each budget, four uniform codes
@@ -105,7 +106,7 @@ def test_every_chosen_plan_keeps_its_budget_and_its_bound(tiny_run: Path) -> Non
         for result in chosen:
             assert result["cells_per_weight"] <= result["budget_cells_per_weight"] * (1 + 1e-9)
             assert result["lower_bound"] <= result["energy"] * (1 + 1e-9)
-            assert result["cells_per_weight"] == pytest.approx(sum(result["ledger_cells"].values()) / 324)
+            assert result["cells_per_weight"] == pytest.approx(sum(result["ledger_cells"].values()) / 345)
 
 
 def test_the_joint_choice_lost_least_of_all_on_the_held_out_images(tiny_run: Path) -> None:

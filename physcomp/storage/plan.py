@@ -124,6 +124,11 @@ class Plan:
         return sum(int(np.prod(layer.shape)) for layer in self.layers)
 
     @property
+    def per(self) -> int:
+        """What cells per weight are per: the parameters of the network, or in older plans the weights in groups."""
+        return self.parameters or self.weights
+
+    @property
     def cells(self) -> float:
         """Cells of everything stored."""
         return sum(self.ledger.values())
@@ -131,7 +136,7 @@ class Plan:
     @property
     def cells_per_weight(self) -> float:
         """Cells per parameter of the network, with everything stored counted."""
-        return self.cells / (self.parameters or self.weights)
+        return self.cells / self.per
 
     @property
     def noiseless(self) -> bool:

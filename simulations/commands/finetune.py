@@ -172,8 +172,8 @@ def _report(
     lost = 100 * (clean.accuracy - over.accuracy_mean)
     shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in plan.share_of_codes().items())
     for line in (
-        f"{best.cells / weights:.4f} cells/weight of {schedule.budget:g} allowed, for the {weights:,} weights given; "
-        f"{plan.weights:,} are left, {plan.cells_per_weight:.4f} cells each",
+        f"{best.cells / weights:.4f} cells/weight of {schedule.budget:g} allowed, for the {weights:,} parameters "
+        f"given; {network.parameters:,} are left, {best.cells / network.parameters:.4f} cells each",
         f"weights left by code: {shares}",
         f"test images: accuracy {100 * over.accuracy_mean:.2f} ± {100 * over.accuracy_sd:.2f} % over {number} "
         f"{'chip' if number == 1 else 'chips'}, {lost:.2f} points below the clean "

@@ -55,7 +55,7 @@ def draw_cards(
             frameon=False,
         )
         figure.suptitle(
-            f"{summary['network']['name']}: {summary['network']['weights']:,} weights, "
+            f"{summary['network']['name']}: {summary['network']['parameters']:,} parameters, "
             f"{summary['test_images']:,} test images, {summary['trials']} chips a plan (bars: ± 1 sd)",
             fontsize=9 if len(cards) == 1 else None,
         )

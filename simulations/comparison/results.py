@@ -87,7 +87,7 @@ def summarize(kind: StoredKind[Any], results: pl.DataFrame) -> dict[str, Any]:
         "physcomp": version("physcomp"),
         "python": platform.python_version(),
         "seed": study.seed,
-        "network": {"name": kind.network.name, "weights": kind.weights, "sha256": kind.network.sha256},
+        "network": {"name": kind.network.name, "parameters": kind.weights, "sha256": kind.network.sha256},
         "clean_accuracy": clean.accuracy,
         "clean_loss": clean.loss,
         "test_images": study.test_images,

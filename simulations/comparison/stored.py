@@ -118,9 +118,9 @@ class StoredKind(Kind[AnyStored, ChipTrial]):
 
     def budget_of(self, plan: physcomp.Plan) -> float | None:
         """The budget of a plan in cells per weight of the network at the start."""
-        if plan.budget is None or plan.weights == self.weights:
+        if plan.budget is None or plan.per == self.weights:
             return plan.budget
-        return round(plan.budget * plan.weights / self.weights, 9)
+        return round(plan.budget * plan.per / self.weights, 9)
 
     def measure(self, keys: Sequence[ChipTrial]) -> list[dict[str, Any]]:
         """Measure one chip at each of its read times."""
