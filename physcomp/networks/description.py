@@ -192,7 +192,9 @@ def describe(description: Description, network: Network) -> Described:
     for place, number in enumerate(kept, start=1):
         for name, tensor in parts[str(number + 1)].state_dict().items():
             state[f"{place}.{name}"] = tensor
-    return _build(dataclasses.replace(description, layers=tuple(description.layers[n] for n in kept)), state)
+    found = _build(dataclasses.replace(description, layers=tuple(description.layers[n] for n in kept)), state)
+    # Cells per weight stay per parameter of the network that was loaded, with its norms.
+    return Described(found.description, dataclasses.replace(found.network, parameters=network.parameters))
 
 
 def _build(description: Description, state: dict[str, torch.Tensor]) -> Described:
