@@ -1,4 +1,6 @@
 # The names of this package; `__init__.py` loads each from its module on first use.
+from .choice.inspection import Inspection as Inspection
+from .choice.inspection import inspect as inspect
 from .choice.joint import Choices as Choices
 from .choice.joint import Search as Search
 from .choice.joint import choose as choose

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from simulations.commands import anneal, choose, finetune, readback, run, store, train
+from simulations.commands import anneal, choose, finetune, inspect, readback, run, store, train
 from simulations.commands.card import cards
 from simulations.commands.console import help_of_group
 
@@ -45,6 +45,7 @@ for command, example in (
     (run.demo, run.EXAMPLE_OF_DEMO),
     (run.run, run.EXAMPLE),
     (train.train, train.EXAMPLE),
+    (inspect.inspect, inspect.EXAMPLE),
     (choose.choose, choose.EXAMPLE),
     (store.store, store.EXAMPLE),
     (readback.readback, readback.EXAMPLE),

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from devices.files import replacing
-from physcomp.networks.network import Network, parameters_of, prepare
+from physcomp.networks.network import Network, prepared_network
+from physcomp.networks.plain_modules import plain
 
 
 class Normalise(nn.Module):
@@ -205,7 +206,7 @@ def _build(description: Description, state: dict[str, torch.Tensor]) -> Describe
 
 def _network(description: Description, module: nn.Module) -> Network:
     pixels = torch.rand(2, *description.input_shape, generator=torch.Generator().manual_seed(0))
-    return Network(description.name, prepare(module, pixels), description.classes, parameters=parameters_of(module))
+    return prepared_network(plain(module), pixels, description.name, classes=description.classes)
 
 
 def _toml(description: Description) -> str:

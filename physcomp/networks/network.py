@@ -2,13 +2,13 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 from torch.fx import GraphModule
 
 from physcomp.networks.forward import Pick, forward
+from physcomp.networks.left_out import LeftOut, left_out
 from physcomp.networks.norms import folded
 from physcomp.networks.plain_modules import plain
 from physcomp.networks.samples import Inputs, Samples
@@ -29,7 +29,9 @@ class Network:
         output: which output counts, if the module has several; see `physcomp.networks.forward`.
         parameters: number of parameters of the network as it was given, each once; cells per weight are per
             parameter. 0: those of `module`.
-        left_out: names of parameters that `module` no longer has, each with the reason.
+        left_out: tensors of the network as it was given that `module` no longer has, each with the reason.
+        made: names of the parameters of `module` that the network as given did not have: biases of layers into which a
+            norm was folded.
     """
 
     name: str
@@ -38,7 +40,8 @@ class Network:
     task: Task = CLASSES
     output: Pick = None
     parameters: int = 0
-    left_out: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    made: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.parameters:
@@ -108,6 +111,32 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def prepared_network(
+    given: nn.Module,
+    inputs: Inputs | None,
+    name: str,
+    task: Task = CLASSES,
+    classes: tuple[str, ...] = (),
+    output: Pick = None,
+) -> Network:
+    """A network of a plain module, which is not used afterwards: batch norms folded, and what that changes noted.
+
+    The arguments are those of `Network`; `inputs` are some inputs, by which folds are checked, see `prepare`.
+    """
+    prepared = folded(given, inputs, output)
+    had = {each for each, _ in given.named_parameters(remove_duplicate=False)}
+    return Network(
+        name,
+        prepared,
+        tuple(classes),
+        task,
+        output,
+        parameters_of(given),
+        left_out(given, prepared),
+        tuple(each for each, _ in prepared.named_parameters() if each not in had),
+    )
+
+
 def wrap(
     module: nn.Module,
     name: str = "network",
@@ -137,27 +166,11 @@ def wrap(
         raise ValueError(f"wrap: samples are physcomp.Samples, got {type(samples).__name__}; make them of your data")
     inputs = None if samples is None else samples[:SOME].inputs
     given = plain(module, None if inputs is None else lambda tried: forward(tried, inputs, output))
-    prepared = folded(given, inputs, output)
-    left = {name for name, _ in given.named_parameters()} - {name for name, _ in prepared.named_parameters()}
-    network = Network(
-        name,
-        prepared,
-        tuple(classes),
-        task_of(task),
-        output,
-        parameters_of(given),
-        tuple((each, _why_left(given, prepared, each)) for each, _ in given.named_parameters() if each in left),
-    )
+    network = prepared_network(given, inputs, name, task_of(task), classes, output)
     if samples is not None:
         network.check(samples)
         _check_steady(network, samples[:SOME].inputs)
     return network
-
-
-def _why_left(given: nn.Module, prepared: nn.Module, name: str) -> str:
-    owner: Any = given.get_submodule(name.rpartition(".")[0])
-    norm = isinstance(owner, nn.modules.batchnorm._BatchNorm)
-    return "folded into the layer before it" if norm else "no output depends on it"
 
 
 @torch.no_grad()

@@ -86,7 +86,13 @@ def survey(network: Network, samples: Samples, granularity: Granularity = "filte
     digital = tuple(
         (name, of_name.get(name) or _why_digital(network.module, name)) for name in other_tensors(network.module, kept)
     )
-    return Survey(kept, tried.operators(), digital, (*network.left_out, *_unsaved(network.module)), tried.batched)
+    return Survey(
+        kept,
+        tried.operators(),
+        digital,
+        (*(each[:2] for each in network.left_out), *_unsaved(network.module)),
+        tried.batched,
+    )
 
 
 class _Tried:

@@ -35,6 +35,7 @@ from physcomp.codes import Code, Encoded, Medium
 from physcomp.codes.base import SCALE_BITS, Bits, Rows, bfloat16_to_bits, bits_to_bfloat16
 from physcomp.networks.layers import tensor_of
 from physcomp.networks.network import Network
+from physcomp.storage import drawing
 from physcomp.storage.layer_plan import LayerPlan, by_code, rows_to_write
 from physcomp.storage.other_tensors import decoded, encoded, others_of
 from physcomp.storage.plan import Plan, menu_of
@@ -66,6 +67,30 @@ class Chip:
     cells: devices.Cells
     seed: int
     network: Network | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Chip {self.seed} of {self.plan.network} on {self.plan.card}: {self.cells.levels.size:,} analog cells, "
+            f"{len(self.bits):,} bits, {self.plan.cells_per_weight:.4f} cells/weight>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Drawing for notebooks: card, cells and bits, and the distribution of levels."""
+        drawn = drawing.lines(["no analog cells: every chip of this plan reads back alike"])
+        if self.cells.levels.size:
+            shown = {"levels asked for": self.cells.levels, "levels right after programming": self.cells.programmed}
+            drawn = drawing.histogram(shown, "share of the range")
+        return drawing.page(
+            repr(self)[1:-1],
+            drawing.lines(
+                [
+                    f"{self.card.name}: {self.card.title}; seed of the programming noise {self.seed}",
+                    f"{len(self.bits):,} digital bits in {len(self.bits) / self.plan.bits_per_cell:,.0f} cells of "
+                    f"{self.plan.bits_per_cell:.3f} bits",
+                ]
+            ),
+            drawn,
+        )
 
     def read_back(
         self, *, time_s: float | None = None, read: int = 0, drift: Drift = "card"

@@ -1,6 +1,6 @@
 """The plan of one layer: the code and scale of each group, the rows written, and the cells they take."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +90,11 @@ class LayerPlan:
         """All arrays by name; those of `learned` as `learned 3` for code 3."""
         found = {name: getattr(self, name) for name in ("codes", "scales", "rows", "biases", "cells")}
         return found | {f"learned {code}": numbers for code, numbers in self.learned.items()}
+
+    def share_of_codes(self, menu: Sequence[str]) -> dict[str, float]:
+        """Share of the layer's weights that each code stores, by its name in the menu."""
+        used, counts = np.unique(self.codes, return_counts=True)
+        return {menu[code]: count / self.groups for code, count in zip(used, counts, strict=True)}
 
     @property
     def groups(self) -> int:

@@ -21,6 +21,7 @@ from physcomp.codes.base import Ecc, Over
 from physcomp.codes.menu import read_menu
 from physcomp.networks.layers import Granularity, Layer, layer_of
 from physcomp.networks.network import Network
+from physcomp.storage import drawing
 from physcomp.storage.layer_plan import LayerPlan
 from physcomp.storage.other_tensors import Other
 from physcomp.storage.plan_format import (
@@ -36,6 +37,8 @@ from physcomp.storage.plan_format import (
 from physcomp.storage.plan_format import (
     layer_of as layer_from,
 )
+
+DRAWN = 40  # layers in a drawing, at most
 
 
 @dataclass(frozen=True)
@@ -180,10 +183,48 @@ class Plan:
         """Share of the weights that each code stores, by name of the code; codes that are not used are left out."""
         count: dict[str, float] = {}
         for layer in self.layers:
-            size = int(np.prod(layer.shape)) / layer.groups / self.weights
-            for code in layer.codes.tolist():
-                count[self.menu[code]] = count.get(self.menu[code], 0.0) + size
+            size = int(np.prod(layer.shape)) / self.weights
+            for name, share in layer.share_of_codes(self.menu).items():
+                count[name] = count.get(name, 0.0) + share * size
         return dict(sorted(count.items(), key=lambda item: -item[1]))
+
+    def __repr__(self) -> str:
+        groups = sum(layer.groups for layer in self.layers)
+        return (
+            f"<Plan {self.method} of {self.network} on {self.card}: {self.cells_per_weight:.4f} cells/weight, "
+            f"{self.weights:,} weights in {groups:,} groups>"
+        )
+
+    def __str__(self) -> str:
+        return "\n".join([repr(self)[1:-1], *self._lines()])
+
+    def _lines(self) -> list[str]:
+        """What it stores and how it was chosen, in a few lines."""
+        proof = self.proof
+        bound = "" if proof.lower_bound is None else f", no choice below {proof.lower_bound:.5f}"
+        heldout = "" if proof.heldout_loss is None else f"; loss on held-out samples {proof.heldout_loss:.4f}"
+        return [
+            "weights by code: " + ", ".join(f"{name} {share:.1%}" for name, share in self.share_of_codes().items()),
+            f"cells ({self.bits_per_cell:.3f} digital bits each): "
+            + ", ".join(f"{what} {cells:,.0f}" for what, cells in self.ledger.items() if cells),
+            f"energy {proof.energy:.5f} nats by {proof.solver}{bound}{heldout}",
+        ]
+
+    def _repr_html_(self) -> str:
+        """Drawing for notebooks: the share of each code in the largest layers and in all, and the ledger."""
+        largest = sorted(self.layers, key=lambda layer: -layer.groups * layer.weights)[:DRAWN]
+        bars = [(f"all {self.weights:,} weights", self.share_of_codes())]
+        for layer in self.layers:
+            if layer in largest:
+                bars.append((layer.name, layer.share_of_codes(self.menu)))
+        left = f"{len(self.layers) - len(largest)} smaller layers are not drawn" if len(self.layers) > DRAWN else ""
+        cells = {what: count / self.cells for what, count in self.ledger.items() if count}
+        return drawing.page(
+            f"Plan {self.method} of {self.network} on {self.card}: {self.cells_per_weight:.4f} cells/weight",
+            drawing.stacked(bars, drawing.colours_of_codes(self.menu)),
+            drawing.stacked([(f"{self.cells:,.0f} cells", cells)], drawing.colours_of(cells)),
+            drawing.lines([*self._lines(), left]),
+        )
 
     def _fields(self) -> dict[str, Any]:
         """All fields but the layers, as values for JSON."""

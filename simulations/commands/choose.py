@@ -62,8 +62,8 @@ def choose(
     paths = _paths(target, budgets)
     import physcomp
     from physcomp.choice.joint import Search
+    from physcomp.networks.first_look import first_look
     from simulations.comparison.plans import JOINT
-    from simulations.runs.first_look import first_look
 
     _check(card, time_s, solver)
     parts = cut.of(data, heldout).parts(["calibration", "heldout"])

@@ -7,9 +7,7 @@ import torch
 from torch import nn
 
 import physcomp
-from physcomp.networks.task import task_of
-from simulations.runs.first_look import first_look
-from simulations.runs.quality import heading, lost, shown, unit_of_loss
+from physcomp.networks.first_look import first_look
 
 SEED = torch.Generator().manual_seed(1)
 
@@ -118,12 +116,3 @@ def test_a_yes_or_no_at_chance_is_called_out() -> None:
     assert remarks(module, physcomp.Samples(inputs, labels), "binary") == ()
     (said,) = remarks(module, physcomp.Samples(inputs, 1 - labels), "binary")
     assert "near chance" in said
-
-
-def test_metrics_are_written_as_the_task_has_them() -> None:
-    classes, regression = task_of("classes"), task_of("regression")
-    assert (heading(classes), heading(regression)) == ("accuracy ± sd %", "R² ± sd")
-    assert (shown(classes, 0.5, 0.01, unit=False), shown(regression, 0.5, 0.01)) == ("50.00 ± 1.00", "0.5000 ± 0.0100")
-    assert shown(regression, float("nan")) == "–"
-    assert (lost(classes, 0.01), lost(regression, 0.01)) == ("1.00 points", "0.0100 of R²")
-    assert (unit_of_loss(classes), unit_of_loss(regression)) == (" nats", "")

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-import physcomp
-from physcomp.networks.evaluation import outputs_of, score
+from physcomp.networks.evaluation import Score, outputs_of, score
+from physcomp.networks.network import Network
+from physcomp.networks.samples import Samples
 from physcomp.networks.task import Binary, Classes, Regression
 
 TRIED = 200  # samples on which other scales of pixels are tried
@@ -34,11 +35,11 @@ class FirstLook:
         remarks: what seems wrong, with the likely cause; empty if nothing does.
     """
 
-    score: physcomp.Score
+    score: Score
     remarks: tuple[str, ...]
 
 
-def first_look(network: physcomp.Network, samples: physcomp.Samples) -> FirstLook:
+def first_look(network: Network, samples: Samples) -> FirstLook:
     """Measure a network on samples, and say what seems wrong: softmax inside, chance level and its cause.
 
     Args:
@@ -58,7 +59,7 @@ def first_look(network: physcomp.Network, samples: physcomp.Samples) -> FirstLoo
     return FirstLook(found, tuple(remarks))
 
 
-def _probabilities(network: physcomp.Network, outputs: torch.Tensor, labels: torch.Tensor) -> Iterator[str]:
+def _probabilities(network: Network, outputs: torch.Tensor, labels: torch.Tensor) -> Iterator[str]:
     """Whether outputs are probabilities already."""
     if not bool(((outputs >= 0) & (outputs <= 1)).all()):
         return
@@ -77,9 +78,7 @@ def _probabilities(network: physcomp.Network, outputs: torch.Tensor, labels: tor
         )
 
 
-def _of_classes(
-    network: physcomp.Network, samples: physcomp.Samples, outputs: torch.Tensor, found: physcomp.Score
-) -> Iterator[str]:
+def _of_classes(network: Network, samples: Samples, outputs: torch.Tensor, found: Score) -> Iterator[str]:
     assert isinstance(network.task, Classes)
     labels = samples.labels[samples.labels != network.task.ignored]
     shares = torch.bincount(labels.flatten()).double() / labels.numel()
@@ -95,14 +94,14 @@ def _of_classes(
         yield f"{said}; {_cause(network, samples, outputs, found.accuracy)}"
 
 
-def _cause(network: physcomp.Network, samples: physcomp.Samples, outputs: torch.Tensor, accuracy: float) -> str:
+def _cause(network: Network, samples: Samples, outputs: torch.Tensor, accuracy: float) -> str:
     """The reading of the data with which the network is most accurate, if it is far more so."""
     causes = [*_scales(network, samples), *_orders(samples.labels, outputs)]
     best, said = max(causes, default=(0.0, ""))
     return said if best > accuracy + BETTER else USUAL
 
 
-def _scales(network: physcomp.Network, samples: physcomp.Samples) -> Iterator[tuple[float, str]]:
+def _scales(network: Network, samples: Samples) -> Iterator[tuple[float, str]]:
     """Other scales of pixels: the accuracy of each, and what it would mean."""
     pixels = samples.inputs
     if not isinstance(pixels, torch.Tensor) or not pixels.is_floating_point() or pixels.dim() != 4:
@@ -130,7 +129,7 @@ def _scaled(pixels: torch.Tensor, mean: tuple[float, ...], sd: tuple[float, ...]
     return (pixels - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(sd).view(-1, 1, 1)
 
 
-def _accuracy(network: physcomp.Network, samples: physcomp.Samples, pixels: torch.Tensor) -> float:
+def _accuracy(network: Network, samples: Samples, pixels: torch.Tensor) -> float:
     """The accuracy with other pixels."""
     changed = replace(samples, inputs=pixels)
     try:
@@ -157,7 +156,7 @@ def _orders(labels: torch.Tensor, outputs: torch.Tensor) -> Iterator[tuple[float
     yield right - TIE, f"{said}: in the best order {100 * right:.1f} % are right; number the labels as in training"
 
 
-def _of_binary(labels: torch.Tensor, found: physcomp.Score) -> Iterator[str]:
+def _of_binary(labels: torch.Tensor, found: Score) -> Iterator[str]:
     share = labels.double().flatten(1).mean(0) if labels.dim() > 1 else labels.double().mean()
     chance = float(torch.maximum(share, 1 - share).mean())
     if (
@@ -167,7 +166,7 @@ def _of_binary(labels: torch.Tensor, found: physcomp.Score) -> Iterator[str]:
         yield f"{NEAR_CHANCE.format(100 * found.accuracy, 100 * chance)}; {USUAL}"
 
 
-def _of_regression(labels: torch.Tensor, outputs: torch.Tensor, found: physcomp.Score) -> Iterator[str]:
+def _of_regression(labels: torch.Tensor, outputs: torch.Tensor, found: Score) -> Iterator[str]:
     if not found.accuracy < 0.05:
         return
     wanted, given = labels.double().flatten(), outputs.double().flatten()
