@@ -4,11 +4,14 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 import devices
 import physcomp
 from physcomp.networks.description import Described, describe, read_description
 from physcomp.training.alternation import Round, Schedule, _settled, alternate, best_of
+from physcomp.training.rounds import load_result, load_round, save_round
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,7 @@ def test_a_round_keeps_to_the_budget_and_its_parts_belong_together(
     assert first.cells == plan.cells <= schedule.budget * described.network.parameters
     assert plan.budget is not None
     assert plan.cells_per_weight <= plan.budget
+    assert first.described is not None
     assert plan.network_sha256 == first.described.network.sha256 == first.finetuned.network.sha256
     assert plan.proof.heldout_loss == first.heldout_loss
     if plan.noiseless:
@@ -73,3 +77,48 @@ def test_a_budget_below_the_smallest_feasible_one_names_that_one(
     small = dataclasses.replace(schedule, budget=0.01)
     with pytest.raises(ValueError, match="takes at least"):
         next(alternate(described, images, images, heldout=images, schedule=small))
+
+
+def words_network(seed: int) -> physcomp.Network:
+    """A network without a description: a table of words with tied weights, and a norm that is folded."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        table, out = nn.Embedding(12, 8), nn.Linear(8, 12)
+        out.weight = table.weight
+        module = nn.Sequential(table, nn.Flatten(), nn.Linear(32, 8), nn.BatchNorm1d(8), nn.ReLU(), out)
+    return physcomp.wrap(module, "words", samples=words_samples()[:2])
+
+
+def words_samples() -> physcomp.Samples:
+    inputs = torch.randint(0, 12, (60, 4), generator=torch.Generator().manual_seed(1))
+    return physcomp.Samples(inputs, inputs.sum(1) % 12)
+
+
+def test_a_network_without_a_description_is_chosen_and_trained_and_its_rounds_are_files(
+    schedule: Schedule, tmp_path: Path
+) -> None:
+    start, samples = words_network(0), words_samples()
+    settings = dataclasses.replace(schedule, budget=3.0, rounds=2)
+    (first, *more) = alternate(start, samples, samples, heldout=samples, schedule=settings)
+    assert first.described is None
+    assert first.result is first.finetuned.network
+    assert first.cells == first.finetuned.plan.cells <= 3.0 * start.parameters
+    save_round(first, tmp_path / "round-0.safetensors")
+    other = words_network(1)  # what was wrapped, with other weights
+    again = load_round(other, tmp_path / "round-0.safetensors", first.heldout_loss, first.finetuned.history)
+    assert again.finetuned.network.sha256 == first.finetuned.network.sha256
+    assert again.finetuned.plan == first.finetuned.plan
+    assert (again.cells, again.heldout_loss, again.described) == (first.cells, first.heldout_loss, None)
+    left = alternate(start, samples, samples, heldout=samples, schedule=settings, done=(again,))
+    assert [made.finetuned.plan.sha256 for made in left] == [made.finetuned.plan.sha256 for made in more]
+    with pytest.raises(ValueError, match="no such file of weights"):
+        load_result(other, tmp_path / "none.safetensors")
+
+
+def test_a_round_with_a_description_is_files_too(described: Described, first: Round, tmp_path: Path) -> None:
+    save_round(first, tmp_path / "round-0.safetensors")
+    again = load_round(described, tmp_path / "round-0.safetensors", first.heldout_loss, first.finetuned.history)
+    assert isinstance(again.result, Described)
+    assert first.described is not None
+    assert again.result.description == first.described.description
+    assert again.finetuned.network.sha256 == first.finetuned.network.sha256

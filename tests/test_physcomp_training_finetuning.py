@@ -14,8 +14,8 @@ from physcomp.codes.base import to_bfloat16
 from physcomp.networks.layers import Layer
 from physcomp.storage.layer_plan import LayerPlan
 from physcomp.storage.plan import Plan
-from physcomp.training import finetuning
-from physcomp.training.finetuning import Finetuned, Recipe, finetune
+from physcomp.training.finetuning import Finetuned, finetune
+from physcomp.training.recipe import Recipe
 from physcomp.training.stored_layer import StoredLayer, rewritten
 
 CODES = (
@@ -271,26 +271,12 @@ def test_the_share_done_is_told_and_the_network_given_is_left_alone(
 ) -> None:
     before = tiny.sha256
     shares: list[float] = []
-    finetune(tiny, mixed, tiny_images, heldout=tiny_images, epochs=2, recipe=RECIPE, progress=shares.append)
+    recipe = dataclasses.replace(RECIPE, shift=1, mirrored=True)
+    finetune(tiny, mixed, tiny_images, heldout=tiny_images, epochs=2, recipe=recipe, progress=shares.append)
     asked = 18 / 4  # eighteen copies of every image take a quarter of an epoch each
     told = [asked * (n + 1) / 4 for n in range(4)] + [asked + (n + 1) / 4 for n in range(8)]
     assert shares == pytest.approx([passes / (asked + 2) for passes in told])
     assert tiny.sha256 == before
-
-
-@pytest.mark.parametrize(("mirrored", "copies"), [(True, 18), (False, 9)])
-def test_the_output_of_the_teacher_is_its_mean_over_shifted_copies(
-    tiny: physcomp.Network, tiny_images: physcomp.Images, mirrored: bool, copies: int
-) -> None:
-    recipe = Recipe(batch=7, bfloat16=False, mirrored=mirrored)
-    assert recipe.copies == copies
-    outputs = finetuning._teacher_outputs(tiny.module, tiny_images, recipe, lambda share: None)
-    size = tiny_images.inputs.shape[2]
-    padded = torch.nn.functional.pad(tiny_images.inputs, (1, 1, 1, 1))
-    seen = [padded[:, :, y : y + size, x : x + size] for y in range(3) for x in range(3)]
-    seen += [image.flip(3) for image in seen] if mirrored else []
-    expected = sum(tiny.module(image).softmax(1) for image in seen) / copies
-    torch.testing.assert_close(outputs.softmax(1), expected.detach())
 
 
 def test_a_plan_rewritten_for_its_own_network_stores_the_same_levels_of_noisy_codes(
@@ -312,3 +298,22 @@ def test_a_plan_of_another_network_is_refused(
     other = dataclasses.replace(mixed, network_sha256="0" * 64)
     with pytest.raises(ValueError, match="made for network tiny"):
         trained(tiny, other, tiny_images)
+
+
+def test_a_loss_that_is_no_number_is_refused_with_its_step(
+    tiny: physcomp.Network, mixed: Plan, tiny_images: physcomp.Images
+) -> None:
+    recipe = Recipe(batch=10, learning_rate=1e30, slow=1.0)
+    with pytest.raises(
+        ValueError, match=r"the loss of tiny is (nan|inf) in step \d of 4 of epoch 1; lower .* \(1e\+30\)"
+    ):
+        finetune(tiny, mixed, tiny_images, heldout=tiny_images, epochs=1, recipe=recipe)
+
+
+def test_samples_that_do_not_fit_are_refused_before_the_training(
+    tiny: physcomp.Network, mixed: Plan, tiny_images: physcomp.Images
+) -> None:
+    wrong = physcomp.Images(tiny_images.inputs, tiny_images.labels + 1)
+    for samples, heldout in ((wrong, tiny_images), (tiny_images, wrong)):
+        with pytest.raises(ValueError, match="label 3 is none of the network's 3 classes"):
+            finetune(tiny, mixed, samples, heldout=heldout, epochs=1)

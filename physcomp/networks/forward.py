@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.fx import GraphModule
 
 from physcomp.networks.samples import Inputs, tensors_of
 
@@ -36,13 +37,29 @@ def forward(module: nn.Module, inputs: Inputs, output: Pick = None, *, channels_
         ValueError: the module cannot take the inputs, or none of its outputs is the one that counts.
     """
     try:
-        found = _call(module, inputs, channels_last)
+        found = _called(module, inputs, channels_last)
     except _REFUSALS as error:
         shape = " and ".join(str(tuple(tensor.shape[1:])) for tensor in tensors_of(inputs))
         raise ValueError(
             f"network: cannot take inputs of shape {shape} ({_one_line(error)}); use the data it was trained on"
         ) from None
     return _picked(found, output, len(tensors_of(inputs)[0]))
+
+
+def _called(module: nn.Module, inputs: Inputs, channels_last: bool) -> Any:
+    """Call the module; where it fails on channels as the last axis, as with `Tensor.view`, call it without them."""
+    if channels_last and not has_views(module):
+        try:
+            return _call(module, inputs, channels_last)
+        except RuntimeError:
+            pass
+    return _call(module, inputs, False)
+
+
+def has_views(module: nn.Module) -> bool:
+    """Whether a traced module calls `Tensor.view`, which mostly fails on images with channels as the last axis."""
+    graphs = [part.graph for part in module.modules() if isinstance(part, GraphModule)]
+    return any(node.op == "call_method" and node.target == "view" for graph in graphs for node in graph.nodes)
 
 
 def _call(module: nn.Module, inputs: Inputs, channels_last: bool) -> Any:

@@ -86,8 +86,13 @@ class Task:
         """
         raise NotImplementedError
 
-    def divergence(self, outputs: torch.Tensor, wanted: torch.Tensor, temperature: float) -> torch.Tensor:
-        """How far outputs are from those of a teacher, with gradients; 0 where they are equal."""
+    def divergence(
+        self, outputs: torch.Tensor, wanted: torch.Tensor, labels: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
+        """How far outputs are from those of a teacher, with gradients; 0 where they are equal.
+
+        Of the labels (samples, ...) only matters which of them count.
+        """
         raise NotImplementedError
 
 
@@ -151,8 +156,9 @@ class Classes(Task):
         return Counted(float(losses.sum()), int((flat.argmax(1) == wanted).sum()), len(wanted))
 
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy in nats."""
-        return functional.cross_entropy(*self._split(outputs, labels))
+        """Mean cross-entropy in nats; 0 if no label counts."""
+        flat, wanted = self._split(outputs, labels)
+        return functional.cross_entropy(flat, wanted) if len(wanted) else flat.sum()
 
     def unit(self, labels: torch.Tensor) -> float:
         """The mean number of labels of a sample that count."""
@@ -168,14 +174,15 @@ class Classes(Task):
             columns = columns * (labels != self.ignored).unsqueeze(axis).unsqueeze(-1) / unit**0.5
         return columns
 
-    def divergence(self, outputs: torch.Tensor, wanted: torch.Tensor, temperature: float) -> torch.Tensor:
+    def divergence(
+        self, outputs: torch.Tensor, wanted: torch.Tensor, labels: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
         """Kullback-Leibler divergence from the teacher's softmax at a temperature, times the temperature squared."""
-        # Labels are not used here, so the axis must be stated where it is not the second.
-        axis = 1 if self.axis is None else self.axis
         ours, theirs = (
-            functional.log_softmax(each / temperature, dim=axis).movedim(axis, -1).flatten(0, -2)
-            for each in (outputs, wanted)
+            functional.log_softmax(self._split(each, labels)[0] / temperature, dim=1) for each in (outputs, wanted)
         )
+        if not len(ours):
+            return ours.sum()
         return temperature**2 * functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
 
 
@@ -212,7 +219,9 @@ class Binary(Task):
         root = (share * (1 - share) / unit).sqrt()
         return root.unsqueeze(-1) * mixing.reshape(*outputs.shape, -1)
 
-    def divergence(self, outputs: torch.Tensor, wanted: torch.Tensor, temperature: float) -> torch.Tensor:
+    def divergence(
+        self, outputs: torch.Tensor, wanted: torch.Tensor, labels: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
         """Cross-entropy with the teacher's probabilities less their entropy, times the temperature squared."""
         ours, theirs = outputs / temperature, wanted / temperature
         share = theirs.sigmoid()
@@ -260,7 +269,9 @@ class Regression(Task):
         """L = √2 times the identity, over the root of the number of outputs."""
         return math.sqrt(2 / unit) * mixing.reshape(*outputs.shape, -1)
 
-    def divergence(self, outputs: torch.Tensor, wanted: torch.Tensor, temperature: float) -> torch.Tensor:
+    def divergence(
+        self, outputs: torch.Tensor, wanted: torch.Tensor, labels: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
         """Mean squared difference; the temperature has no meaning here."""
         return functional.mse_loss(outputs, wanted)
 
@@ -324,7 +335,9 @@ class Own(Task):
             found.append(torch.stack(of_sample, -1))
         return torch.stack(found)
 
-    def divergence(self, outputs: torch.Tensor, wanted: torch.Tensor, temperature: float) -> torch.Tensor:
+    def divergence(
+        self, outputs: torch.Tensor, wanted: torch.Tensor, labels: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
         """Mean squared difference of the outputs."""
         return functional.mse_loss(outputs, wanted)
 

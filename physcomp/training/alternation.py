@@ -5,6 +5,9 @@ starts from the result. Removing a filter also removes the weights of the next l
 their cells. The selection problem, with one cost for each group, cannot take this into account. The plan is therefore
 chosen at a larger budget: the largest at which the plan keeps to the budget asked for once pruned filters are removed.
 All budgets are in cells per weight of the network at the start.
+
+Filters are removed only of networks that have a description, since only then it is known what reads their outputs. Any
+other network keeps its shape.
 """
 
 import dataclasses
@@ -20,6 +23,7 @@ from physcomp.choice.loss_model import LossModel, build_model
 from physcomp.choice.planning import plan_of
 from physcomp.codes.menu import DEFAULT
 from physcomp.networks.description import Described
+from physcomp.networks.network import Network
 from physcomp.networks.samples import Samples
 from physcomp.storage.measure import heldout_losses
 from physcomp.storage.plan import Plan
@@ -40,16 +44,21 @@ class Round:
     """One round: a choice, and the training after it.
 
     Args:
-        described: the network after training, with its description.
+        described: the network after training, with its description; None if it has none.
         finetuned: network, plan and history of the training.
         cells: cells of everything stored.
-        heldout_loss: mean loss over chips on the held-out images, in nats.
+        heldout_loss: mean loss over chips on the held-out samples.
     """
 
-    described: Described
+    described: Described | None
     finetuned: Finetuned
     cells: float
     heldout_loss: float
+
+    @property
+    def result(self) -> Described | Network:
+        """The network after training, from which the next round starts."""
+        return self.described or self.finetuned.network
 
 
 RECIPE = Recipe()
@@ -85,8 +94,8 @@ class Schedule:
 
 
 def alternate(
-    start: Described,
-    images: Samples,
+    start: Described | Network,
+    samples: Samples,
     calibration: Samples,
     *,
     heldout: Samples,
@@ -97,38 +106,39 @@ def alternate(
     """Choose and train in turn: yields each round as it ends; stops after one that is no better than the best before.
 
     Args:
-        start: the trained network; it is the teacher in all rounds.
-        images: images to train on.
-        calibration: images for the loss models.
-        heldout: images for the loss by which rounds are compared.
+        start: the trained network; it is the teacher in all rounds. Without a description no filters are removed.
+        samples: samples to train on.
+        calibration: samples for the loss models.
+        heldout: samples for the loss by which rounds are compared.
         schedule: the settings.
         done: finished rounds of an earlier call that was interrupted; they are not yielded again.
         progress: called with the share of the present round that is done, 0 to 1.
     """
     rounds = list(done)
-    allowed = schedule.budget * start.network.parameters
+    clean = _network(start)
+    allowed = schedule.budget * clean.parameters
     while len(rounds) < schedule.rounds and not _settled(rounds):
-        before = rounds[-1].described if rounds else start
+        before = rounds[-1].result if rounds else start
         number = len(rounds)
         chosen, plan = _choose(before, calibration, heldout, schedule, allowed, number, progress)
-        plan = dataclasses.replace(plan, budget=allowed / chosen.network.parameters)
+        plan = dataclasses.replace(plan, budget=allowed / _network(chosen).parameters)
         trained = finetune(
-            chosen.network,
+            _network(chosen),
             plan,
-            images,
+            samples,
             heldout=heldout,
             epochs=schedule.epochs,
             seed=schedule.seed + number,
-            teacher=start.network.module,
+            teacher=clean.module,
             card=schedule.card,
             recipe=schedule.recipe,
             progress=(lambda share: progress(CHOICE_SHARE + (1 - CHOICE_SHARE) * share)) if progress else None,
         )
-        described = chosen.with_state(trained.network.module.state_dict())
+        after = chosen.with_state(trained.network.module.state_dict()) if isinstance(chosen, Described) else None
         (loss,) = heldout_losses(trained.network, trained.plan, heldout, card=schedule.card, chips=CHIPS).tolist()
         proof = dataclasses.replace(trained.plan.proof, heldout_loss=loss)
         trained = dataclasses.replace(trained, plan=dataclasses.replace(trained.plan, proof=proof))
-        rounds.append(Round(described, trained, trained.plan.cells, loss))
+        rounds.append(Round(after, trained, trained.plan.cells, loss))
         yield rounds[-1]
 
 
@@ -147,23 +157,32 @@ def best_of(rounds: list[Round], allowed: float) -> Round:
     return min(kept, key=lambda done: done.heldout_loss)
 
 
+def _network(given: Described | Network) -> Network:
+    return given.network if isinstance(given, Described) else given
+
+
+def _narrowed(before: Described | Network, plan: Plan, card: devices.Card) -> tuple[Described | Network, Plan]:
+    """The network and its plan without pruned filters, if it has a description."""
+    return narrow(before, plan, card) if isinstance(before, Described) else (before, plan)
+
+
 def _settled(rounds: list[Round]) -> bool:
     losses = [done.heldout_loss for done in rounds]
     return len(losses) > 1 and losses[-1] >= min(losses[:-1])
 
 
 def _choose(
-    before: Described,
+    before: Described | Network,
     calibration: Samples,
     heldout: Samples,
     schedule: Schedule,
     allowed: float,
     number: int,
     progress: ShareDone | None,
-) -> tuple[Described, Plan]:
+) -> tuple[Described | Network, Plan]:
     """The narrowed network and its plan with the least held-out loss within the number of cells allowed."""
     model = build_model(
-        before.network,
+        _network(before),
         calibration,
         card=schedule.card,
         read_time_s=schedule.read_time_s,
@@ -174,7 +193,7 @@ def _choose(
     search = dataclasses.replace(schedule.search, seed=schedule.search.seed + schedule.seed + number)
     budget, plan = _enlarged(model, before, schedule.card, allowed, search)
     choices = choose(model, heldout, [budget], search=search)
-    found = [narrow(before, p, schedule.card) for p in (*sorted(choices.plans, key=_loss), plan)]
+    found = [_narrowed(before, p, schedule.card) for p in (*sorted(choices.plans, key=_loss), plan)]
     return next(pair for pair in found if pair[1].cells <= allowed)
 
 
@@ -184,11 +203,13 @@ def _loss(plan: Plan) -> float:
 
 
 def _enlarged(
-    model: LossModel, before: Described, card: devices.Card, allowed: float, search: Search
+    model: LossModel, before: Described | Network, card: devices.Card, allowed: float, search: Search
 ) -> tuple[float, Plan]:
     """Find the largest budget (cells per weight of the model) whose plan, once narrowed, fits the cells allowed."""
     lowest = allowed / model.network.parameters
     budget, best = lowest, (lowest, _plan(model, lowest, search))
+    if isinstance(before, Network):
+        return best
     cells = narrow(before, best[1], card)[1].cells
     for _ in range(STEPS):
         # Cells after narrowing grow like the square of the width, the budget at least like the width.

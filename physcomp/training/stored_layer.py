@@ -74,7 +74,8 @@ class StoredLayer(nn.Module):
         """The weight tensor as read back: with noise if a generator is given, else the mean over chips."""
         latent = self.share * self.start[:, None]
         scale = self.start * self.log_scale.exp()
-        with torch.no_grad():
+        # A training that diverges is refused by its loss.
+        with torch.no_grad(), np.errstate(over="ignore", invalid="ignore"):
             value = torch.from_numpy(self.read_back(generator, fading=True))
         through: torch.Tensor = _Through.apply(  # type: ignore[no-untyped-call]
             latent, scale, value, self.alive, torch.from_numpy(self.scaled)

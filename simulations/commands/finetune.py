@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CHIPS = 20
 EXAMPLE = (
     "physcomp finetune data/fashion-cnn.toml --images /usr/share/datasets --card pcm-zarcone --budget 0.3 --epochs 12 "
-    "--out tuned"
+    "--shift 1 --mirrored --out tuned"
 )
 
 
@@ -35,6 +35,12 @@ def finetune(
     epochs: Annotated[int, typer.Option(help="Passes over the images after each choice.")] = defaults.EPOCHS,
     rounds: Annotated[int, typer.Option(help="Choices at most, each with training after it.")] = defaults.ROUNDS,
     seed: Annotated[int, typer.Option("--seed", help="Seed of choices and training.")] = 0,
+    shift: Annotated[
+        int, typer.Option(help="The teacher's output is its mean over images shifted by up to so many pixels.")
+    ] = 0,
+    mirrored: Annotated[
+        bool, typer.Option("--mirrored", help="... and mirrored; wrong for digits and letters.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train the weights for the cells: choose codes and train with them in turn.
@@ -50,6 +56,8 @@ def finetune(
     from physcomp.networks.description import describe, read_description
     from physcomp.networks.plain_training import HELD_BACK
     from physcomp.training.alternation import Schedule, alternate, best_of
+    from physcomp.training.recipe import Recipe
+    from physcomp.training.rounds import save_result
     from simulations.comparison.plans import TRAINED
 
     description = read_description(network)
@@ -62,9 +70,15 @@ def finetune(
     calibration, heldout = whole[-HELD_BACK : -HELD_BACK // 2], whole[len(whole) - HELD_BACK // 2 :]
     test = physcomp.load_images(images, "t10k")
     schedule = Schedule(
-        card=devices.load_card(card), budget=budget, read_time_s=time_s, rounds=rounds, epochs=epochs, seed=seed
+        card=devices.load_card(card),
+        budget=budget,
+        read_time_s=time_s,
+        rounds=rounds,
+        epochs=epochs,
+        seed=seed,
+        recipe=Recipe(shift=shift, mirrored=mirrored),
     )
-    kept = _Kept(folder, _asked(schedule, loaded.sha256, training))
+    kept = _Kept(folder, start, _asked(schedule, loaded.sha256, training))
     done = kept.rounds()
     progress = Progress(None if quiet else err)
     while True:
@@ -79,7 +93,7 @@ def finetune(
         kept.add(len(done), made)
         done.append(made)
     best = best_of(done, budget * start.network.parameters)
-    best.described.save(folder / "net.toml")
+    save_result(best.result, folder / "net.safetensors")
     best.finetuned.plan.named(TRAINED).save(folder / "plan.json")
     _report(start, done, best, test, schedule, progress)
     out.print(f"{folder}: net.toml, net.safetensors, plan.json", highlight=False)
@@ -96,8 +110,8 @@ def _asked(schedule: "Schedule", network_sha256: str, training: "Samples") -> di
 class _Kept:
     """Finished rounds in a folder: `round-N.toml`, `.safetensors` and `.plan.json`, and an entry in `rounds.json`."""
 
-    def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
-        self.folder, self.asked = folder, asked
+    def __init__(self, folder: Path, start: "Described", asked: dict[str, Any]) -> None:
+        self.folder, self.start, self.asked = folder, start, asked
         self.index = folder / "rounds.json"
         self.entries: list[dict[str, Any]] = []
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,24 +133,21 @@ class _Kept:
         return [self._load(number, entry) for number, entry in enumerate(self.entries)]
 
     def _load(self, number: int, entry: dict[str, Any]) -> "Round":
-        import physcomp
-        from physcomp.networks.description import Described, read_description
-        from physcomp.training.alternation import Round
-        from physcomp.training.finetuning import Epoch, Finetuned
+        from physcomp.training.finetuning import Epoch
+        from physcomp.training.rounds import load_round
 
-        path = self.folder / f"round-{number}.toml"
-        described = Described(read_description(path), physcomp.load_network(path))
-        plan = physcomp.Plan.load(path.with_suffix(".plan.json"))
         history = tuple(Epoch(**epoch) for epoch in entry["history"])
-        return Round(described, Finetuned(described.network, plan, history), plan.cells, entry["heldout_loss"])
+        return load_round(self.start, self._path(number), entry["heldout_loss"], history)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"round-{number}.safetensors"
 
     def add(self, number: int, made: "Round") -> None:
         """Save a round; its entry is written last, so that a killed run leaves no incomplete round."""
         from devices.files import replacing
+        from physcomp.training.rounds import save_round
 
-        path = self.folder / f"round-{number}.toml"
-        made.described.save(path)
-        made.finetuned.plan.save(path.with_suffix(".plan.json"))
+        save_round(made, self._path(number))
         history = [dataclasses.asdict(epoch) for epoch in made.finetuned.history]
         self.entries.append({"heldout_loss": made.heldout_loss, "cells": made.cells, "history": history})
         with replacing(self.index) as temporary:
