@@ -20,8 +20,8 @@ RECIPE = Recipe(batch=10, learning_rate=0.01)
 # A case of each way in which weights are used, of each form of inputs and outputs, and of each task.
 SOME = (
     "conv1d", "conv3d", "transposed-conv2d", "u-net", "norm-first", "bilinear", "complex", "embedding-bag",
-    "tied-embedding", "transformer", "relative-places", "lstm-two-layers-both-ways", "routing", "dict", "tuple",
-    "binary-without-axis", "regression", "buffer-not-saved",
+    "transformer-padded", "tied-embedding", "transformer", "relative-places", "lstm-two-layers-both-ways",
+    "routing", "dict", "tuple", "binary-without-axis", "regression", "buffer-not-saved",
 )  # fmt: skip
 
 

@@ -18,7 +18,8 @@ class Passes:
 
     Images get their channels as the last axis in memory, which makes pooling several times as fast, and matrix
     products are computed in bfloat16. Both are tried on the first samples: each is left out if the module fails with
-    it, or its outputs or gradients are not finite, or its outputs are not the same up to rounding.
+    it, or its outputs or gradients are not finite, or its outputs are not the same up to rounding. A module that fails
+    in bfloat16 later, on other samples, is computed in float32 from then on.
 
     Args:
         network: the network; it is not changed.
@@ -45,6 +46,15 @@ class Passes:
 
     def __call__(self, inputs: Inputs) -> torch.Tensor:
         """The outputs, float32 (samples, ...)."""
+        try:
+            return self._outputs(inputs)
+        except ValueError:
+            if not self.bfloat16:
+                raise
+            self.bfloat16 = False
+            return self._outputs(inputs)
+
+    def _outputs(self, inputs: Inputs) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             return forward(self.module, inputs, self.output, channels_last=self.channels_last).float()
 
@@ -59,8 +69,10 @@ class Passes:
         """Whether a pass and its gradients work, with the usual outputs."""
         parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         try:
+            with torch.no_grad():  # some modules take another way where no gradients flow
+                self._outputs(few.inputs)
             with torch.enable_grad():
-                outputs = self(few.inputs)
+                outputs = self._outputs(few.inputs)
                 loss = self.task.loss(outputs, few.labels)
                 found = torch.autograd.grad(loss, parameters, allow_unused=True) if loss.requires_grad else ()
         except (ValueError, RuntimeError, NotImplementedError, TypeError):
