@@ -203,7 +203,7 @@ def test_a_solver_that_outlasts_its_time_by_far_is_not_run_again(
         (("Q", "--time-limit", "soon"), "time limit: a time above 0"),
         (("Q", "--target", "120%"), "--target"),
         (("Q", "--repeats", "0"), "repeats should be greater than or equal to 1, got 0; correct it"),
-        (("net.toml",), "--images"),
+        (("net.toml",), "--data"),
         (("none.cqm", "--solver", "random"), "no such file"),
         (("Q,R", "--save", "two.cqm"), "--save writes one problem"),
     ],
@@ -255,7 +255,7 @@ def test_the_shipped_study_compares_what_is_promised_and_has_a_quick_variant() -
     assert set(full.solvers) == set(promised.split())
     assert {"Q-200", "R-200", "D-200", "network", "magnitude"} <= set(quick.problems) <= set(full.problems)
     assert full.network is not None
-    assert full.network.exists()
+    assert Path(full.network).exists()
     runs = len(quick.problems) * len(quick.solvers) * quick.repeats * quick.time_limit
     assert runs <= 300  # seconds at most: under five minutes
 
@@ -264,7 +264,7 @@ def test_the_shipped_study_compares_what_is_promised_and_has_a_quick_variant() -
     ("field", "told"),
     [
         ('problems = ["Z-5"]', "problems[0]: problem 'Z-5': no family"),
-        ('problems = ["network"]', "network and magnitude need a network and its images"),
+        ('problems = ["network"]', "network and magnitude need a network and its data"),
         ('problems = ["S-6"]\ntime_limit = "soon"', "time limit: a time above 0"),
         ('problems = ["S-6"]\ntarget = 1.0', "target should be less than 1, got 1.0; correct it"),
         ('problems = ["S-6"]\nsolvers = []', "solvers should have at least 1 item"),

@@ -267,3 +267,53 @@ def test_a_plan_that_does_not_match_without_data_asks_for_the_data(made: Path, t
     without = run("store", network, tmp_path / "p.json", "--out", tmp_path / "c.h5")
     assert "give --data and its options as for 'physcomp choose'" in str(without.exception)
     assert run("store", network, tmp_path / "p.json", "--data", data, "--out", tmp_path / "c.h5").exit_code == 0
+
+
+def test_a_study_compares_ways_of_storing_a_network_that_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    _regression(tmp_path)
+    (tmp_path / "study.toml").write_text(
+        'kind = "storage"\nname = "numbers"\nnetwork = "nets.py:regression"\nargs = {wide = 8}\nweights = "w.pt"\n'
+        'task = "regression"\ndata = "numbers.npz"\nsplit = {calibration = 0.4, heldout = 0.3, test = 0.3}\n'
+        'budgets = [6.0]\nmenu = ["pruned", "digital(4)", "digital(8)"]\nuniform = ["digital(4)"]\nparts = {}\n'
+        'cards = [{card = "ideal"}]\n'
+    )
+    done = run("run", tmp_path / "study.toml", "--out", tmp_path / "out", "--quiet")
+    assert done.exit_code == 0, done.output
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["metric"], summary["test_images"]) == ("R²", 48)
+    assert f"Clean network: R² {summary['clean_accuracy']:.4f}" in done.output
+    assert "R² × 100 ± sd" in done.output
+    assert "accuracy %" not in done.output
+
+
+def test_solvers_are_compared_on_the_selection_of_a_network_that_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    case = _regression(tmp_path)
+    given = ("--card", "ideal", "--budget", 6, "--solver", "lagrangian", "--repeats", 1, "--time-limit", "0.1s")
+    done = run("anneal", *case.network, *case.data, *given, "--out", tmp_path / "out", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert "R² × 100" in done.output
+    assert "48 test samples" in (tmp_path / "out" / "results.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ('metrics = ["agreement"]', "agreement is for tasks of classes"),
+        ("calibration = 200", "calibration has 64 samples, the study asks for 200; ask for fewer"),
+        ('heldout_data = "numbers.npz"', "heldout and test share 48 samples"),
+        ("calibration = 64\nmean = [0.5]", "mean and sd: need as many"),
+    ],
+)
+def test_a_study_of_a_network_that_does_not_fit_is_refused(fields: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    _regression(tmp_path)
+    (tmp_path / "study.toml").write_text(
+        'kind = "storage"\nname = "numbers"\nnetwork = "nets.py:regression"\ntask = "regression"\n'
+        'images = "numbers.npz"\nsplit = {calibration = 0.4, heldout = 0.3, test = 0.3}\n'
+        f'budgets = [6.0]\ncards = [{{card = "ideal"}}]\n{fields}\n'
+    )
+    refused = run("run", tmp_path / "study.toml", "--out", tmp_path / "out", "--quiet")
+    assert told in str(refused.exception)
+    assert not (tmp_path / "out").exists()

@@ -18,7 +18,7 @@ def test_the_default_memory_is_that_of_the_loss_model() -> None:
 
 def test_defaults_of_the_annealing_study_are_the_study_s() -> None:
     fields = AnnealingStudy.model_fields
-    owned = [fields[name].default for name in ("solvers", "budget", "shrinkage", "card", "test_images")]
+    owned = [fields[name].default for name in ("solvers", "budget", "shrinkage", "card")]
     assert owned == [
-        defaults.COMPARED_SOLVERS, defaults.BUDGET, defaults.SHRINKAGE, defaults.CARD, defaults.TEST_IMAGES,
+        defaults.COMPARED_SOLVERS, defaults.BUDGET, defaults.SHRINKAGE, defaults.CARD,
     ]  # fmt: skip

@@ -55,8 +55,8 @@ def test_an_argument_that_is_missing_is_missed() -> None:
         (lambda: shares("test=0.5,test=0.5"), "each once"),
         (lambda: sides("8x9x3"), "--size: height and width"),
         (lambda: sides("big"), "got 'big'"),
-        (lambda: GivenNetwork("x", args="{a}").arguments, "--args: not JSON"),
-        (lambda: GivenNetwork("x", args="[1]").arguments, "--args: arguments by name"),
+        (lambda: GivenNetwork(network="x", args="{a}").arguments, "--args: not JSON"),
+        (lambda: GivenNetwork(network="x", args="[1]").arguments, "--args: arguments by name"),
     ],
 )
 def test_options_that_cannot_be_read_are_refused(read: Callable[[], object], told: str) -> None:

@@ -60,12 +60,12 @@ def test_paths_in_a_study_are_relative_to_its_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     study = read(tiny_folder / "study.toml")
-    assert study.network == tiny_folder / "net.toml"
+    assert study.network == str(tiny_folder / "net.toml")
     assert study.images == tiny_folder / "images"
     (tmp_path / "below").mkdir()
     moved = tmp_path / "below" / "moved.toml"
     moved.write_text(study.text.replace('"net.toml"', '"../net.toml"'))
-    assert read(moved).network == tmp_path / "net.toml"
+    assert read(moved).network == str(tmp_path / "net.toml")
 
 
 def test_a_card_of_ones_own_is_found_relative_to_the_study(write_study: Write, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_study_that_is_not_text_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["kind", "name", "network", "images", "budgets", "cards"])
 def test_a_missing_field_is_named(write_study: Write, name: str) -> None:
     path = write_study(**{name: None})
-    assert refusal(path).startswith(f"{path}: the study lacks {name}; add ")
+    assert refusal(path).startswith(f"{path}: the study lacks {'data' if name == 'images' else name}; add ")
 
 
 @pytest.mark.parametrize("value", ['"curing"', "3", '["storage"]'])
@@ -252,11 +252,11 @@ def test_the_same_budget_twice_is_refused(write_study: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "part"), [("calibration", "calibration"), ("heldout", "heldout"), ("test_images", "t10k")]
+    ("name", "part"), [("calibration", "calibration"), ("heldout", "heldout"), ("test_images", "test")]
 )
 def test_too_few_images_are_refused_with_both_numbers(write_study: Write, tmp_path: Path, name: str, part: str) -> None:
     study = load_study(write_study(**{name: "201"}))
-    with pytest.raises(ValueError, match=rf"{part} has \d+ images, the study asks for 201"):
+    with pytest.raises(ValueError, match=rf"{part} has \d+ samples, the study asks for 201"):
         opened(study, tmp_path)
 
 

@@ -24,6 +24,7 @@ from qubo.solution import Kind
 from qubo.solvers.registry import find
 from simulations.annealing.time_to_target import SolverScore
 from simulations.annealing.trials import SolverRun
+from simulations.runs.quality import label_of, said
 from simulations.runs.style import save_figure
 
 MARKERS: dict[Kind, str] = {"classical": "o", "quantum-inspired": "s", "quantum": "D", "hybrid": "D"}
@@ -148,8 +149,10 @@ def feasibility(found: Sequence[SolverScore], folder: Path) -> list[Path]:
     return _save(figure, folder, "feasible-before-repair")
 
 
-def accuracy_against_energy(trials: Sequence[SolverRun], folder: Path, *, clean: float | None = None) -> list[Path]:
-    """Draw accuracy after read-back against energy, one point per run, if the selection of a network was solved."""
+def accuracy_against_energy(
+    trials: Sequence[SolverRun], folder: Path, *, clean: float | None = None, metric: str = "accuracy"
+) -> list[Path]:
+    """Draw the task's metric after read-back against energy, one point per run, if a network's selection was solved."""
     measured = [trial for trial in trials if trial.accuracy is not None]
     if not measured:
         return []
@@ -163,7 +166,7 @@ def accuracy_against_energy(trials: Sequence[SolverRun], folder: Path, *, clean:
         )  # fmt: skip
     if clean is not None:
         axis.axhline(100 * clean, color="0.55", linewidth=1)
-        axis.text(0.99, 100 * clean, f"clean network {100 * clean:.2f} %", transform=axis.get_yaxis_transform(),
+        axis.text(0.99, 100 * clean, f"clean network {said(metric, clean)}", transform=axis.get_yaxis_transform(),
                   ha="right", va="bottom", fontsize=8, color="0.35")  # fmt: skip
         axis.set_ylim(top=100 * clean + 6)
     bound = max(trial.lower_bound for trial in measured)
@@ -177,7 +180,7 @@ def accuracy_against_energy(trials: Sequence[SolverRun], folder: Path, *, clean:
         axis.set_xticks(shown, [f"{tick:g}" for tick in shown])
         axis.minorticks_off()
     axis.set_xlabel("energy: predicted loss increase (nats)")
-    axis.set_ylabel("accuracy after read-back (%)")
+    axis.set_ylabel(label_of(metric))
     axis.grid(axis="y", color="0.92")
     _legend(figure, {trial.solver: trial.kind for trial in measured})
     return _save(figure, folder, "accuracy-against-energy")

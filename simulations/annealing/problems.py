@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationInfo, model_validator
 
 import physcomp
 import qubo
@@ -15,9 +15,9 @@ from physcomp.choice.magnitude import hamiltonian
 from qubo import files
 from qubo.families import Family
 from simulations.runs import fields
-from simulations.runs.metrics import ALWAYS, Scorer
+from simulations.runs.metrics import ALWAYS, Scorer, check_metrics
 from simulations.runs.progress import Progress
-from simulations.runs.study import Study, take_images
+from simulations.runs.study import NetworkStudy
 
 NETWORK, MAGNITUDE = "network", "magnitude"
 """Names of the problems of a network: its selection problem, and its magnitude Hamiltonian."""
@@ -63,8 +63,8 @@ def _problem(name: str, info: ValidationInfo) -> str:
 BelowOne = Annotated[float, Field(strict=True, gt=0, lt=1)]
 
 
-class AnnealingStudy(Study):
-    """The fields of a study of kind `annealing`.
+class AnnealingStudy(NetworkStudy):
+    """The fields of a study of kind `annealing`, besides those of `NetworkStudy`.
 
     Args:
         problems: "Q-200" for 200 groups of family Q, a `.cqm` or `.coo` file, "network" or "magnitude".
@@ -73,15 +73,15 @@ class AnnealingStudy(Study):
         time_limit: time limit of each run, in seconds, or with a unit such as "30s" or "2m".
         target: the gap to the bound that counts as success, as a share.
         codes: codes per group in the families.
-        network: description file, for "network" and "magnitude".
-        images: folder with the parts `calibration` and `t10k`.
+        network: for "network" and "magnitude".
+        data: for "network".
         card: device of the network.
         read_time_s: seconds from programming to reading.
         budget: cells per weight.
         shrinkage: factor on the couplings.
         removed: least share of the stored bits that the optimum of the magnitude Hamiltonian removes.
-        calibration: number of calibration images for the loss model; None: all.
-        test_images: number of images on which accuracy is measured.
+        calibration: number of calibration samples for the loss model; None: all.
+        test_images: number of samples on which accuracy is measured.
     """
 
     kind: Literal["annealing"] = "annealing"
@@ -91,8 +91,8 @@ class AnnealingStudy(Study):
     time_limit: Annotated[float, BeforeValidator(seconds)] = 30.0
     target: BelowOne = 0.01
     codes: Annotated[int, Field(strict=True, ge=2)] = 6
-    network: fields.FilePath | None = None
-    images: fields.FilePath | None = None
+    network: fields.Source | None = None
+    data: fields.Source | None = Field(None, validation_alias=AliasChoices("data", "images"))
     card: fields.CardName = "pcm-zarcone:one-device"
     read_time_s: fields.Number = 0.0
     budget: fields.Positive = 0.5
@@ -103,8 +103,8 @@ class AnnealingStudy(Study):
 
     @model_validator(mode="after")
     def _whole(self) -> "AnnealingStudy":
-        if {NETWORK, MAGNITUDE} & set(self.problems) and (self.network is None or self.images is None):
-            raise ValueError(f"{NETWORK} and {MAGNITUDE} need a network and its images; name both")
+        if {NETWORK, MAGNITUDE} & set(self.problems) and (self.network is None or self.data is None):
+            raise ValueError(f"{NETWORK} and {MAGNITUDE} need a network and its data; name both")
         return self
 
 
@@ -127,15 +127,15 @@ class Bench:
             return qubo.generate(drawn[0], groups=drawn[1], codes=study.codes, seed=study.seed)
         if Path(name).suffix in files.SUFFIXES:
             return files.load_selection(name)
-        assert study.network is not None
-        network = physcomp.load_network(study.network)
-        return reward_for(network, study.removed) if name == MAGNITUDE else self._selection(network)
+        calibration, test = study.samples(calibration="calibration", test="test_images").values()
+        network = study.opened(calibration)
+        check_metrics(network.task)
+        return reward_for(network, study.removed) if name == MAGNITUDE else self._selection(network, calibration, test)
 
-    def _selection(self, network: physcomp.Network) -> qubo.Selection:
+    def _selection(
+        self, network: physcomp.Network, calibration: physcomp.Samples, test: physcomp.Samples
+    ) -> qubo.Selection:
         study = self.study
-        assert study.images is not None
-        calibration = take_images(study.images, "calibration", study.calibration)
-        test = take_images(study.images, "t10k", study.test_images)
         with self.progress.bar("measuring what each code does to each filter") as bar:
             self.model = physcomp.build_model(
                 network, calibration, card=study.card, read_time_s=study.read_time_s, seed=study.seed, progress=bar

@@ -12,6 +12,7 @@ from simulations.annealing.problems import MAGNITUDE, NETWORK, AnnealingStudy
 from simulations.annealing.time_to_target import SAME, SolverScore
 from simulations.annealing.trials import Problem, SolverRun, fingerprint
 from simulations.runs.kind import Section
+from simulations.runs.quality import axis_of, said
 
 RIVALS = ("genetic", "reinforce")
 """The methods that Wang et al. compare annealing with."""
@@ -38,7 +39,9 @@ class Findings:
         runs: the runs of all solvers.
         scores: one score for each problem and solver.
         skipped: why a solver did not run on a problem, by (problem, solver).
-        clean_accuracy: accuracy of the network as trained, on the test images.
+        clean_accuracy: metric of the network as trained, on the test samples.
+        test_samples: their number.
+        metric: what it is, `accuracy` or another.
     """
 
     study: AnnealingStudy
@@ -47,6 +50,8 @@ class Findings:
     scores: list[SolverScore]
     skipped: dict[tuple[str, str], str]
     clean_accuracy: float | None
+    test_samples: int = 0
+    metric: str = "accuracy"
 
     @property
     def solved(self) -> list[str]:
@@ -59,7 +64,7 @@ def sections(findings: Findings) -> list[Section]:
     """The sections to print: a table for each problem, then the findings."""
     found = findings.scores
     tables = [
-        Section(heading(found, name), columns(found, name), rows(found, name), names=2, tight=True)
+        Section(heading(found, name), columns(found, name, findings.metric), rows(found, name), names=2, tight=True)
         for name in findings.solved
     ]
     return [*tables, Section(lines=sentences(findings))]
@@ -83,10 +88,10 @@ def rows(found: list[SolverScore], problem: str) -> list[tuple[str, ...]]:
     return table
 
 
-def columns(found: list[SolverScore], problem: str) -> tuple[str, ...]:
+def columns(found: list[SolverScore], problem: str, metric: str = "accuracy") -> tuple[str, ...]:
     """The heads of the columns of that table."""
     measured = any(s.accuracy is not None for s in found if s.problem == problem)
-    return (*COLUMNS, "accuracy %") if measured else COLUMNS
+    return (*COLUMNS, axis_of(metric)) if measured else COLUMNS
 
 
 def _percent(share: float) -> str:
@@ -214,8 +219,8 @@ def markdown(findings: Findings) -> str:
     if NETWORK in asked.problems:
         lines += [
             f"The network's selection is at {asked.budget:g} cells/weight on {asked.card}, couplings × "
-            f"{asked.shrinkage:g}; accuracy is over {asked.test_images:,} test images read back, clean network "
-            f"{100 * (findings.clean_accuracy or 0.0):.2f} %.",
+            f"{asked.shrinkage:g}; {findings.metric} is over {findings.test_samples:,} test samples read back, clean "
+            f"network {said(findings.metric, findings.clean_accuracy or 0.0)}.",
             "",
         ]
     for section, name in zip(sections(findings), findings.solved, strict=False):
@@ -241,6 +246,7 @@ def summarize(findings: Findings) -> dict[str, Any]:
         "seed": asked.seed,
         "repeats": asked.repeats,
         "time_limit_s": asked.time_limit,
+        "metric": findings.metric,
         "clean_accuracy": findings.clean_accuracy,
         "problems": {
             p.name: {

@@ -8,6 +8,7 @@ gap-against-size, feasible-before-repair, accuracy-against-energy and annealing 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -111,9 +112,11 @@ class Annealing(Kind[AnnealingStudy, RunKey]):
         if trials.is_empty():
             raise ValueError("no solver could run: " + "; ".join(dict.fromkeys(self.skipped.values())))
         runs = [SolverRun.of(row) for row in trials.to_dicts()]
-        clean = None if self.bench.scorer is None else self.bench.scorer.clean_score.accuracy
+        scorer = self.bench.scorer
+        clean = None if scorer is None else scorer.clean_score.accuracy
         found = scores(runs, target=self.study.target)
-        return Findings(self.study, tuple(self.problems.values()), runs, found, self.skipped, clean)
+        of = Findings(self.study, tuple(self.problems.values()), runs, found, self.skipped, clean)
+        return of if scorer is None else replace(of, test_samples=len(scorer.images), metric=scorer.task.metric)
 
     def tables(self, trials: pl.DataFrame) -> Tables:
         """A table for each problem, then the findings; also written as `results.md`."""
@@ -129,6 +132,6 @@ class Annealing(Kind[AnnealingStudy, RunKey]):
             *figures.times_to_target(found.scores, self.folder),
             *figures.gaps_against_size(found.scores, self.folder),
             *figures.feasibility(found.scores, self.folder),
-            *figures.accuracy_against_energy(found.runs, self.folder, clean=found.clean_accuracy),
+            *figures.accuracy_against_energy(found.runs, self.folder, clean=found.clean_accuracy, metric=found.metric),
             *figures.overview(found.runs, found.scores, self.folder, bounds=bounds, name="annealing"),
         ]

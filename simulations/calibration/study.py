@@ -27,18 +27,16 @@ from simulations.runs import fields
 from simulations.runs.kind import Kind, Section, Tables
 from simulations.runs.metrics import Scorer
 from simulations.runs.progress import Progress
-from simulations.runs.study import Study, take_images
+from simulations.runs.study import NetworkStudy
 
 REDRAWN = (0.03, 0.1, 0.3, 1.0)  # shares of the groups that get a random code in a random plan; our choice
 RANDOM, CHOSEN = "random", "chosen"
 
 
-class CalibrationStudy(Study):
-    """The fields of a study of kind `calibration`.
+class CalibrationStudy(NetworkStudy):
+    """The fields of a study of kind `calibration`, besides those of `NetworkStudy`.
 
     Args:
-        network: description file of the network.
-        images: folder with the parts `calibration` and `t10k`.
         card: name or file of the card.
         read_time_s: seconds from programming to reading.
         budgets: cells per weight.
@@ -52,8 +50,7 @@ class CalibrationStudy(Study):
     """
 
     kind: Literal["calibration"] = "calibration"
-    network: fields.FilePath
-    images: fields.FilePath
+    network: fields.Source
     card: fields.CardName
     read_time_s: fields.Number = 0.0
     budgets: fields.Budgets
@@ -113,9 +110,8 @@ class Calibration(Kind[CalibrationStudy, PlanTrial]):
 
     def __init__(self, study: CalibrationStudy, folder: Path, progress: Progress) -> None:
         super().__init__(study, folder, progress)
-        self.network = physcomp.load_network(study.network)
-        self.images = take_images(study.images, "calibration", study.calibration)
-        self.test = take_images(study.images, "t10k", study.test_images)
+        self.images, self.test = study.samples(exactly=True, calibration="calibration", test="test_images").values()
+        self.network = study.opened(self.images)
 
     @property
     def numbers(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import typer
 
 from simulations.commands import defaults
 from simulations.commands.console import err, out
+from simulations.commands.given import Cut, NetworkOptions, OptionalSource, expanded
 from simulations.commands.options import Fresh, Quiet, ReadTime
 from simulations.commands.run import run_and_show
 from simulations.runs.progress import Progress
@@ -18,10 +19,14 @@ if TYPE_CHECKING:
 EXAMPLE = "physcomp anneal Q --solver annealer,ocean-sa,genetic --time-limit 5s"
 
 
+@expanded
 def anneal(
     problem: Annotated[
-        str, typer.Argument(help="Families such as Q or Q,R,D; a network's description; a .cqm or .coo file.")
+        str,
+        typer.Argument(help="Families such as Q or Q,R,D; a .cqm or .coo file; a network (.toml, file.py:name, …)."),
     ],
+    options: NetworkOptions,
+    cut: Cut,
     solver: Annotated[str, typer.Option(help="Solvers, by commas; 'all' for all that run here.")] = ",".join(
         defaults.COMPARED_SOLVERS
     ),
@@ -34,8 +39,10 @@ def anneal(
     shrinkage: Annotated[float, typer.Option(help="Factor on a network's couplings.")] = defaults.SHRINKAGE,
     card: Annotated[str, typer.Option(help="Card a network is stored on.")] = defaults.CARD,
     time_s: ReadTime = 0.0,
-    images: Annotated[Path | None, typer.Option(help="Folder with a network's IDX files.")] = None,
-    test_images: Annotated[int, typer.Option(help="Test images for a network's accuracy.")] = defaults.TEST_IMAGES,
+    data: OptionalSource = None,
+    test_images: Annotated[
+        int | None, typer.Option(help="Test samples for a network's accuracy. Default: 2,000, or as many as there are.")
+    ] = None,
     target: Annotated[str, typer.Option(help="Gap that counts as reached, such as 1%.")] = "1%",
     seed: Annotated[int, typer.Option(help="Seed of problems and runs.")] = 0,
     folder: Annotated[Path | None, typer.Option("--out", help="Folder of the results. Default: runs/anneal-….")] = None,
@@ -50,15 +57,25 @@ def anneal(
     a problem unless told otherwise.
     """
     from simulations.annealing.problems import AnnealingStudy
+    from simulations.runs.given import name_of
     from simulations.runs.study import make_study
 
     names, network = _problems(problem, groups, model)
+    short = name_of(problem) if network and ":" in network else Path(problem).stem
+    given: dict[str, Any] = {}
+    if network is not None:
+        opened = cut.of(_data(data))
+        given = {
+            "network": network, "data": opened.source, "args": options.arguments, "weights": options.weights,
+            "task": options.task, "output": options.pick, "split": opened.split, "split_seed": opened.seed,
+            "mean": opened.mean, "sd": opened.sd, "size": opened.size, "calibration": opened.limit,
+            "test_images": test_images or opened.limit,
+        }  # fmt: skip
     study = make_study(
-        AnnealingStudy, name="anneal-" + re.sub(r"[^\w-]", "", Path(problem).stem)[:80], problems=names,
-        solvers=_solvers(solver),
-        repeats=repeats, time_limit=time_limit, target=_share(target), codes=codes, network=network,
-        images=_images(network, images), card=card, read_time_s=time_s, budget=budget, shrinkage=shrinkage,
-        test_images=test_images, seed=seed,
+        AnnealingStudy, name="anneal-" + re.sub(r"[^\w-]", "", short)[:80], problems=names, solvers=_solvers(solver),
+        repeats=repeats, time_limit=time_limit, target=_share(target), codes=codes, card=card, read_time_s=time_s,
+        budget=budget, shrinkage=shrinkage, seed=seed,
+        **{name: value for name, value in given.items() if value is not None},
     )  # fmt: skip
     if save is not None:
         _save(study, save, Progress(None if quiet else err))
@@ -77,26 +94,26 @@ def _share(text: str) -> float:
     return value
 
 
-def _problems(problem: str, groups: str, model: str) -> tuple[tuple[str, ...], Path | None]:
-    """Names of the problems, and the network's description if it is one."""
+def _problems(problem: str, groups: str, model: str) -> tuple[tuple[str, ...], str | None]:
+    """Names of the problems, and the network if it is one."""
     from qubo import files
     from qubo.families import Family
     from simulations.annealing.problems import MAGNITUDE, NETWORK
 
     path = Path(problem)
-    if path.suffix == ".toml":
+    if path.suffix in (".toml", ".py") or ":" in problem:
         kinds = {"selection": (NETWORK,), "magnitude": (MAGNITUDE,), "both": (NETWORK, MAGNITUDE)}
         if model not in kinds:
             raise ValueError(f"--model is selection, magnitude or both, got '{model}'; name one of these")
-        return kinds[model], path
+        return kinds[model], problem
     if path.suffix in files.SUFFIXES:
         return (problem,), None
     families = problem.split(",")
     wrong = [word for word in families if word not in get_args(Family)]
     if wrong:
         raise ValueError(
-            f"problem '{wrong[0]}': no family ({', '.join(get_args(Family))}), no description of a network (.toml), no "
-            f"file of {', '.join(files.SUFFIXES)}; name one of these"
+            f"problem '{wrong[0]}': no family ({', '.join(get_args(Family))}), no network (.toml or "
+            f"file.py:function), no file of {', '.join(files.SUFFIXES)}; name one of these"
         )
     sizes = groups.split(",")
     if not all(size.strip().isdigit() and int(size) > 0 for size in sizes):
@@ -104,10 +121,10 @@ def _problems(problem: str, groups: str, model: str) -> tuple[tuple[str, ...], P
     return tuple(f"{family}-{int(size)}" for family in families for size in sizes), None
 
 
-def _images(network: Path | None, images: Path | None) -> Path | None:
-    if network is not None and images is None:
-        raise ValueError("--images: a network's loss model needs images; name the folder of its IDX files")
-    return images
+def _data(data: str | None) -> str:
+    if data is None:
+        raise ValueError("--data: a network's loss model needs data; name its file, its folder or a function")
+    return data
 
 
 def _solvers(text: str) -> tuple[str, ...]:

@@ -14,4 +14,3 @@ COMPARED_SOLVERS = ("annealer", "lagrangian", "exact", "ocean-sa", "genetic", "r
 BUDGET = 0.5
 SHRINKAGE = 0.7
 CARD = "pcm-zarcone:one-device"
-TEST_IMAGES = 2000

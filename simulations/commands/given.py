@@ -30,19 +30,17 @@ Source = Annotated[str, _DATA]
 OptionalSource = Annotated[str | None, _DATA]
 
 
-@dataclass(frozen=True)
-class GivenNetwork:
-    """A network as named on the command line.
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """How a network is made and what its outputs mean, as said on the command line.
 
     Args:
-        network: description, file.py:function or package.module:name.
         args: JSON, what the function is called with.
         weights: file of weights.
         task: what the outputs mean.
         output: which output counts.
     """
 
-    network: NetworkSource
     args: Annotated[
         str | None, typer.Option(help="What the function is called with, JSON such as '{\"num_classes\": 10}'.")
     ] = None
@@ -51,18 +49,6 @@ class GivenNetwork:
         str, typer.Option(help="What outputs mean: classes, binary, multilabel, regression, or file.py:NAME of a Task.")
     ] = "classes"
     output: Annotated[str | None, typer.Option(help="Name or number of the output that counts, if several.")] = None
-
-    @property
-    def described(self) -> bool:
-        """Whether it is a description."""
-        return self.network.endswith(".toml")
-
-    def open(self, samples: "physcomp.Samples | None" = None) -> "physcomp.Network":
-        """Build the network, load its weights, and try it on samples; see `simulations.runs.given.open_network`."""
-        from simulations.runs.given import open_network
-
-        return open_network(self.network, samples, args=self.arguments, weights=self.weights, task=self.task,
-                            output=self.pick)  # fmt: skip
 
     @property
     def arguments(self) -> dict[str, Any] | None:
@@ -87,6 +73,29 @@ class GivenNetwork:
     def pick(self) -> str | int | None:
         """The output that counts, by name or number."""
         return int(self.output) if self.output is not None and self.output.lstrip("-").isdigit() else self.output
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenNetwork(NetworkOptions):
+    """A network as named on the command line.
+
+    Args:
+        network: description, file.py:function or package.module:name.
+    """
+
+    network: NetworkSource
+
+    @property
+    def described(self) -> bool:
+        """Whether it is a description."""
+        return self.network.endswith(".toml")
+
+    def open(self, samples: "physcomp.Samples | None" = None) -> "physcomp.Network":
+        """Build the network, load its weights, and try it on samples; see `simulations.runs.given.open_network`."""
+        from simulations.runs.given import open_network
+
+        return open_network(self.network, samples, args=self.arguments, weights=self.weights, task=self.task,
+                            output=self.pick)  # fmt: skip
 
 
 @dataclass(frozen=True)

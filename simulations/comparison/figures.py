@@ -12,6 +12,7 @@ mpl.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from simulations.runs.quality import label_of, said
 from simulations.runs.style import BLACK, GREEN, ORANGE, PURPLE, RED, save_figure
 
 # Methods that choose from a part of the menu, in the order of the results.
@@ -32,18 +33,19 @@ def draw_cards(
         results: results on all cards; the column `place` is the number of the card.
         folder: folder for the files.
         name: their name without ending.
-        panel: draws the results of one card on its axes, given the card's part of the summary with `clean_accuracy`.
+        panel: draws the results of one card on its axes, given the card's part of the summary with `clean_accuracy` and
+            `metric`.
 
     Returns:
         The paths written.
     """
-    cards = [{**card, "clean_accuracy": summary["clean_accuracy"]} for card in summary["cards"]]
+    cards = [{**card, **{name: summary[name] for name in ("clean_accuracy", "metric")}} for card in summary["cards"]]
     with mpl.rc_context({"font.size": 9, "svg.hashsalt": "physcomp", "axes.spines.top": False}):
         figure = Figure(figsize=(max(6.4, 4.6 * len(cards) + 0.4), 4.4), layout="constrained")
         axes = figure.subplots(1, len(cards), squeeze=False, sharey=True)[0]
         for place, (axis, card) in enumerate(zip(axes, cards, strict=True)):
             panel(axis, card, results.filter(pl.col("place") == place))
-        axes[0].set_ylabel("accuracy after read-back (%)")
+        axes[0].set_ylabel(label_of(summary["metric"]))
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(
             handles,
@@ -56,7 +58,7 @@ def draw_cards(
         )
         figure.suptitle(
             f"{summary['network']['name']}: {summary['network']['parameters']:,} parameters, "
-            f"{summary['test_images']:,} test images, {summary['trials']} chips a plan (bars: ± 1 sd)",
+            f"{summary['test_images']:,} test samples, {summary['trials']} chips a plan (bars: ± 1 sd)",
             fontsize=9 if len(cards) == 1 else None,
         )
         return save_figure(figure, folder, name)
@@ -69,7 +71,7 @@ def frame(axis: Axes, card: dict[str, Any], ticks: Sequence[float]) -> None:
     axis.text(
         0.99,
         100 * clean + 0.4,
-        f"clean network {100 * clean:.2f} %",
+        f"clean network {said(card['metric'], clean)}",
         transform=axis.get_yaxis_transform(),
         ha="right",
         color="0.35",

@@ -23,7 +23,7 @@ from simulations.runs import fields
 from simulations.runs.engine import write_json
 from simulations.runs.metrics import METRICS
 from simulations.runs.progress import Progress
-from simulations.runs.study import Study, StudyCard
+from simulations.runs.study import NetworkStudy, StudyCard
 
 JOINT, UNCOUPLED, TRAINED = "joint", "joint, no couplings", "joint + training"
 RESERVED = (JOINT, UNCOUPLED, TRAINED)
@@ -46,17 +46,15 @@ def _method(name: str) -> str:
 MethodName = Annotated[str, AfterValidator(_method)]
 
 
-class StoredStudy(Study):
-    """The fields of a study that compares ways of storing.
+class StoredStudy(NetworkStudy):
+    """The fields of a study that compares ways of storing, besides those of `NetworkStudy`.
 
     Args:
-        network: description file of the network.
-        images: folder with the parts `calibration`, `heldout` and `t10k`.
         budgets: cells per weight.
         cards: the cards with their read times.
-        calibration: number of calibration images for the loss model.
-        heldout: number of held-out images on which plans are picked.
-        test_images: number of test images on which results are measured.
+        calibration: number of calibration samples for the loss model.
+        heldout: number of held-out samples on which plans are picked.
+        test_images: number of test samples on which results are measured.
         trials: number of chips for each plan with analog cells.
         metrics: further metrics beside accuracy and loss, names in `runs.metrics.METRICS`.
         uniform: names of codes that are given to all groups alike, for comparison.
@@ -67,8 +65,7 @@ class StoredStudy(Study):
         ecc: how digital bits are converted to cells: by the `bound` for any code, or by an existing `bch` code.
     """
 
-    network: fields.FilePath
-    images: fields.FilePath
+    network: fields.Source
     budgets: fields.Budgets
     cards: Annotated[tuple[StudyCard, ...], fields.AtLeastOne, AfterValidator(_places)]
     calibration: fields.Count = 2000

@@ -21,6 +21,7 @@ from simulations.comparison.storage import section
 from simulations.comparison.stored import StoredKind
 from simulations.runs import fields
 from simulations.runs.kind import Tables
+from simulations.runs.quality import axis_of
 from simulations.runs.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 
 COLUMNS = ("method", "cells_per_weight", "accuracy_mean", "accuracy_sd", "loss_mean", "trials")
@@ -77,7 +78,10 @@ class Protection(StoredKind[ProtectionStudy]):
             entries = at(table, place)
             card["table"] = entries.to_dicts()
             cells = entries["cells"].unique(maintain_order=True).to_list()
-            columns = ("accuracy % ± sd (cells/weight)", *(f"{count:g} cell{'s' * (count != 1)}" for count in cells))
+            columns = (
+                f"{axis_of(summary['metric'])} ± sd (cells/weight)",
+                *(f"{count:g} cell{'s' * (count != 1)}" for count in cells),
+            )
             lines = findings(entries, cells, summary["clean_accuracy"])
             sections.append(section(summary, card, columns, table_rows(entries), lines))
         return Tables(summary, sections, {"protection": self.with_cards(table)})

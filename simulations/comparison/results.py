@@ -15,7 +15,7 @@ from simulations.comparison.stored import StoredKind
 from simulations.runs.fields import short
 from simulations.runs.metrics import mean_sd
 
-POINTS = 0.005  # accuracy; what "within half a point" means
+POINTS = 0.005  # of the metric; what "within half a point" means
 
 
 def by_plan(kind: StoredKind[Any], trials: pl.DataFrame) -> pl.DataFrame:
@@ -90,7 +90,8 @@ def summarize(kind: StoredKind[Any], results: pl.DataFrame) -> dict[str, Any]:
         "network": {"name": kind.network.name, "parameters": kind.weights, "sha256": kind.network.sha256},
         "clean_accuracy": clean.accuracy,
         "clean_loss": clean.loss,
-        "test_images": study.test_images,
+        "metric": kind.network.task.metric,
+        "test_images": len(kind.test),
         "trials": study.trials,
         "cards": [
             _card(of, time_s, at(results, place), clean.accuracy) for place, (of, time_s) in enumerate(kind.placed)

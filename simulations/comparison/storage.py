@@ -14,12 +14,13 @@ from simulations.comparison.results import at, by_plan, summarize
 from simulations.comparison.stored import StoredKind
 from simulations.runs.kind import Section, Tables
 from simulations.runs.metrics import ALWAYS
+from simulations.runs.quality import axis_of, said
 from simulations.runs.style import BLACK, BLUE, GREEN, RED, SKY
 
 COLUMNS = (
     "method",
     "cells per weight",
-    "accuracy % ± sd",
+    "metric",
     "loss",
     "predicted rise",
     "measured rise",
@@ -47,7 +48,7 @@ class Storage(StoredKind[StorageStudy]):
             section(
                 summary,
                 card,
-                (*COLUMNS, *(f"{name} ± sd" for name in self.study.metrics if name not in ALWAYS)),
+                (*columns_of(summary), *(f"{name} ± sd" for name in self.study.metrics if name not in ALWAYS)),
                 table_rows(at(results, place), self.study.metrics),
                 findings(card, summary["trials"]),
             )
@@ -58,6 +59,11 @@ class Storage(StoredKind[StorageStudy]):
     def draw(self, trials: pl.DataFrame, summary: dict[str, Any]) -> list[Path]:
         """Draw accuracy after read-back against cells per weight, one panel per card."""
         return draw_cards(summary, by_plan(self, trials), self.folder, "accuracy-vs-cells", _panel)
+
+
+def columns_of(summary: dict[str, Any]) -> tuple[str, ...]:
+    """The heads of the columns, with that of the task's metric."""
+    return tuple(f"{axis_of(summary['metric'])} ± sd" if name == "metric" else name for name in COLUMNS)
 
 
 def section(
@@ -74,8 +80,8 @@ def section(
     when = f"read {card['read_time_s']:g} s after programming{chosen}"
     return Section(
         title=f"{summary['network']['name']} on {card['card']}, {when}.",
-        subtitle=f"Clean network: {100 * summary['clean_accuracy']:.2f} %, loss {summary['clean_loss']:.4f}, on "
-        f"{summary['test_images']:,} test images.",
+        subtitle=f"Clean network: {said(summary['metric'], summary['clean_accuracy'])}, loss "
+        f"{summary['clean_loss']:.4f}, on {summary['test_images']:,} test samples.",
         columns=tuple(columns),
         rows=rows,
         lines=lines,

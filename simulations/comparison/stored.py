@@ -11,9 +11,9 @@ import physcomp
 from simulations.comparison.plans import TRAINED, Planned, StoredStudy, all_plans, save_joint
 from simulations.comparison.trained import Trained
 from simulations.runs.kind import Kind
-from simulations.runs.metrics import ALWAYS, Scorer
+from simulations.runs.metrics import ALWAYS, Scorer, check_metrics
 from simulations.runs.progress import Progress
-from simulations.runs.study import StudyCard, take_images
+from simulations.runs.study import StudyCard
 
 AnyStored = TypeVar("AnyStored", bound=StoredStudy)
 
@@ -55,11 +55,11 @@ class StoredKind(Kind[AnyStored, ChipTrial]):
 
     def __init__(self, study: AnyStored, folder: Path, progress: Progress) -> None:
         super().__init__(study, folder, progress)
-        self.network = physcomp.load_network(study.network)
+        parts = study.samples(calibration="calibration", heldout="heldout", test="test_images")
+        self.calibration, self.heldout, self.test = parts.values()
+        self.network = study.opened(self.calibration)
+        check_metrics(self.network.task, study.metrics)
         self.weights = self.network.parameters
-        self.calibration = take_images(study.images, "calibration", study.calibration)
-        self.heldout = take_images(study.images, "heldout", study.heldout)
-        self.test = take_images(study.images, "t10k", study.test_images)
         self.trained = self.find_trained()
 
     def find_trained(self) -> tuple[Trained, ...]:

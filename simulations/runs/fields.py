@@ -21,6 +21,18 @@ def _card(card: str, info: ValidationInfo) -> str:
     return str(beside(Path(card), info)) if ".toml" in card else card
 
 
+def _source(source: str, info: ValidationInfo) -> str:
+    """A network or data: a path beside the file, or a reference in Python, of which only a file's path is changed."""
+    place, colon, name = source.rpartition(":")
+    if not colon or not all(word.isidentifier() for word in name.split(".")):
+        return str(beside(Path(source), info))
+    return f"{beside(Path(place), info)}:{name}" if place.endswith(".py") else source
+
+
+def _task(task: str, info: ValidationInfo) -> str:
+    return _source(task, info) if ":" in task else task
+
+
 def one_of(names: Collection[str]) -> AfterValidator:
     """The rule that a text is one of some names; they are looked at when a study is read."""
 
@@ -62,6 +74,8 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**62)]  # chips have the seeds above it, in 64 bits with a sign
 PlainName = Annotated[str, AfterValidator(_plain)]
 FilePath = Annotated[Path, AfterValidator(beside)]
+Source = Annotated[str, AfterValidator(_source)]
+TaskName = Annotated[str, AfterValidator(_task)]
 CardName = Annotated[str, AfterValidator(_card)]
 SolverName = Annotated[str, one_of(SOLVERS)]
 CodeName = Annotated[str, AfterValidator(lambda name: parse(name).name)]

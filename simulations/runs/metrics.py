@@ -1,14 +1,14 @@
 """Metrics of a network's outputs on images. A new metric is a function, and an entry in `METRICS`."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 import physcomp
 from physcomp.networks.evaluation import outputs_of, outputs_of_state, score
-from physcomp.networks.task import CLASSES, Task
+from physcomp.networks.task import CLASSES, Classes, Own, Task
 
 Metric = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Task], dict[str, float]]
 """Outputs (N, …), labels (N, …), the clean network's outputs (N, …) and the task → numbers by name."""
@@ -39,6 +39,18 @@ def agreement(
 
 ALWAYS = ("loss", "accuracy")
 METRICS: dict[str, Metric] = {"loss": loss, "accuracy": accuracy, "agreement": agreement}
+
+
+def check_metrics(task: Task, names: Iterable[str] = ()) -> None:
+    """Check that a study can measure these metrics beside loss and that of the task.
+
+    Raises:
+        ValueError: the task has no metric, or one of these is not for it.
+    """
+    if isinstance(task, Own) and task.good_of is None:
+        raise ValueError("task: a study needs a metric; give the task a function good_of")
+    if "agreement" in names and not isinstance(task, Classes):
+        raise ValueError(f"metrics: agreement is for tasks of classes, got a task '{task.name}'; remove it")
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,16 @@ def in_percent(task: Task) -> bool:
     return task.metric == "accuracy"
 
 
+def axis_of(metric: str) -> str:
+    """The metric in hundredths, as studies write it: `accuracy %`, or `R² × 100`."""
+    return f"{metric} {'%' if metric == 'accuracy' else '× 100'}"
+
+
+def label_of(metric: str) -> str:
+    """The label of an axis of that: `accuracy after read-back (%)`."""
+    return f"{metric} after read-back ({'%' if metric == 'accuracy' else '× 100'})"
+
+
 def heading(task: Task) -> str:
     """The head of a column of the metric: `accuracy ± sd %` or `R² ± sd`."""
     return f"{task.metric} ± sd{' %' if in_percent(task) else ''}"
@@ -28,6 +38,15 @@ def shown(task: Task, mean: float, sd: float | None = None, *, unit: bool = True
     factor, digits = (100, 2) if percent else (1, 4)
     spread = "" if sd is None else f" ± {factor * sd:.{digits}f}"
     return f"{factor * mean:.{digits}f}{spread}{' %' if percent and unit else ''}"
+
+
+def said(metric: str, value: float) -> str:
+    """A metric as text, of which only the name is known.
+
+    >>> said("accuracy", 0.934), said("R²", 0.9)
+    ('93.40 %', 'R² 0.9000')
+    """
+    return f"{100 * value:.2f} %" if metric == "accuracy" else f"{metric} {value:.4f}"
 
 
 def lost(task: Task, value: float) -> str:

@@ -14,12 +14,22 @@ from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 import devices
 import physcomp
 from physcomp.codes.base import Over
-from simulations.runs.fields import CardName, Number, Once, PlainName, Seed
+from simulations.runs.fields import CardName, Count, FilePath, Number, Once, PlainName, Seed, Share, Source, TaskName
+from simulations.runs.given import Data, open_network
 
 STUDIES = Path(__file__).parent.parent / "studies"
 TOML = (
@@ -105,6 +115,81 @@ class Study(BaseModel):
     def folder(self) -> Path:
         """The default folder of its results."""
         return Path("runs") / (f"{self.name}-quick" if self._quick else self.name)
+
+
+def _toml(value: Any) -> str:
+    """A value in TOML."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{json.dumps(name)} = {_toml(each)}' for name, each in value.items())}}}"
+    return json.dumps(value, default=str)
+
+
+class NetworkStudy(Study):
+    """The fields of studies of a network: which it is, and its data; as on the command line.
+
+    Args:
+        network: a description (.toml), file.py:function or package.module:name.
+        data: a file, a folder or file.py:function; `images` is another name of it.
+        args: what the function is called with.
+        weights: its file of weights.
+        task: classes, binary, multilabel, regression, or file.py:NAME of a `physcomp.Task`.
+        output: name or number of the output that counts, if there are several.
+        heldout_data: another source of the held-out samples.
+        split: shares of data without parts.
+        split_seed: seed of the split.
+        mean: of each channel.
+        sd: standard deviation of each channel.
+        size: height and width of images of folders.
+    """
+
+    network: Source | None
+    data: Source | None = Field(validation_alias=AliasChoices("data", "images"))
+    args: dict[str, Any] | None = None
+    weights: FilePath | None = None
+    task: TaskName = "classes"
+    output: str | int | None = None
+    heldout_data: Source | None = None
+    split: dict[str, Share] | None = None
+    split_seed: Seed = 0
+    mean: tuple[Number, ...] | None = None
+    sd: tuple[Number, ...] | None = None
+    size: tuple[Count, Count] | None = None
+
+    @property
+    def images(self) -> Path:
+        """The source of data as a path, by the name it had when all data were images."""
+        return Path(str(self.data))
+
+    def samples(self, *, exactly: bool = False, **fields: str) -> dict[str, physcomp.Samples]:
+        """The first samples of some parts, which share none; as many as the study asks for.
+
+        Args:
+            exactly: whether there must be as many; otherwise fewer do where the study leaves the field out.
+            fields: for each part the name of the field that says how many.
+
+        Raises:
+            ValueError: the data cannot be read, lack a part, or have too few samples.
+        """
+        counts = {part: getattr(self, name) for part, name in fields.items()}
+        data = Data(
+            str(self.data), heldout=self.heldout_data, split=self.split, seed=self.split_seed, mean=self.mean,
+            sd=self.sd, size=self.size, limit=None if None in counts.values() else max(counts.values()),
+        )  # fmt: skip
+        found = data.parts(list(counts))
+        for part, name in fields.items():
+            asked = exactly or name in self.model_fields_set
+            if counts[part] is not None and len(found[part]) < counts[part] and asked:
+                raise ValueError(
+                    f"{self.data}: {part} has {len(found[part])} samples, the study asks for {counts[part]}; ask for "
+                    "fewer"
+                )
+        return {part: samples[: counts[part]] for part, samples in found.items()}
+
+    def opened(self, samples: physcomp.Samples | None) -> physcomp.Network:
+        """The network, tried on the first samples; see `simulations.runs.given.open_network`."""
+        return open_network(
+            str(self.network), samples, args=self.args, weights=self.weights, task=self.task, output=self.output
+        )
 
 
 AnyStudy = TypeVar("AnyStudy", bound=Study)
@@ -196,17 +281,5 @@ def make_study(model: type[AnyStudy], **values: Any) -> AnyStudy:
     except ValidationError as error:
         raise ValueError(said(error, tuple(model.model_fields))) from None
     named = {"kind": study.kind, **{name: value for name, value in values.items() if value is not None}}
-    study._text = "".join(f"{name} = {json.dumps(value, default=str)}\n" for name, value in named.items())
+    study._text = "".join(f"{name} = {_toml(value)}\n" for name, value in named.items())
     return study
-
-
-def take_images(folder: Path, part: str, count: int | None) -> physcomp.Samples:
-    """Take the first images of a part of a data set, or all of them.
-
-    Raises:
-        ValueError: the part is missing, or has too few images.
-    """
-    images = physcomp.load_images(folder, part)
-    if count is not None and len(images) < count:
-        raise ValueError(f"{folder}: {part} has {len(images)} images, the study asks for {count}; ask for fewer")
-    return images if count is None else images[:count]
