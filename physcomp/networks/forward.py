@@ -39,6 +39,8 @@ def forward(module: nn.Module, inputs: Inputs, output: Pick = None, *, channels_
     try:
         found = _called(module, inputs, channels_last)
     except _REFUSALS as error:
+        if channels_last:  # which a module that looks at memory itself cannot take
+            return forward(module, inputs, output)
         shape = " and ".join(str(tuple(tensor.shape[1:])) for tensor in tensors_of(inputs))
         raise ValueError(
             f"network: cannot take inputs of shape {shape} ({_one_line(error)}); use the data it was trained on"

@@ -37,6 +37,7 @@ class Layer:
             groups of channels; 0 for all others.
         adapter: how gradients for each sample are taken.
         axis: with adapter `calls`, the axis of the operator's inputs that counts samples.
+        looked_up: whether rows are looked up one by one, so that samples may not use all of them.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Layer:
     transposed: int = 0
     adapter: Adapter = "calls"
     axis: int = 0
+    looked_up: bool = False
 
     def __post_init__(self) -> None:
         if not self.weight:

@@ -32,7 +32,9 @@ def of_call(call: Call, layer: Layer, back: Sequence[torch.Tensor], samples: int
     """
     count = samples * len(back)
     given = _by_sample(call.given, samples, layer.axis)
-    gradients = torch.stack([_by_sample(each, samples, layer.axis) for each in back], 1)  # (samples, probes, parts, …)
+    given = given if call.operator == "lookup" else given.float()  # a network may compute in fewer bits
+    # (samples, probes, parts, …)
+    gradients = torch.stack([_by_sample(each, samples, layer.axis) for each in back], 1).float()
     match call.operator:
         case "linear":
             inputs = given.reshape(samples, -1, given.shape[-1]).transpose(1, 2).unsqueeze(1)

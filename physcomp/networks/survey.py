@@ -35,6 +35,7 @@ AGREE = 2e-3  # the largest relative difference of gradients that are taken as e
 # over the size that gradients say. In float32 errors must be larger, and the outputs are then less linear in them.
 STEP, TRUE = 1e-5, 0.05
 STEP_FLOAT32, TRUE_FLOAT32 = 1e-2, 0.3
+LARGE = 3.0  # relative size of errors that must change nothing where gradients are zero
 WAYS: tuple[tuple[Adapter, int], ...] = (("calls", 0), ("calls", 1), ("mapped", 0), ("each", 0))
 
 
@@ -159,7 +160,8 @@ class _Tried:
             still = []
             for place, number in enumerate(left):
                 if self._agrees(found[place], wanted[number]):
-                    self.layers[number], self.settled[number] = trial[place], True
+                    looked_up = self.work.get(number, ("", 0.0))[0] == "lookup"
+                    self.layers[number], self.settled[number] = replace(trial[place], looked_up=looked_up), True
                 else:
                     still.append(number)
             left = still
@@ -177,8 +179,10 @@ class _Tried:
             biases.setdefault(call.index, set()).add(name)
             if name is not None:
                 users.setdefault(name, set()).add(call.index)
-            before = self.work.get(call.index, ("", 0.0))[1]
-            self.work[call.index] = (call.operator, before + _multiplications(call) / count)
+            operator, before = self.work.get(call.index, ("", 0.0))
+            # A table that also multiplies is more than a table.
+            operator = operator if operator and call.operator == "lookup" else call.operator
+            self.work[call.index] = (operator, before + _multiplications(call) / count)
 
         for number in numbers:
             self.work.pop(number, None)
@@ -254,14 +258,19 @@ def _multiplications(call: Call) -> float:
 
 
 def _untrue(network: Network, layers: list[Layer], inputs: Inputs) -> Iterator[Layer]:
-    """Layers whose small errors change the outputs otherwise than their gradients say."""
+    """Layers whose errors change the outputs otherwise than their gradients say.
+
+    Small errors are compared with the gradients; where these are zero, taking the weights away must change nothing.
+    """
     if not layers:
         return
     checked = _Differences(network, layers, inputs)
-    left = [list(range(len(layers)))]
+    flat = [number for number in range(len(layers)) if checked.matters_in_spite(number)]
+    yield from (layers[number] for number in flat)
+    left = [[number for number in range(len(layers)) if number not in flat]]
     while left:
         part = left.pop()
-        if checked.agree(part):
+        if not part or checked.agree(part):
             continue
         if len(part) == 1:
             yield layers[part[0]]
@@ -282,11 +291,11 @@ class _Differences:
                 self._outputs()
         except ValueError:  # it asks for float32 somewhere
             self.module, self.inputs, self.double = copy.deepcopy(network.module), inputs, False
-        step = STEP if self.double else STEP_FLOAT32
+        self.step = STEP if self.double else STEP_FLOAT32
         generator = torch.Generator().manual_seed(0)
         self.weights = [self.module.get_parameter(layer.weight).requires_grad_() for layer in layers]
         self.errors = [
-            step
+            self.step
             * weight.detach().square().mean().sqrt().clamp(min=1e-6)
             * torch.randn(weight.shape, generator=generator).to(weight.dtype)
             for weight in self.weights
@@ -300,12 +309,27 @@ class _Differences:
             else [torch.zeros_like(weight) for weight in self.weights]
         )
         self.said = [float((g * e).sum()) for g, e in zip(gradients, self.errors, strict=True)]
-        self.rounding = (1e-12 if self.double else 1e-5) * float((self.direction * outputs.detach()).norm())
+        self.flat = [not bool(gradient.any()) for gradient in gradients]
+        self.outputs = outputs.detach()
+        self.rounding = (1e-12 if self.double else 1e-5) * float((self.direction * self.outputs).norm())
 
     def _outputs(self) -> torch.Tensor:
         numbers = {id(weight): number for number, weight in enumerate(self.weights)}
         with Watched(numbers, lambda call: None):  # lookups of padding then have gradients too
             return forward(self.module, self.inputs, self.output)
+
+    @torch.no_grad()
+    def matters_in_spite(self, number: int) -> bool:
+        """Whether the outputs depend on a layer although all its gradients are zero."""
+        if not self.flat[number]:
+            return False
+        weight, kept = self.weights[number], self.weights[number].clone()
+        changed_by = 0.0
+        for factor in (0.0, 1.0):  # without the weights, and with errors several times as large as they are
+            weight.copy_(factor * (kept + LARGE / self.step * self.errors[number]))
+            changed_by = max(changed_by, float((self._outputs() - self.outputs).norm()))
+        weight.copy_(kept)
+        return changed_by > AGREE * float(self.outputs.norm())
 
     @torch.no_grad()
     def agree(self, part: list[int]) -> bool:
