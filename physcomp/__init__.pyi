@@ -9,6 +9,8 @@ from .choice.loss_model import build_model as build_model
 from .choice.loss_model import build_models as build_models
 from .choice.planning import plan_of as plan_of
 from .choice.planning import uniform_plan as uniform_plan
+from .networks.datasets.reading import load_parts as load_parts
+from .networks.datasets.reading import load_samples as load_samples
 from .networks.description import Described as Described
 from .networks.description import describe as describe
 from .networks.description import load_network as load_network
@@ -22,6 +24,8 @@ from .networks.network import prepare as prepare
 from .networks.network import wrap as wrap
 from .networks.samples import Images as Images
 from .networks.samples import Samples as Samples
+from .networks.task import Classes as Classes
+from .networks.task import Own as Own
 from .networks.task import Task as Task
 from .storage.chip import Chip as Chip
 from .storage.chip import load_chip as load_chip
