@@ -4,6 +4,7 @@ import ast
 import contextlib
 import io
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import devices
 import physcomp
 from physcomp.codes import Medium, parse
 from physcomp.codes.base import Encoded, to_bfloat16
+from simulations.comparison.plans import StoredStudy
 from simulations.kinds import KINDS, load_study
 
 ROOT = Path(__file__).parent.parent
@@ -86,7 +88,8 @@ def test_the_drawing_shows_what_the_code_computes(data_dir: Path) -> None:
 @pytest.mark.parametrize("quick", [False, True])
 def test_the_study_of_the_page_on_simulations_is_one(quick: bool, tmp_path: Path) -> None:
     page = (ROOT / "simulations" / "README.md").read_text()
-    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    text, of_others = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert set(tomllib.loads(of_others)) <= set(StoredStudy.model_fields)
     path = tmp_path / "mine.toml"
     path.write_text(text.replace('"data/', f'"{ROOT}/data/'))
     study = load_study(path, quick=quick)
