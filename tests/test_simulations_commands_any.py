@@ -317,3 +317,25 @@ def test_a_study_of_a_network_that_does_not_fit_is_refused(fields: str, told: st
     refused = run("run", tmp_path / "study.toml", "--out", tmp_path / "out", "--quiet")
     assert told in str(refused.exception)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("make", [_regression, _folder, _tokens], ids=["regression", "folder", "tokens"])
+def test_any_network_is_trained_for_cells_and_stored(make: Callable[[Path], Case], tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    case = make(tmp_path)
+    data = [word for word in case.data if word not in ("--split", "calibration=0.4,heldout=0.3,test=0.3")]
+    given = ("--card", "ideal", "--budget", 5, "--epochs", 2, "--quiet", "--out", tmp_path / "tuned")
+    tuned = run("finetune", *case.network, *data, *given)
+    assert tuned.exit_code == 0, tuned.output
+    assert f"held-out {case.metric}" in tuned.output
+    assert ("%" in tuned.output.split("test samples")[1]) == (case.metric == "accuracy")
+    assert not (tmp_path / "tuned" / "net.toml").exists()
+    weights = ("--weights", tmp_path / "tuned" / "net.safetensors")
+    network = [word for word in case.network if not str(word).startswith(("--weights", str(tmp_path / "w.pt")))]
+    chip = tmp_path / "tuned.h5"
+    stored = run("store", *network, *weights, tmp_path / "tuned" / "plan.json", *data, "--out", chip)
+    assert stored.exit_code == 0, stored.output
+    read = run("readback", chip, *network, *weights, *data)
+    assert read.exit_code == 0, read.output
+    again = run("finetune", *case.network, *data, *given)
+    assert again.output == tuned.output  # nothing was trained again

@@ -10,29 +10,34 @@ from rich.table import Table
 
 from simulations.commands import defaults
 from simulations.commands.console import err, out
-from simulations.commands.options import CardName, NetworkFile, Quiet, ReadTime
+from simulations.commands.given import Cut, GivenNetwork, HeldoutSource, Source, expanded
+from simulations.commands.options import CardName, Quiet, ReadTime
 from simulations.runs.progress import Progress
 
 if TYPE_CHECKING:
+    import physcomp
     from physcomp.networks.description import Described
     from physcomp.networks.samples import Samples
     from physcomp.training.alternation import Round, Schedule
 
 CHIPS = 20
 EXAMPLE = (
-    "physcomp finetune data/fashion-cnn.toml --images /usr/share/datasets --card pcm-zarcone --budget 0.3 --epochs 12 "
+    "physcomp finetune data/fashion-cnn.toml --data /usr/share/datasets --card pcm-zarcone --budget 0.3 --epochs 12 "
     "--shift 1 --mirrored --out tuned"
 )
 
 
+@expanded
 def finetune(
-    network: NetworkFile,
-    images: Annotated[Path, typer.Option("--images", help="Folder with the full set as IDX files, plain or gzipped.")],
+    network: GivenNetwork,
+    data: Source,
+    cut: Cut,
     card: CardName,
     budget: Annotated[float, typer.Option(help="Cells per weight of the network, everything stored counted.")],
     folder: Annotated[Path, typer.Option("--out", help="Folder of the trained network and its plan.")],
+    heldout: HeldoutSource = None,
     time_s: ReadTime = 0.0,
-    epochs: Annotated[int, typer.Option(help="Passes over the images after each choice.")] = defaults.EPOCHS,
+    epochs: Annotated[int, typer.Option(help="Passes over the samples after each choice.")] = defaults.EPOCHS,
     rounds: Annotated[int, typer.Option(help="Choices at most, each with training after it.")] = defaults.ROUNDS,
     seed: Annotated[int, typer.Option("--seed", help="Seed of choices and training.")] = 0,
     shift: Annotated[
@@ -45,30 +50,32 @@ def finetune(
 ) -> None:
     """Train the weights for the cells: choose codes and train with them in turn.
 
-    Writes net.toml, net.safetensors and plan.json to a folder. Takes about 10 minutes for the embedded network;
-    started again it goes on after the last round that was finished.
+    Writes net.safetensors and plan.json to a folder, and net.toml for a network that has a description; any other is
+    opened again by its function with --weights net.safetensors. Takes about 10 minutes for the embedded network;
+    started again it goes on after the last round that was finished. Data have the parts train, calibration, heldout and
+    test; without parts they are cut as train=0.4,calibration=0.1,heldout=0.25,test=0.25.
     """
     for name, value in (("epochs", epochs), ("rounds", rounds)):
         if value < 1:
             raise ValueError(f"--{name}: at least 1, got {value}; raise it")
+    if network.described and network.task != "classes":
+        raise ValueError(
+            f"--task: a description is trained as a network of classes, got '{network.task}'; name a function that "
+            "builds the network, net.py:build"
+        )
+    if not 0 < budget < float("inf"):
+        raise ValueError(f"--budget: cells per weight above 0, got {budget:g}; correct it")
     import devices
-    import physcomp
-    from physcomp.networks.description import describe, read_description
-    from physcomp.networks.plain_training import HELD_BACK
     from physcomp.training.alternation import Schedule, alternate, best_of
     from physcomp.training.recipe import Recipe
     from physcomp.training.rounds import save_result
     from simulations.comparison.plans import TRAINED
 
-    description = read_description(network)
-    loaded = physcomp.load_network(network)
-    start = describe(description, loaded)
-    whole = physcomp.load_images(images, "train")
-    if len(whole) <= HELD_BACK:
-        raise ValueError(f"{images}: train has {len(whole)} images, more than {HELD_BACK} are needed; use the full set")
-    training = whole[: len(whole) - HELD_BACK]
-    calibration, heldout = whole[-HELD_BACK : -HELD_BACK // 2], whole[len(whole) - HELD_BACK // 2 :]
-    test = physcomp.load_images(images, "t10k")
+    devices.load_card(card).check_time(time_s)
+    parts = _parts(network, data, cut, heldout)
+    training, calibration, held, test = (parts[name] for name in PARTS)
+    loaded = network.open(calibration)
+    start = _described(network, loaded) if network.described else loaded
     schedule = Schedule(
         card=devices.load_card(card),
         budget=budget,
@@ -84,7 +91,7 @@ def finetune(
     while True:
         with progress.bar(f"round {len(done) + 1} of at most {rounds}: choosing, then {epochs} epochs") as bar:
             made = next(
-                alternate(start, training, calibration, heldout=heldout, schedule=schedule, done=tuple(done),
+                alternate(start, training, calibration, heldout=held, schedule=schedule, done=tuple(done),
                           progress=bar),
                 None,
             )  # fmt: skip
@@ -92,11 +99,54 @@ def finetune(
             break
         kept.add(len(done), made)
         done.append(made)
-    best = best_of(done, budget * start.network.parameters)
+    best = best_of(done, budget * loaded.parameters)
     save_result(best.result, folder / "net.safetensors")
     best.finetuned.plan.named(TRAINED).save(folder / "plan.json")
-    _report(start, done, best, test, schedule, progress)
-    out.print(f"{folder}: net.toml, net.safetensors, plan.json", highlight=False)
+    _report(loaded, done, best, test, schedule, progress)
+    described = "net.toml, " if network.described else ""
+    out.print(f"{folder}: {described}net.safetensors, plan.json", highlight=False, soft_wrap=True)
+    if not network.described:
+        out.print(
+            f"to store it: physcomp store {network.network} {folder / 'plan.json'} --weights "
+            f"{folder / 'net.safetensors'}, with the same --args, --task, --output and --data",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+
+
+PARTS = ("train", "calibration", "heldout", "test")
+
+
+def _parts(network: GivenNetwork, data: str, cut: Cut, heldout: str | None) -> "dict[str, Samples]":
+    """The parts of the data: those of their own, or for a description the last of `train` that it was not trained on.
+
+    `physcomp train` holds back the last images of a published set that has no other parts.
+    """
+    from physcomp.networks.datasets.idx import idx_files
+
+    folder = Path(data)
+    if not network.described or heldout or cut.split or not folder.is_dir() or "train" not in idx_files(folder):
+        return cut.of(data, heldout).parts(PARTS)
+    import physcomp
+    from physcomp.networks.plain_training import HELD_BACK
+
+    whole = physcomp.load_images(folder, "train")
+    if len(whole) <= HELD_BACK:
+        raise ValueError(f"{data}: train has {len(whole)} images, more than {HELD_BACK} are needed; use the full set")
+    held_back = whole[len(whole) - HELD_BACK :]
+    return {
+        "train": whole[: len(whole) - HELD_BACK],
+        "calibration": held_back[: HELD_BACK // 2],
+        "heldout": held_back[HELD_BACK // 2 :],
+        "test": physcomp.load_images(folder, "t10k"),
+    }
+
+
+def _described(network: GivenNetwork, loaded: "physcomp.Network") -> "Described":
+    from physcomp.networks.description import describe, read_description
+
+    return describe(read_description(Path(network.network)), loaded)
 
 
 def _asked(schedule: "Schedule", network_sha256: str, training: "Samples") -> dict[str, Any]:
@@ -110,7 +160,7 @@ def _asked(schedule: "Schedule", network_sha256: str, training: "Samples") -> di
 class _Kept:
     """Finished rounds in a folder: `round-N.toml`, `.safetensors` and `.plan.json`, and an entry in `rounds.json`."""
 
-    def __init__(self, folder: Path, start: "Described", asked: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, start: "Described | physcomp.Network", asked: dict[str, Any]) -> None:
         self.folder, self.start, self.asked = folder, start, asked
         self.index = folder / "rounds.json"
         self.entries: list[dict[str, Any]] = []
@@ -155,14 +205,21 @@ class _Kept:
 
 
 def _report(
-    start: "Described", done: "list[Round]", best: "Round", test: "Samples", schedule: "Schedule", progress: Progress
+    start: "physcomp.Network",
+    done: "list[Round]",
+    best: "Round",
+    test: "Samples",
+    schedule: "Schedule",
+    progress: Progress,
 ) -> None:
-    """Print one line per round, then the accuracy of the best one on test images."""
+    """Print one line per round, then the metric of the best one on test samples."""
     import physcomp
+    from simulations.runs.quality import lost, shown
     from simulations.runs.readback import read_back, spread
 
-    weights = start.network.parameters
-    table = Table("round", "weights", "cells/weight", "held-out loss", "held-out accuracy %")
+    weights, task = start.parameters, start.task
+    unit = " %" if task.metric == "accuracy" else ""
+    table = Table("round", "weights", "cells/weight", "held-out loss", f"held-out {task.metric}{unit}")
     for place, made in enumerate(done, start=1):
         mark = " best" if made is best else ""
         table.add_row(
@@ -170,7 +227,7 @@ def _report(
             f"{made.finetuned.plan.weights:,}",
             f"{made.cells / weights:.4f}",
             f"{made.heldout_loss:.4f}",
-            f"{100 * made.finetuned.history[-1].heldout_accuracy:.2f}",
+            shown(task, made.finetuned.history[-1].heldout_accuracy, unit=False),
         )
     out.print(table)
     plan, network = best.finetuned.plan, best.finetuned.network
@@ -179,15 +236,14 @@ def _report(
         over = spread(
             read_back(plan, test.inputs, test.labels, network=network, card=schedule.card, trials=number, progress=bar)
         )
-    clean = physcomp.evaluate(start.network, test)
-    lost = 100 * (clean.accuracy - over.accuracy_mean)
+    clean = physcomp.evaluate(start, test)
     shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in plan.share_of_codes().items())
     for line in (
         f"{best.cells / weights:.4f} cells/weight of {schedule.budget:g} allowed, for the {weights:,} parameters "
         f"given; {network.parameters:,} are left, {best.cells / network.parameters:.4f} cells each",
         f"weights left by code: {shares}",
-        f"test images: accuracy {100 * over.accuracy_mean:.2f} ± {100 * over.accuracy_sd:.2f} % over {number} "
-        f"{'chip' if number == 1 else 'chips'}, {lost:.2f} points below the clean "
-        f"network's {100 * clean.accuracy:.2f} %",
+        f"test samples: {task.metric} {shown(task, over.accuracy_mean, over.accuracy_sd)} over {number} "
+        f"{'chip' if number == 1 else 'chips'}, {lost(task, clean.accuracy - over.accuracy_mean)} below the clean "
+        f"network's {shown(task, clean.accuracy)}; loss {over.loss_mean:.4f}, clean {clean.loss:.4f}",
     ):
         out.print(line, soft_wrap=True, highlight=False)

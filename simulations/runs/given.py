@@ -12,12 +12,15 @@ from physcomp.networks.datasets.parts import ALL, Part, find, meaning
 from physcomp.networks.datasets.reading import load_parts, open_source
 from physcomp.networks.forward import Pick
 from physcomp.networks.loading import called, loaded, module_of
+from physcomp.networks.prepared_weights import is_prepared, load_prepared
 from physcomp.networks.task import Kind, Task, task_of
 
 NETWORK_FORMS = "a description (.toml), file.py:function or package.module:name"
 WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".safetensors")
-# Shares of data without parts when the held-out samples come from elsewhere: `test` is what it is without that, too.
+# Shares of data without parts. However data are cut, `test` is the last quarter, so that no command trains on it.
+FOR_TRAINING = {"train": 0.4, "calibration": 0.1, "heldout": 0.25, "test": 0.25}
 BESIDE_HELDOUT = {"calibration": 0.75, "test": 0.25}
+TRAINING_BESIDE_HELDOUT = {"train": 0.6, "calibration": 0.15, "test": 0.25}
 
 
 def open_network(
@@ -35,7 +38,8 @@ def open_network(
         source: a description (.toml) with its weights beside it, `file.py:function` or `package.module:name`.
         samples: some samples, on which it is tried, and folds of norms are checked; the first two are enough.
         args: what the function or class is called with.
-        weights: file of weights (.safetensors, .pt, …); None: those that the function gives.
+        weights: file of weights (.safetensors, .pt, …), also of a network that `physcomp finetune` trained; None: those
+            that the function gives.
         task: `classes`, `binary`, `multilabel`, `regression`, or `file.py:NAME` of a `physcomp.Task`.
         output: name or number of the output that counts, if there are several.
 
@@ -61,8 +65,10 @@ def open_network(
         )
     if ":" not in text and not text.endswith(".py"):
         raise ValueError(f"network: {text} is none of {NETWORK_FORMS}; name one")
-    module = module_of(text, args=args, weights=weights)
-    return physcomp.wrap(module, name_of(text), samples=samples, task=meant, output=output)
+    trained = weights is not None and is_prepared(weights)
+    module = module_of(text, args=args, weights=None if trained else weights)
+    network = physcomp.wrap(module, name_of(text), samples=samples, task=meant, output=output)
+    return load_prepared(network, weights) if weights is not None and trained else network
 
 
 def name_of(source: str) -> str:
@@ -125,9 +131,10 @@ class Data:
         """
         apart = [name for name in names if self.heldout is not None and meaning(name) == "heldout"]
         if not apart or self.heldout is None:
-            return self._load(self.source, names, self.split)
+            return self._load(self.source, names, self.split or self._shares(names, FOR_TRAINING, None))
         left = [name for name in names if name not in apart]
-        found = self._load(self.source, left, self.split or self._rest()) if left else {}
+        shares = self.split or self._shares(left, TRAINING_BESIDE_HELDOUT, BESIDE_HELDOUT)
+        found = self._load(self.source, left, shares) if left else {}
         whole = find(self._opened(self.heldout, apart), apart[0]) is None
         (samples,) = self._load(self.heldout, [ALL] if whole else apart, None).values()
         found = {name: samples if name in apart else found[name] for name in names}
@@ -138,9 +145,14 @@ class Data:
         """The part of a name; `all` is everything."""
         return self.parts([name])[name]
 
-    def _rest(self) -> dict[str, float] | None:
-        opened = self._opened(self.source, ["calibration"])
-        return BESIDE_HELDOUT if [part.name for part in opened] == [ALL] else None
+    def _shares(
+        self, names: Sequence[str], training: dict[str, float], others: dict[str, float] | None
+    ) -> dict[str, float] | None:
+        """The shares that are ours, of data without parts."""
+        shares = training if any(meaning(name) == "train" for name in names) else others
+        if shares is None or [part.name for part in self._opened(self.source, names)] != [ALL]:
+            return None
+        return shares
 
     def _opened(self, source: str, names: Sequence[str]) -> list[Part]:
         return open_source(source, names, self.seed, self.limit, self.size)
