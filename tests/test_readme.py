@@ -94,7 +94,7 @@ def test_the_study_of_the_page_on_simulations_is_one(quick: bool, tmp_path: Path
     path.write_text(text.replace('"data/', f'"{ROOT}/data/'))
     study = load_study(path, quick=quick)
     assert study.kind == "storage"
-    assert study.network == ROOT / "data" / "fashion-cnn.toml"
+    assert study.network == str(ROOT / "data" / "fashion-cnn.toml")
     assert study.trials == (2 if quick else 5)
 
 
