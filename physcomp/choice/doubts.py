@@ -24,9 +24,9 @@ def watched_look(network: Network, found: Survey, samples: Samples) -> tuple[Fir
 
     def see(call: Call) -> None:
         if call.operator == "lookup":
-            used[call.index][call.given.flatten()] = True
+            used[call.index][call.given.flatten().cpu()] = True
 
-    with Watched({id(network.module.get_parameter(layer.weight)): n for n, layer in enumerate(layers)}, see):
+    with Watched({id(network.running.get_parameter(layer.weight)): n for n, layer in enumerate(layers)}, see):
         look = first_look(network, samples)
     return look, {layer.name: int((~rows).sum()) for layer, rows in zip(layers, used, strict=True)}
 

@@ -1,12 +1,14 @@
 """Networks that are ready to be stored: batch norms folded, and a fingerprint by which a network is recognised."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import nn
 from torch.fx import GraphModule
 
+from physcomp.networks.device import CPU, checked_device, copy_on, inputs_on, running_on
 from physcomp.networks.forward import Pick, forward
 from physcomp.networks.left_out import LeftOut, left_out
 from physcomp.networks.norms import folded
@@ -32,6 +34,7 @@ class Network:
         left_out: tensors of the network as it was given that `module` no longer has, each with the reason.
         made: names of the parameters of `module` that the network as given did not have: biases of layers into which a
             norm was folded.
+        device: on which device of torch it runs, see `on`; `module` stays on the processor.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Network:
     parameters: int = 0
     left_out: tuple[LeftOut, ...] = ()
     made: tuple[str, ...] = ()
+    device: str = CPU
 
     def __post_init__(self) -> None:
         if not self.parameters:
@@ -52,9 +56,27 @@ class Network:
         """Fingerprint of the module; see `fingerprint`."""
         return fingerprint(self.module)
 
+    def on(self, device: str) -> "Network":
+        """The same network, to be run on another device of torch, such as `cuda`; see `physcomp.networks.device`.
+
+        Raises:
+            ValueError: there is no such device.
+        """
+        return replace(self, device=checked_device(device))
+
+    @cached_property
+    def running(self) -> nn.Module:
+        """The module that runs: `module` itself, or a copy of it on another device."""
+        return self.module if self.device == CPU else copy_on(self.module, self.device)
+
     def outputs(self, inputs: Inputs, *, channels_last: bool = False) -> torch.Tensor:
-        """The output that counts, float32 (samples, ...), see `physcomp.networks.forward.forward`."""
-        return forward(self.module, inputs, self.output, channels_last=channels_last)
+        """The output that counts, float32 (samples, ...), see `physcomp.networks.forward.forward`.
+
+        It runs on the device; the outputs are on the processor.
+        """
+        with running_on(self.device):
+            given = inputs_on(inputs, self.device)
+            return forward(self.running, given, self.output, channels_last=channels_last).cpu()
 
     def check(self, samples: Samples) -> None:
         """Check that the network takes the samples, and that their labels fit its outputs and its task.

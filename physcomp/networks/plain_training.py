@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from devices.files import replacing
 from physcomp.networks.description import Description, build_module
+from physcomp.networks.device import CPU, checked_device
 from physcomp.networks.samples import Samples
 from physcomp.threads import ShareDone
 
@@ -29,29 +30,34 @@ class Trained:
     losses: tuple[float, ...]
 
 
-def train(description: Description, images: Samples, progress: ShareDone | None = None) -> Trained:
+def train(
+    description: Description, images: Samples, progress: ShareDone | None = None, *, device: str = CPU
+) -> Trained:
     """Train the network of a description by its recipe: AdamW, one-cycle cosine, random flips and shifts.
 
     Args:
         description: the layers and the recipe (`epochs`, `seed`, `batch`, `learning_rate`, `weight_decay`).
         images: what to train on.
         progress: called with the share of the training that is done, 0 to 1.
+        device: the device of torch that it runs on; random numbers are drawn on the processor.
 
     Returns:
-        The module in evaluation mode. The same seed on the same torch build gives the same weights.
+        The module in evaluation mode, on the processor. The same seed on the same torch build and processor gives the
+        same weights.
 
     Raises:
-        ValueError: the recipe lacks a number.
+        ValueError: the recipe lacks a number, or there is no such device.
     """
     recipe = description.recipe
     missing = [name for name in RECIPE if name not in recipe]
     if missing:
         raise ValueError(f"{description.name}: the recipe lacks {', '.join(missing)}; add them under [recipe]")
+    device = checked_device(device)
     epochs, size = int(recipe["epochs"]), int(recipe["batch"])
     generator = torch.Generator().manual_seed(int(recipe["seed"]))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(recipe["seed"]))
-        module = build_module(description).train()
+        module = build_module(description).train().to(device)
     optimizer = torch.optim.AdamW(
         module.parameters(), lr=float(recipe["learning_rate"]), weight_decay=float(recipe["weight_decay"])
     )
@@ -66,8 +72,8 @@ def train(description: Description, images: Samples, progress: ShareDone | None 
         for epoch in range(epochs):
             total = 0.0
             for step, picked in enumerate(torch.randperm(len(images), generator=generator).split(size), start=1):  # type: ignore[no-untyped-call]
-                pixels = _augment(images.inputs[picked], generator)
-                loss = functional.cross_entropy(module(pixels), images.labels[picked])
+                pixels = _augment(images.inputs[picked], generator).to(device)
+                loss = functional.cross_entropy(module(pixels), images.labels[picked].to(device))
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -78,7 +84,7 @@ def train(description: Description, images: Samples, progress: ShareDone | None 
             losses.append(total / len(images))
     finally:
         torch.set_num_threads(threads)
-    return Trained(module.eval(), tuple(losses))
+    return Trained(module.cpu().eval(), tuple(losses))
 
 
 def save(trained: Trained, path: Path) -> None:

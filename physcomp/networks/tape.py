@@ -16,6 +16,7 @@ import torch
 from torch.func import functional_call, vjp, vmap
 
 from physcomp.networks.calls import Call, Watched
+from physcomp.networks.device import copy_on, inputs_on, running_on
 from physcomp.networks.forward import forward
 from physcomp.networks.layers import Layer, rows_of
 from physcomp.networks.network import Network
@@ -35,7 +36,8 @@ class Tape:
     """
 
     def __init__(self, network: Network, layers: tuple[Layer, ...]) -> None:
-        self.module = copy.deepcopy(network.module).requires_grad_(False)
+        self.device = network.device
+        self.module = copy_on(network.module, self.device).requires_grad_(False)
         self.output, self.layers = network.output, layers
         self.weights = [self.module.get_parameter(layer.weight) for layer in layers]
         self.numbers = {
@@ -66,8 +68,8 @@ class Tape:
             calls.append(kept)
             return output.clone()  # the next layer may change it in place
 
-        with torch.enable_grad(), Watched(self.numbers, see):
-            outputs = forward(self.module, inputs, self.output)
+        with running_on(self.device), torch.enable_grad(), Watched(self.numbers, see):
+            outputs = forward(self.module, inputs_on(inputs, self.device), self.output)
         return outputs, calls
 
     def gradients(self, inputs: Inputs, columns: Columns) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
@@ -79,27 +81,37 @@ class Tape:
 
         Yields:
             Number of the layer; gradients in its rows (samples · probes, groups, weights); and gradients in the
-            biases of its groups (samples · probes, groups), zero where groups have no bias of their own.
+            biases of its groups (samples · probes, groups), zero where groups have no bias of their own. They are on
+            the processor.
         """
+        inputs = inputs_on(inputs, self.device)
         outputs, calls = self.record(inputs)
-        directions = columns(outputs.detach())
-        probes, samples = directions.shape[-1], len(outputs)
-        back = [self._back(outputs, calls, directions[..., probe], probe < probes - 1) for probe in range(probes)]
-        del outputs
-        indirect = self._indirect(inputs, directions) if self.indirect else {}
-        for index, layer in enumerate(self.layers):
-            if index in indirect:
-                weights, biases = indirect.pop(index)
-                yield index, weights.flatten(0, 1), biases.flatten(0, 1)
-                continue
-            mine = [(call, [probe[n] for probe in back]) for n, call in enumerate(calls) if call.index == index]
-            try:
-                weights, biases = _summed(mine, layer, samples, probes)
-            except ValueError:  # only some of the samples come by here
-                with self.lock:
-                    weights, biases = self._one_by_one([index], inputs, directions)[index]
-                weights, biases = weights.flatten(0, 1), biases.flatten(0, 1)
-            yield index, weights, biases
+        directions = columns(outputs.detach().cpu()).to(self.device)
+        probes = directions.shape[-1]
+        with running_on(self.device):
+            back = [self._back(outputs, calls, directions[..., probe], probe < probes - 1) for probe in range(probes)]
+            del outputs
+            indirect = self._indirect(inputs, directions) if self.indirect else {}
+        for index in range(len(self.layers)):
+            with running_on(self.device):
+                if index in indirect:
+                    weights, biases = (each.flatten(0, 1) for each in indirect.pop(index))
+                else:
+                    mine = [(call, [probe[n] for probe in back]) for n, call in enumerate(calls) if call.index == index]
+                    weights, biases = self._recorded(index, mine, inputs, directions)
+            yield index, weights.cpu(), biases.cpu()
+            del weights, biases
+
+    def _recorded(
+        self, index: int, mine: list[tuple[Call, list[torch.Tensor]]], inputs: Inputs, directions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients of a layer from its calls, each with gradients in its output."""
+        try:
+            return _summed(mine, self.layers[index], len(directions), directions.shape[-1])
+        except ValueError:  # only some of the samples come by here
+            with self.lock:
+                weights, biases = self._one_by_one([index], inputs, directions)[index]
+            return weights.flatten(0, 1), biases.flatten(0, 1)
 
     def _back(
         self, outputs: torch.Tensor, calls: list[Call], direction: torch.Tensor, again: bool

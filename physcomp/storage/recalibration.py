@@ -15,6 +15,7 @@ import torch
 
 from physcomp.codes.base import SCALE_BITS
 from physcomp.networks.calls import Call, Watched
+from physcomp.networks.device import CPU
 from physcomp.networks.layers import Layer, layers_of, rows_of, tensor_of
 from physcomp.networks.network import Network
 from physcomp.networks.samples import Samples
@@ -69,6 +70,7 @@ def recalibrate(
     """
     if not bits_per_cell > 0:
         raise ValueError(f"recalibration: bits a cell holds must be above 0, got {bits_per_cell:g}; use the plan's")
+    network = network.on(CPU)
     back = replace(network, module=copy.deepcopy(network.module))
     layers = layers_of(network.module)
     missing = [layer.weight for layer in layers if layer.weight not in state]

@@ -134,7 +134,9 @@ def alternate(
             recipe=schedule.recipe,
             progress=(lambda share: progress(CHOICE_SHARE + (1 - CHOICE_SHARE) * share)) if progress else None,
         )
-        after = chosen.with_state(trained.network.module.state_dict()) if isinstance(chosen, Described) else None
+        after = None
+        if isinstance(chosen, Described):
+            after = _on(chosen.with_state(trained.network.module.state_dict()), clean.device)
         (loss,) = heldout_losses(trained.network, trained.plan, heldout, card=schedule.card, chips=CHIPS).tolist()
         proof = dataclasses.replace(trained.plan.proof, heldout_loss=loss)
         trained = dataclasses.replace(trained, plan=dataclasses.replace(trained.plan, proof=proof))
@@ -163,7 +165,14 @@ def _network(given: Described | Network) -> Network:
 
 def _narrowed(before: Described | Network, plan: Plan, card: devices.Card) -> tuple[Described | Network, Plan]:
     """The network and its plan without pruned filters, if it has a description."""
-    return narrow(before, plan, card) if isinstance(before, Described) else (before, plan)
+    if isinstance(before, Network):
+        return before, plan
+    narrower, plan = narrow(before, plan, card)
+    return _on(narrower, before.network.device), plan
+
+
+def _on(described: Described, device: str) -> Described:
+    return dataclasses.replace(described, network=dataclasses.replace(described.network, device=device))
 
 
 def _settled(rounds: list[Round]) -> bool:

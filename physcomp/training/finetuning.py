@@ -8,6 +8,7 @@ sees only the image itself: with few cells it cannot learn the copies too. The r
 plan, in which every weight that is stored digitally lies exactly on a level.
 """
 
+import copy
 import dataclasses
 import math
 from dataclasses import dataclass
@@ -137,7 +138,7 @@ def _trained(
     rate = torch.optim.lr_scheduler.LambdaLR(weights.optimizer, lambda step: _rate(step, epochs * steps))
     asked = None
     if recipe.distilled:
-        clean = dataclasses.replace(network, module=teacher or network.module)
+        clean = dataclasses.replace(network, module=copy.deepcopy(teacher or network.module).eval())
         asked = Teacher(clean, samples, recipe, lambda share: tell(share * asking))
     history = []
     for epoch in range(epochs):

@@ -1,9 +1,10 @@
-"""Passes of training: a private copy of a network, run in the fastest way in which it works."""
+"""Passes of training: a private copy of a network on its device, run in the fastest way in which it works."""
 
-import copy
+from contextlib import nullcontext
 
 import torch
 
+from physcomp.networks.device import copy_on, inputs_on, running_on
 from physcomp.networks.forward import forward, has_views
 from physcomp.networks.network import SOME, Network
 from physcomp.networks.samples import Inputs, Samples
@@ -28,7 +29,8 @@ class Passes:
     """
 
     def __init__(self, network: Network, samples: Samples, *, bfloat16: bool) -> None:
-        self.module = copy.deepcopy(network.module).eval()
+        self.device = network.device
+        self.module = copy_on(network.module, self.device)
         self.output, self.task = network.output, network.task
         self.channels_last = self.bfloat16 = False
         for parameter in self.module.parameters():
@@ -45,7 +47,7 @@ class Passes:
             self.bfloat16 = self._works(few, usual, SAME_BFLOAT16)
 
     def __call__(self, inputs: Inputs) -> torch.Tensor:
-        """The outputs, float32 (samples, ...)."""
+        """The outputs, float32 (samples, ...), on the device."""
         try:
             return self._outputs(inputs)
         except ValueError:
@@ -55,8 +57,22 @@ class Passes:
             return self._outputs(inputs)
 
     def _outputs(self, inputs: Inputs) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            return forward(self.module, inputs, self.output, channels_last=self.channels_last).float()
+        kind = torch.device(self.device).type
+        with running_on(self.device), torch.autocast(kind, torch.bfloat16) if self.bfloat16 else nullcontext():
+            given = inputs_on(inputs, self.device)
+            return forward(self.module, given, self.output, channels_last=self.channels_last).float()
+
+    def loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The task's mean loss of outputs, which are on the device."""
+        with running_on(self.device):
+            return self.task.loss(outputs, labels.to(self.device))
+
+    def divergence(
+        self, outputs: torch.Tensor, wanted: torch.Tensor, labels: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
+        """How far outputs, which are on the device, are from those of a teacher."""
+        with running_on(self.device):
+            return self.task.divergence(outputs, wanted.to(self.device), labels.to(self.device), temperature)
 
     def _set_channels_last(self, wanted: bool) -> None:
         self.channels_last = wanted
@@ -73,7 +89,7 @@ class Passes:
                 self._outputs(few.inputs)
             with torch.enable_grad():
                 outputs = self._outputs(few.inputs)
-                loss = self.task.loss(outputs, few.labels)
+                loss = self.loss(outputs, few.labels)
                 found = torch.autograd.grad(loss, parameters, allow_unused=True) if loss.requires_grad else ()
         except (ValueError, RuntimeError, NotImplementedError, TypeError):
             return False

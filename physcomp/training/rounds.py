@@ -28,7 +28,7 @@ def load_result(start: Described | Network, path: Path) -> Described | Network:
     """Read a trained network.
 
     Args:
-        start: what the training started from.
+        start: what the training started from; the network runs on the same device.
         path: the .safetensors file.
 
     Raises:
@@ -37,7 +37,7 @@ def load_result(start: Described | Network, path: Path) -> Described | Network:
     if isinstance(start, Network):
         return load_prepared(start, path)
     description = path.with_suffix(".toml")
-    return Described(read_description(description), load_network(description))
+    return Described(read_description(description), load_network(description).on(start.network.device))
 
 
 def save_round(made: Round, path: Path) -> None:

@@ -50,9 +50,9 @@ class Teacher:
     @torch.no_grad()
     def _asked(self, part: Samples) -> torch.Tensor:
         if self.recipe.copies == 1 or not isinstance(part.inputs, torch.Tensor):
-            return self.passes(part.inputs)
+            return self.passes(part.inputs).cpu()
         seen = copies(part.inputs, self.recipe.shift, mirrored=self.recipe.mirrored)
-        return mean_output(torch.stack([self.passes(pixels) for pixels in seen]), self.task)
+        return mean_output(torch.stack([self.passes(pixels).cpu() for pixels in seen]), self.task)
 
 
 def mean_output(outputs: torch.Tensor, task: Task) -> torch.Tensor:

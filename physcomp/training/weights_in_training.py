@@ -20,7 +20,8 @@ class WeightsInTraining:
     """What is trained of a network, and its state.
 
     Before each step the weights as read back are written into the parameters of a private copy of the network, whatever
-    way the network uses them. The gradients that its parameters get are then passed on to the latent weights.
+    way the network uses them. The gradients that its parameters get are then passed on to the latent weights, which
+    stay on the processor, as does the noise of the cells.
 
     Args:
         network: the network that the plan was made for; it is not changed.
@@ -117,15 +118,15 @@ class WeightsInTraining:
             for name, gradient in gradients.items()
             if gradient is not None
         }
-        torch.autograd.backward([values[name] for name in found], list(found.values()))
+        torch.autograd.backward([values[name] for name in found], [gradient.cpu() for gradient in found.values()])
 
     def _loss(self, samples: Samples, wanted: torch.Tensor | None) -> torch.Tensor:
-        task, share = self.network.task, self.recipe.distilled
-        outputs, labels = self.passes(samples.inputs), samples.labels
+        share, passes = self.recipe.distilled, self.passes
+        outputs, labels = passes(samples.inputs), samples.labels
         if wanted is None:
-            return task.loss(outputs, labels)
-        apart = share * task.divergence(outputs, wanted, labels, self.recipe.temperature)
-        return apart if share == 1 else (1 - share) * task.loss(outputs, labels) + apart
+            return passes.loss(outputs, labels)
+        apart = share * passes.divergence(outputs, wanted, labels, self.recipe.temperature)
+        return apart if share == 1 else (1 - share) * passes.loss(outputs, labels) + apart
 
     @torch.no_grad()
     def network_as_stored(self) -> Network:
