@@ -193,6 +193,22 @@ def test_a_network_that_no_outputs_can_be_taken_from_is_refused_in_one_line(name
     assert "\n" not in str(caught.value)
 
 
+def test_a_sparse_buffer_is_refused_by_name_unless_it_is_not_saved() -> None:
+    class Graph(nn.Module):
+        def __init__(self, persistent: bool) -> None:
+            super().__init__()
+            self.linear = nn.Linear(5, 3)
+            self.register_buffer("edges", torch.eye(5).to_sparse(), persistent=persistent)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.linear(torch.sparse.mm(self.edges, inputs.T).T)
+
+    with pytest.raises(ValueError, match="'edges' is a sparse tensor"):
+        physcomp.wrap(Graph(True), samples=SAMPLES)
+    network = physcomp.wrap(Graph(False), samples=SAMPLES)
+    assert [layer.name for layer in survey(network, SAMPLES).layers] == ["linear"]
+
+
 def test_samples_that_do_not_fit_are_refused_before_any_work() -> None:
     with pytest.raises(ValueError, match="cannot take inputs of shape"):
         physcomp.wrap(Net("twice"), samples=physcomp.Samples(torch.rand(4, 7), torch.zeros(4, dtype=torch.int64)))

@@ -110,7 +110,22 @@ def prepare(module: nn.Module, inputs: Inputs | None = None) -> nn.Module:
     Raises:
         ValueError: a weight is NaN or infinite, or the module cannot be stored.
     """
-    return folded(plain(module), inputs)
+    return folded(_dense(plain(module)), inputs)
+
+
+def _dense(module: nn.Module) -> nn.Module:
+    """The same module, whose state is all in dense tensors.
+
+    Raises:
+        ValueError: a parameter or buffer is sparse.
+    """
+    for name, tensor in module.state_dict().items():
+        if isinstance(tensor, torch.Tensor) and tensor.layout != torch.strided:
+            raise ValueError(
+                f"network: '{name}' is a sparse tensor, which is not stored; make it dense, or a buffer that is not "
+                "saved (persistent=False) if the network's code builds it"
+            )
+    return module
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -180,14 +195,14 @@ def wrap(
         output: which output counts, if the module returns several.
 
     Raises:
-        ValueError: a weight is NaN or infinite, the module cannot be stored, or it does not take the samples.
+        ValueError: a weight is NaN, infinite or sparse, the module cannot be stored, or it does not take the samples.
     """
     if not isinstance(name, str):
         raise ValueError(f"wrap: the name is a text, got {type(name).__name__}; pass samples and task by name")
     if samples is not None and not isinstance(samples, Samples):
         raise ValueError(f"wrap: samples are physcomp.Samples, got {type(samples).__name__}; make them of your data")
     inputs = None if samples is None else samples[:SOME].inputs
-    given = plain(module, None if inputs is None else lambda tried: forward(tried, inputs, output))
+    given = _dense(plain(module, None if inputs is None else lambda tried: forward(tried, inputs, output)))
     network = prepared_network(given, inputs, name, task_of(task), classes, output)
     if samples is not None:
         network.check(samples)

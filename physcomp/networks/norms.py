@@ -57,9 +57,17 @@ def _traced(module: nn.Module) -> GraphModule | None:
     try:
         tracer = _Tracer()
         graph = tracer.trace(module)
-        return GraphModule(tracer.root, graph, type(module).__name__).eval()
+        traced = GraphModule(tracer.root, graph, type(module).__name__).eval()
     except Exception:  # torch.fx raises many kinds, and all mean the same: it cannot be traced
         return None
+    saved = module.state_dict()
+    for name, buffer in list(traced.named_buffers()):
+        place, _, last = name.rpartition(".")
+        if name not in saved and name in dict(module.named_buffers()):  # the graph would save it
+            owner = traced.get_submodule(place)
+            delattr(owner, last)
+            owner.register_buffer(last, buffer, persistent=False)
+    return traced
 
 
 def _fold(graph: GraphModule, ranks: dict[str, int], *, subclasses: bool) -> None:
