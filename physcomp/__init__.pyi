@@ -7,6 +7,7 @@ from .choice.joint import choose as choose
 from .choice.loss_model import LossModel as LossModel
 from .choice.loss_model import build_model as build_model
 from .choice.loss_model import build_models as build_models
+from .choice.loss_model import load_model as load_model
 from .choice.planning import plan_of as plan_of
 from .choice.planning import uniform_plan as uniform_plan
 from .networks.datasets.reading import load_parts as load_parts

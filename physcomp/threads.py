@@ -1,9 +1,11 @@
 """Run tasks in threads: numba kernels, torch operators and LAPACK release the interpreter's lock, so threads help."""
 
+import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -11,6 +13,9 @@ from threadpoolctl import threadpool_limits
 
 ShareDone = Callable[[float], None]
 """A function that long work calls with the share that is done, 0 to 1."""
+
+MMAP_THRESHOLD = -3  # the number of this setting in glibc's malloc.h
+LARGE = 1 << 20  # bytes of an array that gets pages of its own; our choice
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -39,3 +44,23 @@ def in_threads(work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterato
         finally:  # after an error, or when the caller stops early
             for future in ahead:
                 future.cancel()
+
+
+@cache
+def _libc() -> ctypes.CDLL | None:
+    """The C library, if it has glibc's calls; large arrays then go back to the system when they are freed."""
+    library = ctypes.CDLL(None) if os.name == "posix" else None
+    if library is None or not hasattr(library, "malloc_trim"):
+        return None
+    library.mallopt(MMAP_THRESHOLD, LARGE)  # otherwise glibc raises it to the size of what was freed, up to 32 MB
+    return library
+
+
+def release_memory() -> None:
+    """Give memory that was freed back to the system, where the C library has calls for that (glibc).
+
+    Threads free arrays of many sizes; without this, what they took at most would add up from step to step.
+    """
+    library = _libc()
+    if library is not None:
+        library.malloc_trim(0)

@@ -343,9 +343,9 @@ def test_the_ledger_of_any_plan_is_what_its_chip_holds(
         back = state[f"{layer.name}.weight"].numpy().reshape(layer.rows.shape)
         for group, index in enumerate(plan.layers[number].codes):
             code = model.menu[index]
-            allocation = model.allocations[number].get(code.name)
+            allocation = model.fits[number].allocations.get(code.name)
             allocated = None if allocation is None else allocation[group : group + 1]
-            writer = code.given(allocated, model.learned[number].get(code.name))
+            writer = code.given(allocated, model.fits[number].learned.get(code.name))
             row = model.rows_for(number, code)[group : group + 1]
             mean, variance = writer.error(row, model.scales[number][group : group + 1, index], model.medium)
             size = float(np.abs(row).max())

@@ -351,7 +351,7 @@ def test_a_plan_keeps_the_allocation_and_a_chip_is_read_back_without_it(protecte
     state = physcomp.load_chip(tmp_path / "chip.h5").read_back()
     index = [code.name for code in protected.menu].index("analog(1.5,sensitive)")
     for number, layer in enumerate(protected.layers):
-        code = protected.menu[index].given(protected.allocations[number]["analog(1.5,sensitive)"])
+        code = protected.menu[index].given(protected.fits[number].allocations["analog(1.5,sensitive)"])
         mean, variance = code.error(layer.rows, protected.scales[number][:, index], protected.medium)
         error = state[f"{layer.name}.weight"].numpy().reshape(layer.rows.shape) - layer.rows - mean
         # The sum over at least 18 weights of squares whose mean is the variance: sd below 0.5 of it.
@@ -365,7 +365,7 @@ def test_chips_of_every_protection_come_back_with_the_stated_spread(protected):
         states = [physcomp.store(protected.network, plan, seed=seed).read_back() for seed in range(60)]
         for number, layer in enumerate(protected.layers):
             read = np.stack([state[f"{layer.name}.weight"].numpy().reshape(layer.rows.shape) for state in states])
-            code = protected.menu[index].given(protected.allocations[number].get(name))
+            code = protected.menu[index].given(protected.fits[number].allocations.get(name))
             variance = code.error(layer.rows, protected.scales[number][:, index], protected.medium)[1]
             # At least 18 weights times 60 chips: sd √(2 / 1080) = 4 % were they alike, twice that as they are.
             assert read.var(axis=0, ddof=1).sum() == pytest.approx(variance.sum(), rel=0.35)

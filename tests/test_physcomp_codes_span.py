@@ -8,6 +8,7 @@ import pytest
 import devices
 import physcomp
 from physcomp.codes import Medium, fit_scales, parse
+from physcomp.curvature.couplings import couplings
 from physcomp.storage.measure import HELDOUT_SEED
 
 TIMES = (0.0, 86400.0, 2.6e6)
@@ -28,7 +29,7 @@ def errors_at(model, number: int, index: int, time_s: float) -> tuple[np.ndarray
     code, rows = model.menu[index], model.rows_for(number, model.menu[index])
     scales = model.scales[number][:, index]
     medium = Medium(model.medium.card, 0.0, time_s)
-    writer = code.given(model.allocations[number].get(code.name))
+    writer = code.given(model.fits[number].allocations.get(code.name))
     mean, variance = writer.error(rows, scales, medium)
     return mean + rows - model.layers[number].rows, variance
 
@@ -45,8 +46,6 @@ def test_the_mean_model_is_the_mean_of_the_quadratic_forms_of_its_times(models, 
     # Couplings of each time measured one by one, with the same perturbations and without biases that compensate:
     # the network's last layer has biases, so its columns are compared where the model left them, after mending. The
     # bias is one for all times, so what is left is at least the mean of what each time leaves with its own.
-    from physcomp.curvature.couplings import couplings
-
     model = models["mean"]
     at = []
     for time_s in TIMES:
@@ -65,10 +64,17 @@ def test_the_mean_model_is_the_mean_of_the_quadratic_forms_of_its_times(models, 
         np.testing.assert_allclose(coupling.alone[same], separate[same], rtol=1e-3, atol=1e-9)
 
 
+def importances(model):
+    """The diagonal of the Gauss-Newton matrix that a model's losses are made with, for each layer."""
+    nothing = [np.zeros((*layer.rows.shape, 1), np.float32) for layer in model.layers]
+    return [found.importance for found in couplings(model.network, model.layers, model.images, nothing)]
+
+
 def test_without_couplings_no_time_loses_more_than_the_worst_model_says(models):
     model = models["worst"]
+    measured = importances(model)
     for number, (start, layer) in enumerate(zip(model.starts, model.layers, strict=True)):
-        importance = model.couplings[number].importance
+        importance = measured[number]
         for index in range(len(MENU)):
             stated = model.loss[start : start + layer.groups, index]
             noise = [np.einsum("gw,gw->g", importance, errors_at(model, number, index, t)[1]) / 2 for t in TIMES]

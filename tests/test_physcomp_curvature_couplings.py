@@ -7,7 +7,7 @@ from torch.func import functional_call, jacrev
 
 import physcomp
 from physcomp.curvature.blocks import NOISE, curvatures
-from physcomp.curvature.couplings import couplings
+from physcomp.curvature.couplings import FOR_COUPLINGS, couplings
 from physcomp.networks.layers import layers_of
 
 
@@ -75,7 +75,7 @@ def test_with_less_memory_fewer_neighbours_are_coupled_and_nothing_else_changes(
     layers = layers_of(tiny.module)
     codes = perturbations[0].shape[2]
     groups = sum(layer.groups for layer in layers)
-    little = 2 * 8 * (codes + 1) ** 2 * groups * size
+    little = FOR_COUPLINGS * 8 * (codes + 1) ** 2 * groups * size
     whole = couplings(tiny, layers, tiny_images, perturbations)
     for full, part in zip(whole, couplings(tiny, layers, tiny_images, perturbations, memory_bytes=little), strict=True):
         np.testing.assert_allclose(part.alone, full.alone, rtol=1e-3, atol=1e-6 * full.alone.max())

@@ -11,6 +11,7 @@ import torch
 import devices
 import physcomp
 from physcomp.choice.planning import plan_of
+from physcomp.curvature.couplings import couplings
 from physcomp.networks.layers import layers_of, other_tensors
 
 
@@ -118,17 +119,19 @@ def test_read_back_errors_of_a_chip_are_those_the_model_states(tiny, tiny_images
     index = [code.name for code in model.menu].index("analog(1)")
     plan = physcomp.uniform_plan(model, "analog(1)", shrinkage=0.0)
     squares = np.zeros(len(model.layers))
+    nothing = [np.zeros((*layer.rows.shape, 1), np.float32) for layer in model.layers]
+    importances = [found.importance for found in couplings(tiny, model.layers, tiny_images, nothing)]
     chips = 300
     for seed in range(chips):
         state = physcomp.store(tiny, plan, seed=seed).read_back()
-        for number, (layer, coupling) in enumerate(zip(model.layers, model.couplings, strict=True)):
+        for number, (layer, importance) in enumerate(zip(model.layers, importances, strict=True)):
             back = state[f"{layer.name}.weight"].numpy().reshape(layer.rows.shape)
-            squares[number] += 0.5 * (coupling.importance * (back.astype(np.float64) - layer.rows) ** 2).sum() / chips
+            squares[number] += 0.5 * (importance * (back.astype(np.float64) - layer.rows) ** 2).sum() / chips
     for number, layer in enumerate(model.layers):
         scale = model.scales[number][:, index]
         _, variance = model.menu[index].error(layer.rows, scale, model.medium)
         mean = model.menu[index].error(layer.rows, scale, model.medium)[0]
-        stated = 0.5 * (model.couplings[number].importance * (variance + mean**2)).sum()
+        stated = 0.5 * (importances[number] * (variance + mean**2)).sum()
         # A sum of at least 18 weighted squares of normals over 300 chips: relative sd below √(2/(300·5)) = 3.7 %.
         assert squares[number] == pytest.approx(stated, rel=0.15)
 

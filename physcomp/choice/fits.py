@@ -1,7 +1,7 @@
 """Every code fitted to the groups of each layer: the scales it would use, and the errors it would make."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from physcomp.codes import Code, Medium
 from physcomp.codes.base import Rows
-from physcomp.compensation.rows import RowsToWrite
-from physcomp.curvature.couplings import Coupling
-from physcomp.networks.layers import Layer
+from physcomp.compensation.rows import Held, RowsToWrite
 from physcomp.threads import in_threads
+
+AT_ONCE = 1 << 19  # weights that one thread fits at a time, in some 100 bytes each; our choice
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,67 +21,104 @@ class Fit:
 
     Args:
         scales: float32 (groups, codes), the scale of each group.
-        mean: mean error of each weight, float32 (groups, weights, codes); at several read times (groups, weights,
-            codes, times).
-        spread: variance of the error of each weight, averaged over read times, float32 (groups, weights), by index of
-            the code; only codes whose variance is not zero.
+        cost: float64 (groups, codes), cells of each group, with scales, without what a layer stores once.
         allocations: results of `physcomp.codes.Code.allocate`, by name of the code.
         learned: results of `physcomp.codes.Code.learn`, by name of the code.
     """
 
     scales: Rows
-    mean: Rows
-    spread: dict[int, Rows]
+    cost: NDArray[np.float64]
     allocations: dict[str, NDArray[np.uint8]]
     learned: dict[str, Rows]
 
 
-def fits_of(
-    layers: tuple[Layer, ...],
-    importances: list[NDArray[np.float64]],
-    to_write: list[dict[str, RowsToWrite]],
-    codes: tuple[Code, ...],
-    medium: Medium,
-) -> list[Fit]:
-    """Fit every code to every layer, in threads."""
-    times = len(medium.reads) if medium.over == "mean" else 1
-    found = [
-        Fit(
-            np.empty((layer.groups, len(codes)), np.float32),
-            np.empty((*layer.rows.shape, len(codes), times), np.float32),
-            {},
-            {},
-            {},
-        )
-        for layer in layers
-    ]
+def fit_of(
+    importance: NDArray[np.float32], to_write: Mapping[str, RowsToWrite], codes: tuple[Code, ...], medium: Medium
+) -> Fit:
+    """Fit every code to a layer, in threads.
 
-    def one(task: tuple[int, int]) -> None:
-        number, index = task
-        layer, importance, fit, code = layers[number], importances[number], found[number], codes[index]
-        rows = to_write[number][code.name].rows
-        scale = to_write[number][code.name].scales_on(code, importance, medium)
-        allocation = code.allocate(rows, importance, scale, medium)
+    Args:
+        importance: (groups, weights), the loss per squared error of each weight.
+        to_write: by name of the code, the rows that it is to write.
+        codes: the codes.
+        medium: the cells.
+    """
+    groups, weights = importance.shape
+    fit = Fit(np.empty((groups, len(codes)), np.float32), np.empty((groups, len(codes))), {}, {})
+    fit.allocations.update({code.name: np.empty(importance.shape, np.uint8) for code in codes if code.allocates})
+
+    def one(task: tuple[int, slice]) -> None:
+        index, some = task
+        code = codes[index]
+        rows, costs = to_write[code.name].of(some), importance[some].astype(np.float64)
+        given = to_write[code.name].scales
+        scales = code.fit(rows, costs, medium) if given is None else given[some]
+        fit.scales[some, index], fit.cost[some, index] = scales, code.costs(rows, scales, medium)
+        allocation = code.allocate(rows, costs, scales, medium)
         if allocation is not None:
-            fit.allocations[code.name] = allocation
-        learned = code.learn(rows, importance, scale, medium)
+            fit.allocations[code.name][some] = allocation
+
+    list(in_threads(one, product(range(len(codes)), _some(groups, weights))))
+    for index, code in enumerate(codes):
+        if type(code).learn is Code.learn:
+            continue  # most codes learn nothing, and decoding all rows takes time
+        learned = code.learn(to_write[code.name].rows, importance.astype(np.float64), fit.scales[:, index], medium)
         if learned is not None:
             fit.learned[code.name] = learned
-        writer = code.given(allocation, learned)
-        errors = [writer.error(rows, scale, read) for read in medium.reads]
+    return fit
+
+
+def _some(groups: int, weights: int) -> list[slice]:
+    step = max(1, AT_ONCE // weights)
+    return [slice(start, min(start + step, groups)) for start in range(0, groups, step)]
+
+
+def errors_of(
+    rows: Rows,
+    importance: Held,
+    to_write: Mapping[str, RowsToWrite],
+    fit: Fit,
+    codes: tuple[Code, ...],
+    medium: Medium,
+    groups: slice,
+) -> tuple[Rows, dict[int, Rows]]:
+    """The errors of every code in some groups of a layer.
+
+    Args:
+        rows: (groups, weights), the trained rows of the layer.
+        importance: (groups, weights), as for `fit_of`.
+        to_write: by name of the code, the rows that it is to write.
+        fit: the codes fitted to the layer.
+        codes: the codes.
+        medium: the cells.
+        groups: which groups.
+
+    Returns:
+        The mean error of each weight, float32 (groups, weights, codes); at several read times (groups, weights, codes,
+        times). And the variance of the error of each weight, averaged over read times, float32 (groups, weights), by
+        index of the code; only codes whose variance is not zero.
+    """
+    times = len(medium.reads) if medium.over == "mean" else 1
+    count, weights = groups.stop - groups.start, rows.shape[1]
+    mean = np.empty((count, weights, len(codes), times), np.float32)
+    spread: dict[int, Rows] = {}
+    for (index, code), some in product(enumerate(codes), _some(count, weights)):
+        here = slice(groups.start + some.start, groups.start + some.stop)
+        given, scales = to_write[code.name].of(here), fit.scales[here, index]
+        allocation = fit.allocations.get(code.name)
+        writer = code.given(None if allocation is None else allocation[here], fit.learned.get(code.name))
+        errors = [writer.error(given, scales, read) for read in medium.reads]
         means, spreads = np.stack([error for error, _ in errors]), np.stack([var for _, var in errors])
         del errors
-        means += rows
-        means -= layer.rows
+        means += given
+        means -= rows[here]
         if medium.over == "worst" and len(means) > 1:
-            means, spreads = _worst(means, spreads, importance)
-        fit.scales[:, index] = scale
-        fit.mean[:, :, index] = means.transpose(1, 2, 0)
+            means, spreads = _worst(means, spreads, np.asarray(importance[here], np.float64))
+        mean[some, :, index] = means.transpose(1, 2, 0)
         if spreads.any():
-            fit.spread[index] = spreads.mean(axis=0, dtype=np.float64).astype(np.float32)
-
-    list(in_threads(one, product(range(len(layers)), range(len(codes)))))
-    return [replace(fit, mean=fit.mean if times > 1 else fit.mean[:, :, :, 0]) for fit in found]
+            of_code = spread.setdefault(index, np.zeros((count, weights), np.float32))
+            of_code[some] = spreads.mean(axis=0, dtype=np.float64)
+    return mean if times > 1 else mean[:, :, :, 0], spread
 
 
 def _worst(
@@ -91,20 +128,3 @@ def _worst(
     losses = np.einsum("gw,tgw->tg", importance, means**2 + spreads)
     worst = losses.argmax(axis=0)[None, :, None]
     return np.take_along_axis(means, worst, axis=0), np.take_along_axis(spreads, worst, axis=0)
-
-
-def losses_of(coupling: Coupling, spread: Mapping[int, Rows]) -> NDArray[np.float64]:
-    """Expected loss increase of each group with each code, by mean error and variance, in nats: (groups, codes)."""
-    loss = coupling.alone / 2
-    for index, variance in spread.items():
-        loss[:, index] += np.einsum("gw,gw->g", coupling.importance, variance) / 2
-    return loss
-
-
-def costs_of(
-    to_write: Mapping[str, RowsToWrite], scales: Rows, codes: tuple[Code, ...], medium: Medium
-) -> NDArray[np.float64]:
-    """Cells of each group with each code, with scales, without what a layer stores once: (groups, codes)."""
-    return np.stack(
-        [code.costs(to_write[code.name].rows, scales[:, i], medium) for i, code in enumerate(codes)], axis=1
-    )

@@ -14,12 +14,14 @@ import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 import torch
 
 import qubo
+from physcomp.choice.checks import budgets_of, check_count, check_parts, check_seed, check_shrinkages
 from physcomp.choice.loss_model import LossModel
 from physcomp.choice.planning import plan_of
 from physcomp.choice.scale_correction import ScaleCorrection
@@ -28,7 +30,7 @@ from physcomp.networks.samples import Samples
 from physcomp.storage.chip import store
 from physcomp.storage.measure import HELDOUT_SEED, heldout_losses
 from physcomp.storage.plan import Plan
-from physcomp.threads import ShareDone, in_threads
+from physcomp.threads import ShareDone, in_threads, release_memory
 
 # The curvature is estimated again if the measured loss increase of a plan exceeds the predicted one by this factor ...
 DISTRUST = 1.0
@@ -47,6 +49,9 @@ class Search:
         chips: number of chips on which the held-out loss of a plan with analog cells is measured.
         effort: effort for the lower bound of the best plan of each budget, see `qubo.lower_bound`.
         seed: seed of solver and chips.
+
+    Raises:
+        ValueError: there are no shrinkages or parts, the solver is unknown, or a number is out of range.
     """
 
     shrinkages: tuple[float, ...] = (0.0, 0.7)
@@ -55,6 +60,15 @@ class Search:
     chips: int = 2
     effort: float = 0.1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_shrinkages(self.shrinkages)
+        check_parts(self.parts)
+        check_count("chips", self.chips)
+        check_seed(self.seed)
+        if self.solver not in qubo.SOLVERS:
+            near = get_close_matches(str(self.solver), qubo.SOLVERS, 3) or ["annealer"]
+            raise ValueError(f"solver: none is called {self.solver!r}; use {' or '.join(near)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,30 +131,55 @@ def choose(
     Raises:
         ValueError: a budget is infeasible; the error states the smallest feasible one.
     """
-    search = search or Search()
-    budgets = tuple(budgets)
+    search, budgets = search or Search(), budgets_of(budgets)
+    _check(model, heldout, budgets, search)
     tasks = [(model, b, part, rho) for b in budgets for part in search.parts for rho in search.shrinkages]
     plans = _attempts(tasks, heldout, search, lambda done: progress(0.7 * done) if progress else None)
     shrinkage = min(search.shrinkages, key=lambda rho: _badness(plans, rho, search.parts[0]))
     plans = [_with_prediction(model, plan, shrinkage) for plan in plans]
-    models = {plan.sha256: model for plan in plans}
     clean = evaluate(model.network, heldout).loss
+    proven: dict[str, Plan] = {}
     for done, budget in enumerate(budgets, start=1):
         best = Choices(tuple(plans), shrinkage).best(budget)
         if _heldout(best) - clean > max(WORTH, DISTRUST * best.proof.predicted_loss_increase):
-            closer = model.around(_read_back(model, best), EXPANSION)
-            tasks = [(closer, budget, search.parts[0], rho) for rho in search.shrinkages]
-            for plan in _attempts(tasks, heldout, search, None):
-                expanded = _with_proof(_with_prediction(closer, plan, plan.proof.shrinkage), expansion=EXPANSION)
-                models[expanded.sha256] = closer
-                plans.append(expanded)
+            closer, more = _expanded(model, best, heldout, search)
+            plans += more
+            best = Choices(tuple(plans), shrinkage).best(budget)
+            if best.proof.expansion:  # proven at once, since nothing else needs the other model
+                proven[best.sha256] = _proven(closer, best, search.effort)
+            del closer
+            release_memory()
         if progress:
             progress(0.7 + 0.3 * done / len(budgets))
     choices = Choices(tuple(plans), shrinkage)
-    picked = {choices.best(budget).sha256: choices.best(budget) for budget in budgets}
-    proofs = in_threads(lambda item: _proven(models[item[0]], item[1], search.effort), picked.items())
-    proven = dict(zip(picked, proofs, strict=True))
+    picked = {plan.sha256: plan for plan in map(choices.best, budgets) if not plan.proof.expansion}
+    proofs = in_threads(lambda plan: _proven(model, plan, search.effort), picked.values())
+    proven.update(zip(picked, proofs, strict=True))
     return dataclasses.replace(choices, plans=tuple(proven.get(plan.sha256, plan) for plan in choices.plans))
+
+
+def _check(model: LossModel, heldout: Samples, budgets: tuple[float, ...], search: Search) -> None:
+    """Check before the long work that samples fit and that every budget is feasible with every part of the menu."""
+    if not isinstance(heldout, Samples):
+        raise ValueError(f"heldout: samples with labels, got {type(heldout).__name__}; pass physcomp.Samples")
+    model.network.check(heldout)
+    for part in search.parts:
+        least = model.least_budget(part)
+        if min(budgets) < least:
+            raise ValueError(
+                f"budget: {model.network.name} on {model.medium.card.name} with the menu '{part}' takes at least "
+                f"{least:.4f} cells/weight, got {min(budgets):g}; raise it"
+            )
+
+
+def _expanded(model: LossModel, best: Plan, heldout: Samples, search: Search) -> tuple[LossModel, list[Plan]]:
+    """The loss model on the way to the weights of a plan, and the plans that it leads to."""
+    assert best.budget is not None
+    closer = model.around(_read_back(model, best), EXPANSION)
+    tasks = [(closer, best.budget, search.parts[0], rho) for rho in search.shrinkages]
+    plans = _attempts(tasks, heldout, search, None)
+    predicted = [_with_prediction(closer, plan, plan.proof.shrinkage) for plan in plans]
+    return closer, [_with_proof(plan, expansion=EXPANSION) for plan in predicted]
 
 
 def _attempts(

@@ -1,10 +1,12 @@
 """The loss model: what each code would cost each group of a network, in cells and in expected loss increase."""
 
 import copy
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,15 +14,17 @@ from numpy.typing import NDArray
 
 import devices
 import qubo
-from physcomp.choice.fits import costs_of, fits_of, losses_of
+from physcomp.choice.checks import check_card, check_memory, check_names, check_seed
+from physcomp.choice.fits import Fit
+from physcomp.choice.groundwork import Groundwork, counted_on, groundwork_of, measured_on
+from physcomp.choice.model_file import read_model, save_model
 from physcomp.codes import Code, Medium
 from physcomp.codes.base import SCALE_BITS, Ecc, Over, Rows
 from physcomp.codes.menu import DEFAULT, part_of, read_menu
-from physcomp.compensation.rows import RowsToWrite, rows_for_codes
-from physcomp.curvature.blocks import curvatures
-from physcomp.curvature.couplings import Coupling, couplings
+from physcomp.compensation.rows import Groups
+from physcomp.curvature.couplings import Coupling
 from physcomp.curvature.gradients import MEMORY_BYTES
-from physcomp.networks.layers import Granularity, Layer
+from physcomp.networks.layers import Granularity
 from physcomp.networks.network import Network
 from physcomp.networks.samples import Samples
 from physcomp.networks.survey import survey
@@ -29,47 +33,35 @@ from physcomp.threads import ShareDone
 
 
 @dataclass(frozen=True, eq=False)
-class LossModel:
+class LossModel(Groundwork):
     """The expected loss increase and the cells of every code for every group of a network on a card.
 
     Args:
-        network: the network to be stored.
         medium: the cells, and the times at which they are read.
-        granularity: which weights form a group.
-        layers: the layers with groups (`physcomp.networks.survey`); groups are numbered in this
-            order.
-        menu: the codes, those offered for choice first.
-        offered: number of codes offered for choice; the others are for comparison.
-        scales: for each layer float32 (groups, codes), the scale of each group with each code.
-        to_write: for each layer, by name of the code, the rows that the code is to write.
-        allocations: for each layer, by name of the code, uint8 (groups, weights): the cells of each weight, for codes
-            in which they differ.
-        learned: for each layer, by name of the code, the numbers that its groups share, for codes with such numbers.
+        fits: for each layer, the codes fitted to it: scales, and what some codes allocate or learn.
         couplings: for each layer, how the mean errors of the codes raise the loss.
-        loss: float64 (groups, codes), expected loss increase in nats if one group alone is stored, by mean and variance
-            of its error.
-        cost: float64 (groups, codes), cells, scales included; what a layer stores once is in `setups`.
-        images: the calibration images.
-        seed: seed of the random probes.
-        memory_bytes: see `build_models`.
+
+    The other arguments are those of `physcomp.choice.groundwork.Groundwork`.
     """
 
-    network: Network
     medium: Medium
-    granularity: Granularity
-    layers: tuple[Layer, ...]
-    menu: tuple[Code, ...]
-    offered: int
-    scales: tuple[Rows, ...]
-    to_write: tuple[Mapping[str, RowsToWrite], ...]
-    allocations: tuple[Mapping[str, NDArray[np.uint8]], ...]
-    learned: tuple[Mapping[str, Rows], ...]
+    fits: tuple[Fit, ...]
     couplings: tuple[Coupling, ...]
-    loss: NDArray[np.float64]
-    cost: NDArray[np.float64]
-    images: Samples
-    seed: int
-    memory_bytes: int
+
+    @cached_property
+    def loss(self) -> NDArray[np.float64]:
+        """Expected loss increase of one group alone, by mean and variance of its error, in nats: (groups, codes)."""
+        return np.concatenate([coupling.loss for coupling in self.couplings])
+
+    @cached_property
+    def cost(self) -> NDArray[np.float64]:
+        """Cells of each group with each code, scales included; what a layer stores once is in `setups`."""
+        return np.concatenate([fit.cost for fit in self.fits])
+
+    @property
+    def scales(self) -> tuple[Rows, ...]:
+        """For each layer float32 (groups, codes), the scale of each group with each code."""
+        return tuple(fit.scales for fit in self.fits)
 
     @property
     def weights(self) -> int:
@@ -85,9 +77,9 @@ class LossModel:
         """The number of the first group of each layer."""
         return tuple(int(n) for n in np.cumsum([0] + [layer.groups for layer in self.layers[:-1]]))
 
-    def rows_for(self, number: int, code: Code) -> Rows:
-        """The rows of layer `number` that a code is to write, see `physcomp.compensation.rows`."""
-        return self.to_write[number][code.name].rows
+    def rows_for(self, number: int, code: Code, groups: Groups = slice(None)) -> Rows:
+        """The rows of layer `number`, or some of them, that a code is to write: see `physcomp.compensation.rows`."""
+        return self.to_write[number][code.name].of(groups)
 
     @cached_property
     def setups(self) -> tuple[qubo.Setup, ...]:
@@ -106,6 +98,13 @@ class LossModel:
             "plan": len(self.loss) * (codes - 1).bit_length() / per_cell,
         }
 
+    def least_budget(self, part: str = "all") -> float:
+        """The smallest feasible budget of a part of the menu, in cells per parameter, everything stored counted."""
+        allowed = np.array(self.part(part))
+        whole = qubo.Selection(loss=self.loss, cost=self.cost, budget=math.inf, setup=self.setups)
+        fixed = sum(self.overhead(int(allowed.sum())).values())
+        return (whole.restrict(allowed).smallest_cost + fixed) / self.network.parameters
+
     def selection(self, cells_per_weight: float, *, shrinkage: float = 1.0, part: str = "all") -> qubo.Selection:
         """The selection problem: one code for each group, with the least expected loss increase within a budget.
 
@@ -119,22 +118,22 @@ class LossModel:
         Raises:
             ValueError: the budget is below the smallest feasible one, which the error states.
         """
+        least = self.least_budget(part)
+        if not cells_per_weight >= least:
+            raise ValueError(
+                f"budget: {self.network.name} on {self.medium.card.name} with the menu '{part}' takes at least "
+                f"{least:.4f} cells/weight, got {cells_per_weight:g}; raise it"
+            )
         allowed = np.array(self.part(part))
         fixed = sum(self.overhead(int(allowed.sum())).values())
         blocks = tuple(
             qubo.Block.from_gram(start + np.arange(run.start, run.stop), gram)
             for start, coupling in zip(self.starts, self.couplings, strict=True)
             for run, gram in zip(coupling.runs, coupling.grams, strict=True)
-            if len(gram) > 1
+            if len(gram) > 1 and shrinkage != 0
         )
         whole = qubo.Selection(loss=self.loss, cost=self.cost, budget=math.inf, blocks=blocks, setup=self.setups)
         offered = whole.with_couplings(shrinkage).restrict(allowed)
-        smallest = (offered.smallest_cost + fixed) / self.network.parameters
-        if not cells_per_weight >= smallest:
-            raise ValueError(
-                f"budget: {self.network.name} on {self.medium.card.name} with the menu '{part}' takes at least "
-                f"{smallest:.4f} cells/weight, got {cells_per_weight:g}; raise it"
-            )
         return offered.with_budget(cells_per_weight * self.network.parameters - fixed)
 
     def around(self, state: Mapping[str, torch.Tensor], share: float) -> "LossModel":
@@ -153,11 +152,11 @@ class LossModel:
         trained = module.state_dict()
         between = {name: torch.lerp(trained[name], tensor, share) for name, tensor in state.items()}
         module.load_state_dict(between, strict=False)
-        return _models(
+        bent = dataclasses.replace(self.network, module=module)
+        ground = groundwork_of(
             self.network,
-            replace(self.network, module=module),
+            bent,
             self.images,
-            [self.medium],
             layers=self.layers,
             codes=self.menu[: self.offered],
             offered=self.offered,
@@ -165,7 +164,40 @@ class LossModel:
             seed=self.seed,
             memory_bytes=self.memory_bytes,
             progress=None,
-        )[0]
+        )
+        return _model(ground, bent, self.medium, None)
+
+    def on(
+        self,
+        card: devices.Card | str,
+        *,
+        read_time_s: float = 0.0,
+        ecc: Ecc = "bound",
+        read_times_s: tuple[float, ...] = (),
+        over: Over = "mean",
+        progress: ShareDone | None = None,
+    ) -> "LossModel":
+        """The loss model of the same network, menu and images on another card, or at another read time.
+
+        The curvature and the rows that codes write do not depend on the cells and are not measured again. With a menu
+        of digital codes alone only cells are counted anew.
+
+        Args:
+            card: the card, or its name.
+            read_time_s: seconds since programming.
+            ecc: see `build_models`.
+            read_times_s: see `build_models`.
+            over: see `build_models`.
+            progress: called with the share that is done, 0 to 1.
+        """
+        medium = _medium(card, read_time_s, ecc, read_times_s, over)
+        if any(code.analog_cells(1) for code in self.menu):
+            return _model(self, self.network, medium, progress)
+        return dataclasses.replace(self, medium=medium, fits=counted_on(self, self.fits, medium))
+
+    def save(self, path: Path | str) -> None:
+        """Write the model to a file, from which `physcomp.load_model` reads it; a crash leaves none half-written."""
+        save_model(path, self, self.medium, self.fits, self.couplings)
 
     def predict(self, choice: NDArray[np.int64], shrinkage: float) -> float:
         """The expected loss increase, in nats, of a choice (groups,) of one code for each group."""
@@ -210,92 +242,52 @@ def build_models(
         over: how they count: `mean`, by the loss averaged over them; or `worst`, by the loss of each code in each group
             at the time of its largest loss, so that (without couplings) no time loses more than predicted.
         seed: seed of the random probes.
-        memory_bytes: memory for the couplings, and as much again for passes over images. With less, only groups closer
-            to each other are coupled.
+        memory_bytes: memory that building the model takes beside six times the bytes of the weights. With less, blocks
+            of the curvature are smaller, only groups closer to each other are coupled, rows are kept in a temporary
+            file, and there are more passes over the images.
         progress: called with the share that is done, 0 to 1.
 
     Raises:
-        ValueError: a read time is outside the range of its card, or the menu or granularity is unknown.
+        ValueError: a read time is outside the range of its card, the menu or granularity is unknown, or an argument is
+            of the wrong type or size.
     """
-    cells = [
-        Medium(
-            devices.load_card(card) if isinstance(card, str) else card,
-            time,
-            ecc=ecc,
-            span_s=tuple(read_times_s),
-            over=over,
-        )
-        for card, time in media
-    ]
-    return _models(
+    check_names("menu", menu)
+    check_names("compared", compared)
+    check_seed(seed)
+    check_memory(memory_bytes)
+    cells = [_medium(card, time, ecc, read_times_s, over) for card, time in media]
+
+    def share(step: int) -> ShareDone:
+        return lambda done: progress((step + done) / (1 + len(cells))) if progress else None
+
+    ground = groundwork_of(
         network,
         network,
         images,
-        cells,
         layers=survey(network, images, granularity).layers,
         codes=read_menu((*menu, *(name for name in compared if name not in menu))),
         offered=len(menu),
         granularity=granularity,
         seed=seed,
         memory_bytes=memory_bytes,
-        progress=progress,
+        progress=share(0),
     )
+    return [_model(ground, network, medium, share(step)) for step, medium in enumerate(cells, start=1)]
 
 
-def _models(
-    network: Network,
-    bent: Network,
-    images: Samples,
-    cells: list[Medium],
-    *,
-    layers: tuple[Layer, ...],
-    codes: tuple[Code, ...],
-    offered: int,
-    granularity: Granularity,
-    seed: int,
-    memory_bytes: int,
-    progress: ShareDone | None,
-) -> list[LossModel]:
-    """As `build_models`, with the curvature at the weights of `bent` and errors of the weights of `network`."""
-    steps = 2 + len(cells)
+def _medium(
+    card: devices.Card | str, read_time_s: float, ecc: Ecc, read_times_s: tuple[float, ...], over: Over
+) -> Medium:
+    check_card(card)
+    card = devices.load_card(card) if isinstance(card, str) else card
+    return Medium(card, read_time_s, ecc=ecc, span_s=tuple(read_times_s), over=over)
 
-    def share(step: int) -> ShareDone:
-        return lambda done: progress((step + done) / steps) if progress else None
 
-    curved = curvatures(bent, layers, images, seed=seed, memory_bytes=memory_bytes, progress=share(0))
-    importances = [curve.importance for curve in curved]
-    to_write = []
-    for number, layer in enumerate(layers):
-        to_write.append(rows_for_codes(layer.rows, curved.pop(0), codes))  # popped, since its blocks are large
-        share(1)((number + 1) / len(layers))
-    models = []
-    for step, medium in enumerate(cells, start=2):
-        fitted = fits_of(layers, importances, to_write, codes, medium)
-        means = [fit.mean for fit in fitted]
-        measured = couplings(bent, layers, images, means, seed=seed, memory_bytes=memory_bytes, progress=share(step))
-        models.append(
-            LossModel(
-                network=network,
-                medium=medium,
-                granularity=granularity,
-                layers=layers,
-                menu=codes,
-                offered=offered,
-                scales=tuple(fit.scales for fit in fitted),
-                to_write=tuple(to_write),
-                allocations=tuple(fit.allocations for fit in fitted),
-                learned=tuple(fit.learned for fit in fitted),
-                couplings=tuple(measured),
-                loss=np.concatenate([losses_of(m, fit.spread) for m, fit in zip(measured, fitted, strict=True)]),
-                cost=np.concatenate(
-                    [costs_of(rows, fit.scales, codes, medium) for rows, fit in zip(to_write, fitted, strict=True)]
-                ),
-                images=images,
-                seed=seed,
-                memory_bytes=memory_bytes,
-            )
-        )
-    return models
+def _model(ground: Groundwork, bent: Network, medium: Medium, progress: ShareDone | None) -> LossModel:
+    """The loss model on a card, with the curvature at the weights of `bent`."""
+    fits, measured = measured_on(ground, bent, medium, progress)
+    known = {field.name: getattr(ground, field.name) for field in dataclasses.fields(Groundwork)}
+    return LossModel(**known, medium=medium, fits=fits, couplings=measured)
 
 
 def build_model(
@@ -332,3 +324,18 @@ def build_model(
         memory_bytes=memory_bytes,
         progress=progress,
     )[0]
+
+
+def load_model(path: Path | str, network: Network, samples: Samples) -> LossModel:
+    """Read a loss model that `LossModel.save` wrote; it chooses what the one that was saved would choose.
+
+    Args:
+        path: the file, see `physcomp.choice.model_file`.
+        network: the network that it was built for.
+        samples: the calibration samples that it was built with.
+
+    Raises:
+        ValueError: the file is missing, is not HDF5 or no loss model, has another version, is incomplete or was
+            changed, or belongs to another network or to other samples.
+    """
+    return LossModel(**read_model(path, network, samples))

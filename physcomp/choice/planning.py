@@ -1,6 +1,6 @@
 """Makes plans of choices: from one code for each group to everything that is stored."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -93,9 +93,9 @@ def _layer_plan(model: LossModel, number: int, choice: NDArray[np.int64]) -> Lay
     biases = np.zeros(0) if layer.bias is None else layer.bias.astype(np.float64)
     if coupling.shift is not None:
         biases = biases + coupling.shift[index, picked]
-    kept = {place: model.rows_for(number, code) for place, code in enumerate(model.menu) if code.keeps_rows}
-    allocated, learned = model.allocations[number], model.learned[number]
-    cells = {place: allocated[code.name] for place, code in enumerate(model.menu) if code.allocates}
+    allocated, learned = model.fits[number].allocations, model.fits[number].learned
+    kept = {place: model.to_write[number][code.name].of for place, code in enumerate(model.menu) if code.keeps_rows}
+    cells = {place: allocated[code.name].__getitem__ for place, code in enumerate(model.menu) if code.allocates}
     return LayerPlan(
         name=layer.name,
         shape=layer.shape,
@@ -116,12 +116,15 @@ def _layer_plan(model: LossModel, number: int, choice: NDArray[np.int64]) -> Lay
 
 
 def _gathered(
-    picked: NDArray[np.int64], offered: Mapping[int, NDArray[Number]], none: NDArray[Number]
+    picked: NDArray[np.int64],
+    offered: Mapping[int, Callable[[NDArray[np.int64]], NDArray[Number]]],
+    none: NDArray[Number],
 ) -> NDArray[Number]:
-    """From arrays (groups, weights), one per code, the rows of groups that use the code, in the order of groups."""
+    """By functions from groups to arrays (groups, weights), one per code, the rows of groups in their order."""
     mine = np.flatnonzero(np.isin(picked, list(offered)))
     found = np.empty((len(mine), none.shape[1]), none.dtype)
-    for code, array in offered.items():
+    for code, rows_of in offered.items():
         here = picked[mine] == code
-        found[here] = array[mine[here]]
+        if here.any():
+            found[here] = rows_of(mine[here])
     return found

@@ -4,36 +4,113 @@ Codes that round or prune get rows in which the other weights compensate for the
 curvature, not on the cells, so they are computed once for each layer.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from physcomp.codes import Code, Medium
-from physcomp.codes.base import Rows
+from physcomp.codes import Code
+from physcomp.codes.base import Alphabet, Rows
 from physcomp.compensation.pruning import compensated, dropping_order
 from physcomp.compensation.pruning_runs import masks_of
 from physcomp.compensation.rounding import DAMPING, factors_of, round_row, some_groups
 from physcomp.curvature.blocks import Curvature
 from physcomp.threads import in_threads
 
+Groups = slice | NDArray[np.int64]
+
+
+class Held(Protocol):
+    """An array (groups, weights), or what reads its groups from a file: indexed by groups it gives an array."""
+
+    def __getitem__(self, groups: Any, /) -> Any:
+        """The rows of these groups."""
+
 
 @dataclass(frozen=True, eq=False)
 class RowsToWrite:
     """The rows of a layer that one code is to write, and their scales.
 
+    Rounded rows are held by the numbers of their levels, in one byte a weight for up to 255 levels.
+
     Args:
-        rows: float32 (groups, weights).
+        held: (groups, weights): the rows, float32; or for an alphabet unsigned integers, 0 for a weight of zero
+            outside the alphabet, and 1 to its count for its levels, ascending.
         scales: float32 (groups,), bfloat16 numbers, for codes that round; None if the scale depends on the cells.
+        alphabet: the levels to which rows are rounded; None if they are not.
+        pruned: whether rows that are not rounded are other than the trained ones.
     """
 
-    rows: Rows
-    scales: Rows | None
+    held: Held
+    scales: Rows | None = None
+    alphabet: Alphabet | None = None
+    pruned: bool = False
 
-    def scales_on(self, code: Code, importance: NDArray[np.floating], medium: Medium) -> Rows:
-        """The scale of each group: `scales`, or that of least error on the cells (`physcomp.codes.fit_scales`)."""
-        return code.fit(self.rows, importance, medium) if self.scales is None else self.scales
+    @property
+    def rows(self) -> Rows:
+        """All rows, float32 (groups, weights)."""
+        return self.of(slice(None))
+
+    def of(self, groups: Groups) -> Rows:
+        """The rows of some groups, float32 (groups, weights)."""
+        held = self.held[groups]
+        if self.alphabet is None:
+            return np.asarray(held, np.float32)
+        assert self.scales is not None
+        return _from_digits(held, self.scales[groups], self.alphabet)
+
+
+def _levels(alphabet: Alphabet) -> NDArray[np.float64]:
+    """The levels as shares of the scale, ascending, behind a zero."""
+    if alphabet.zero:
+        shares = np.arange(alphabet.count) / ((alphabet.count - 1) / 2) - 1
+    else:
+        up = np.arange(1, alphabet.count // 2 + 1) / (alphabet.count // 2)
+        shares = np.concatenate([-up[::-1], up])
+    return np.concatenate([[0.0], shares])
+
+
+def _from_digits(digits: NDArray[np.unsignedinteger], scales: Rows, alphabet: Alphabet) -> Rows:
+    return np.asarray(_levels(alphabet)[digits] * scales.astype(np.float64)[:, None], np.float32)
+
+
+def _to_digits(rows: Rows, scales: Rows, alphabet: Alphabet) -> NDArray[np.unsignedinteger]:
+    """The numbers of the levels of rounded rows; inverse of `_from_digits`."""
+    shares = rows / np.where(scales > 0, scales, 1).astype(np.float64)[:, None]
+    if alphabet.zero:
+        digits = np.rint((shares + 1) * ((alphabet.count - 1) / 2)) + 1
+        digits[scales == 0] = 0
+    else:
+        half = alphabet.count // 2
+        digits = np.rint(np.abs(shares) * half)
+        digits = np.where(rows < 0, half + 1 - digits, half + digits) * (rows != 0)
+    return digits.astype(np.min_scalar_type(alphabet.count))
+
+
+def joined(
+    parts: list[dict[str, RowsToWrite]], rows: Rows, keep: Callable[[NDArray[Any]], Held]
+) -> dict[str, RowsToWrite]:
+    """The rows of a whole layer from those of its parts.
+
+    Args:
+        parts: for some groups after the others, the rows for every code.
+        rows: the trained rows of the layer.
+        keep: what is done with each array to hold it, such as writing it to a file.
+    """
+    kept: dict[int, Held] = {}
+    found = {}
+    for name, first in parts[0].items():
+        if first.alphabet is None and not first.pruned:
+            found[name] = replace(first, held=rows)
+            continue
+        if id(first.held) not in kept:
+            kept[id(first.held)] = keep(np.concatenate([part[name].held[:] for part in parts]))
+        scales = None if first.scales is None else np.concatenate([part[name].scales for part in parts])
+        found[name] = replace(first, held=kept[id(first.held)], scales=scales)
+    return found
 
 
 def rows_for_codes(rows: Rows, curvature: Curvature, codes: tuple[Code, ...]) -> dict[str, RowsToWrite]:
@@ -50,34 +127,38 @@ def rows_for_codes(rows: Rows, curvature: Curvature, codes: tuple[Code, ...]) ->
     inner = [list(dict.fromkeys(c.alphabet for c, k in masked.items() if k == mask and c.alphabet)) for mask in wanted]
     alphabets = [*dense, *(alphabet for each in inner for alphabet in each)]
     edges = np.cumsum([len(dense), *(len(each) for each in inner)])
-    rounded = np.empty((len(rows), len(alphabets), rows.shape[1]), np.float32)
-    scales = np.empty(rounded.shape[:2], np.float32)
-    pruned = np.empty((len(rows), len(wanted), rows.shape[1]), np.float32)
+    digits = [np.empty(rows.shape, np.min_scalar_type(alphabet.count)) for alphabet in alphabets]
+    scales = np.empty((len(rows), len(alphabets)), np.float32)
+    unrounded = {mask for code, mask in masked.items() if not code.alphabet}
+    pruned = {number: np.empty(rows.shape, np.float32) for number, mask in enumerate(wanted) if mask in unrounded}
     levels = np.array([a.count for a in alphabets], np.int64), np.array([a.zero for a in alphabets], bool)
 
     def some(part: slice) -> None:
-        given, blocks = rows[part], curvature.blocks[part]
+        given, blocks, of_part = rows[part], curvature.blocks[part], scales[part]
+        rounded = np.empty((len(given), len(alphabets), rows.shape[1]), np.float32)
         masks = np.ones((len(given), len(wanted), rows.shape[1]), bool)
-        _round_and_drop(given, blocks, *levels, single, rounded[part, : edges[0]], scales[part, : edges[0]], masks)
+        _round_and_drop(given, blocks, *levels, single, rounded[:, : edges[0]], of_part[:, : edges[0]], masks)
         if len(runs):
             _drop_runs(given, blocks, runs, masks[:, len(single) :])
         if wanted:
-            _compensate_and_round(given, blocks, masks, edges, *levels, rounded[part], scales[part], pruned[part])
+            left = np.empty((len(given), len(wanted), rows.shape[1]), np.float32)
+            _compensate_and_round(given, blocks, masks, edges, *levels, rounded, of_part, left)
+            for number, array in pruned.items():
+                array[part] = left[:, number]
+        for index, alphabet in enumerate(alphabets):
+            digits[index][part] = _to_digits(rounded[:, index], of_part[:, index], alphabet)
 
     for _ in in_threads(some, some_groups(curvature.blocks)):
         pass
     to_write = {}
     for code in codes:
-        found = RowsToWrite(rows, None)
-        if code in masked:
-            number = wanted.index(masked[code])
-            found = RowsToWrite(pruned[:, number], None)
-            if code.alphabet:
-                index = int(edges[number]) + inner[number].index(code.alphabet)
-                found = RowsToWrite(rounded[:, index], scales[:, index])
-        elif code.alphabet:
-            index = dense.index(code.alphabet)
-            found = RowsToWrite(rounded[:, index], scales[:, index])
+        found = RowsToWrite(rows)
+        number = wanted.index(masked[code]) if code in masked else None
+        if code.alphabet:
+            index = dense.index(code.alphabet) if number is None else edges[number] + inner[number].index(code.alphabet)
+            found = RowsToWrite(digits[index], scales[:, index], code.alphabet)
+        elif number is not None:
+            found = RowsToWrite(pruned[number], pruned=True)
         to_write[code.name] = found
     return to_write
 

@@ -3,7 +3,9 @@
 An error δ of a group's weights raises the loss by about ½ δᵀ C δ, with C the matrix of that group.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import scipy.linalg
@@ -11,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from physcomp.curvature.batches import Part, batches, images_in_pass, layers_in
 from physcomp.curvature.gradients import MEMORY_BYTES, _at_once, _slices, directions_of
 from physcomp.networks.layers import Layer
 from physcomp.networks.network import Network
 from physcomp.networks.samples import Samples
-from physcomp.networks.tape import Tape
-from physcomp.threads import ShareDone, in_threads
+from physcomp.networks.tape import Tape, weights_at_once
+from physcomp.threads import ShareDone, in_threads, release_memory
 
 GATHERED = 500  # images whose gradients are collected before their products are summed; more were no faster
 # Blocks of fewer weights are summed for many groups in one call; larger ones one by one, half of each by symmetry.
@@ -24,6 +27,13 @@ SMALL = 48
 # Subtracting what a bias compensates may leave only float32 rounding errors. The mean diagonal of the rest is therefore
 # raised to at least this share of the mean diagonal before. Our choice.
 NOISE = 1e-3
+# Larger filters have several blocks, so that factors of blocks take minutes, not hours, for ten million weights; and
+# where memory is short, blocks are as large as it allows in this number of passes over the images. Our choices.
+MOST = 576
+PASSES = 8
+FOR_BLOCKS = 5  # the part of the memory that blocks take; collected gradients take about as much
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +83,74 @@ def curvatures(
     """
     weights = sum(layer.rows.size for layer in layers)
     size = max(1, memory_bytes // (4 * weights))
-    sums = [_BlockSums(layer, min(layer.weights, size)) for layer in layers]
+    batch = [Part(number, slice(0, layer.groups)) for number, layer in enumerate(layers)]
+    return _in_one_pass(network, layers, batch, size, images, seed=seed, memory_bytes=memory_bytes, progress=progress)
+
+
+def curvatures_by_part(
+    network: Network,
+    layers: tuple[Layer, ...],
+    images: Samples,
+    use: Callable[[Part, Curvature], Result],
+    *,
+    seed: int = 0,
+    memory_bytes: int = MEMORY_BYTES,
+    progress: ShareDone | None = None,
+) -> Iterator[tuple[Part, Result]]:
+    """As `curvatures`, for some groups after the others, in as many passes over the images as the memory asks for.
+
+    All groups come in the order of layers, each once, with what `use` makes of their curvature, which is then let go.
+
+    Args:
+        network: the network.
+        layers: as `physcomp.networks.survey.survey` gives them.
+        images: calibration images.
+        use: what is made of the curvature of each part.
+        seed: seed of the random signs.
+        memory_bytes: memory for blocks and gradients; with less, blocks have fewer weights.
+        progress: called with the share of the passes that is done, 0 to 1.
+    """
+    weights = sum(layer.rows.size for layer in layers)
+    size = max(1, min(MOST, PASSES * memory_bytes // (4 * FOR_BLOCKS * weights)))
+    of_group = [4 * layer.weights * min(layer.weights, size) for layer in layers]
+    all_batches = batches(layers, of_group, memory_bytes // FOR_BLOCKS)
+    for number, batch in enumerate(all_batches):
+
+        def share(done: float, number: int = number) -> None:
+            if progress:
+                progress((number + done) / len(all_batches))
+
+        found = _in_one_pass(
+            network, layers, batch, size, images, seed=seed, memory_bytes=3 * memory_bytes // 8, progress=share
+        )
+        while found:
+            part = batch[-len(found)]
+            yield part, use(part, found.pop(0))  # nothing holds the blocks while the next part is measured
+        release_memory()
+
+
+def _in_one_pass(
+    network: Network,
+    layers: tuple[Layer, ...],
+    batch: list[Part],
+    size: int,
+    images: Samples,
+    *,
+    seed: int,
+    memory_bytes: int,
+    progress: ShareDone | None,
+) -> list[Curvature]:
+    """The curvature of a batch of groups, in blocks of at most `size` weights; gradients take half the memory."""
+    sums = [_BlockSums(layers[part.layer], part, size) for part in batch]
+    weights = sum(total.groups * total.weights for total in sums)
     gathered = max(1, min(GATHERED, len(images), memory_bytes // (8 * weights)))
-    rows = [torch.empty((layer.groups, gathered, layer.weights)) for layer in layers]
-    biases = [torch.empty((layer.groups, gathered)) for layer in layers]
-    tape = Tape(network, layers)
+    rows = [torch.empty((total.groups, gathered, total.weights)) for total in sums]
+    biases = [torch.empty((total.groups, gathered)) for total in sums]
+    met = list(layers_in(layers, batch))
+    tape = Tape(network, tuple(layer for layer, _ in met))
+    largest = weights_at_once(tape.layers)
+    at_once = min(images_in_pass(tape, images, memory_bytes), max(1, memory_bytes // (64 * largest)))
+    at_once = min(at_once, _at_once(gathered))
     directions = directions_of(network, images, 1, seed)
 
     for first in range(0, len(images), gathered):
@@ -86,39 +159,43 @@ def curvatures(
         def fill(part: slice, first: int = first) -> None:
             here = slice(part.start - first, part.stop - first)
             for index, gradient, bias in tape.gradients(images[part].inputs, directions.of(part)):
-                rows[index][:, here], biases[index][:, here] = gradient.transpose(0, 1), bias.T
+                for place, mine in met[index][1]:
+                    rows[place][:, here] = gradient[:, mine.groups].transpose(0, 1)
+                    biases[place][:, here] = bias[:, mine.groups].T
 
-        for _ in in_threads(fill, _slices(first, last, _at_once(gathered))):
+        for _ in in_threads(fill, _slices(first, last, at_once)):
             pass
-        tasks = [(index, groups) for index, total in enumerate(sums) for groups in total.tasks()]
+        tasks = [(place, groups) for place, total in enumerate(sums) for groups in total.tasks()]
 
         def add(task: tuple[int, slice], count: int = last - first) -> None:
-            index, groups = task
-            sums[index].add(groups, rows[index][groups, :count], biases[index][groups, :count])
+            place, groups = task
+            sums[place].add(groups, rows[place][groups, :count], biases[place][groups, :count])
 
         for _ in in_threads(add, tasks):
             pass
         if progress:
             progress(last / len(images))
+    rows.clear()
     return [total.mean(len(images)) for total in sums]
 
 
 class _BlockSums:
-    """Sums over images for one layer: products of weight gradients inside each block, and with the bias gradients."""
+    """Sums over images for some groups: products of weight gradients inside each block, and with bias gradients."""
 
-    def __init__(self, layer: Layer, size: int) -> None:
-        self.layer, self.size = layer, size
-        self.blocks = torch.zeros((layer.groups, -(-layer.weights // size), size, size))
-        self.cross = torch.zeros(layer.rows.shape)
-        self.power = torch.zeros(layer.groups)
+    def __init__(self, layer: Layer, part: Part, most: int) -> None:
+        self.groups, self.weights, self.biased = part.size, layer.weights, layer.bias_of_group
+        self.size = size = min(layer.weights, most)
+        self.blocks = torch.zeros((self.groups, -(-self.weights // size), size, size))
+        self.cross = torch.zeros((self.groups, self.weights))
+        self.power = torch.zeros(self.groups)
 
     def tasks(self) -> list[slice]:
         """Ranges of groups, each the work of one thread."""
-        return _slices(0, self.layer.groups, max(1, (1 << 20) // (self.size * self.layer.weights)))
+        return _slices(0, self.groups, max(1, (1 << 20) // (self.size * self.weights)))
 
     def add(self, groups: slice, rows: torch.Tensor, biases: torch.Tensor) -> None:
         """Add the gradients of some groups: of weights (groups, images, weights) and of biases (groups, images)."""
-        for number, columns in enumerate(_slices(0, self.layer.weights, self.size)):
+        for number, columns in enumerate(_slices(0, self.weights, self.size)):
             width = columns.stop - columns.start
             total, inside = self.blocks[groups, number], rows[:, :, columns]
             if width < SMALL:
@@ -129,28 +206,28 @@ class _BlockSums:
                 for matrix, factor in zip(total.numpy(), inside.numpy(), strict=True):
                     # Only the lower triangle, in place; `mean` fills the upper one.
                     scipy.linalg.blas.ssyrk(1.0, factor.T, beta=1.0, c=matrix.T, overwrite_c=1)
-        if self.layer.bias_of_group:
+        if self.biased:
             self.cross[groups] += torch.bmm(biases.unsqueeze(1), rows).squeeze(1)
             self.power[groups] += biases.square().sum(1)
 
     def mean(self, images: int) -> Curvature:
         """The means over a number of images, with what the bias compensates subtracted."""
-        importance = np.empty(self.layer.rows.shape)
+        importance = np.empty((self.groups, self.weights))
 
         def one(groups: slice) -> None:
             blocks = self.blocks[groups]
             blocks.copy_(blocks.tril() + blocks.tril(-1).transpose(2, 3))
-            importance[groups] = blocks.diagonal(dim1=2, dim2=3).flatten(1)[:, : self.layer.weights] / images
-            if self.layer.bias_of_group:
-                padded = blocks.shape[1] * self.size - self.layer.weights
+            importance[groups] = blocks.diagonal(dim1=2, dim2=3).flatten(1)[:, : self.weights] / images
+            if self.biased:
+                padded = blocks.shape[1] * self.size - self.weights
                 cross = functional.pad(self.cross[groups], (0, padded)).view(*blocks.shape[:3], 1)
                 power = self.power[groups].clamp(min=1e-30)[:, None, None, None]
                 blocks -= (cross / power) @ cross.transpose(2, 3)
                 # Where the bias compensates nearly everything, the rest is rounding errors of either sign: see NOISE.
                 spread = blocks.diagonal(dim1=2, dim2=3)
                 noise = NOISE * torch.from_numpy(importance[groups].mean(1) * images).float()
-                noise -= spread.sum((1, 2)) / self.layer.weights
-                inside = torch.arange(spread[0].numel()).view(spread.shape[1:]) < self.layer.weights
+                noise -= spread.sum((1, 2)) / self.weights
+                inside = torch.arange(spread[0].numel()).view(spread.shape[1:]) < self.weights
                 spread += noise.clamp(min=0)[:, None, None] * inside
             blocks /= images
 

@@ -11,19 +11,31 @@ never stored.
 (Martens, "New insights and perspectives on the natural gradient method", JMLR 21:146, 2020, for G and L.)
 """
 
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from physcomp.curvature.batches import Part, batches, images_in_pass, layers_in
 from physcomp.curvature.gradients import MEMORY_BYTES, PROBES, _at_once, _slices, directions_of
 from physcomp.networks.layers import Layer
 from physcomp.networks.network import Network
 from physcomp.networks.samples import Samples
 from physcomp.networks.tape import Tape, weights_at_once
-from physcomp.threads import ShareDone, in_threads
+from physcomp.threads import ShareDone, in_threads, release_memory
+
+# The shares of the memory that couplings and the errors of the codes take; our choices. Solvers make several copies of
+# the couplings, and half of the memory is for passes.
+FOR_COUPLINGS = 8
+FOR_ERRORS = 8
+
+Errors = Callable[[Part], tuple[NDArray[np.float32], Mapping[int, NDArray[np.float32]]]]
+"""For some groups of a layer: the mean error of each code, float32 (groups, weights, codes), or at several read times
+(groups, weights, codes, times); and by the index of a code the variance of its error, (groups, weights), if any."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,15 +50,17 @@ class Coupling:
             a diagonal entry is the expected loss increase by one error; an off-diagonal entry is what two errors
             together add to the sum of both. One run where the memory allows it, none where it allows no couplings.
         alone: float64 (groups, codes): the diagonal entries of `grams`.
+        noise: float64 (groups, codes): the expected loss increase by the variance of each code's error.
         importance: float64 (groups, weights): the diagonal of the Gauss-Newton matrix, in nats per squared unit of
-            weight.
+            weight; None in loss models, which hold it in `noise`.
         shift: float64 (groups, codes): the change of a group's bias that best compensates the error, in units of the
             bias; None where groups have no bias of their own. `grams` and `alone` assume that it is made.
     """
 
     grams: tuple[NDArray[np.float64], ...]
     alone: NDArray[np.float64]
-    importance: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    importance: NDArray[np.float64] | None
     shift: NDArray[np.float64] | None
 
     @property
@@ -54,6 +68,11 @@ class Coupling:
         """The range of group numbers that each array of `grams` covers."""
         edges = np.cumsum([0] + [len(gram) for gram in self.grams])
         return tuple(slice(int(a), int(b)) for a, b in pairwise(edges))
+
+    @property
+    def loss(self) -> NDArray[np.float64]:
+        """Expected loss increase of each group with each code, by mean error and variance, in nats: (groups, codes)."""
+        return self.alone / 2 + self.noise
 
 
 def couplings(
@@ -75,78 +94,188 @@ def couplings(
         perturbations: for each layer float32 (groups, weights, codes), the mean error of each code; or
             (groups, weights, codes, times), the errors at several read times, over which results are means.
         seed: seed of the random signs, which are drawn only for more than `EXACT_CLASSES` classes.
-        memory_bytes: memory for couplings and their sums; half as much on top for forward and backward passes. With
-            less, only groups closer to each other are coupled, and fewer images are passed at a time.
+        memory_bytes: memory for couplings, errors and passes. With less, only groups closer to each other are coupled,
+            and fewer images are passed at a time.
         progress: called with the share of the images that is done, 0 to 1.
 
     Returns:
         One `Coupling` per layer.
     """
-    deltas = [torch.from_numpy(np.ascontiguousarray(part)).flatten(2) for part in perturbations]
-    codes = perturbations[0].shape[2]
-    times = perturbations[0].shape[3] if perturbations[0].ndim == 4 else 1
-    groups = sum(layer.groups for layer in layers)
-    size = _run_size(groups, codes, memory_bytes)
+    codes, *times = perturbations[0].shape[2:]
+
+    def errors(part: Part) -> tuple[NDArray[np.float32], Mapping[int, NDArray[np.float32]]]:
+        return perturbations[part.layer][part.groups], {}
+
+    found = couplings_of(
+        network,
+        layers,
+        images,
+        errors,
+        codes=codes,
+        times=math.prod(times),
+        seed=seed,
+        memory_bytes=memory_bytes,
+        importance=True,
+        progress=progress,
+    )
+    return list(found)
+
+
+def couplings_of(
+    network: Network,
+    layers: tuple[Layer, ...],
+    images: Samples,
+    errors: Errors,
+    *,
+    codes: int,
+    times: int,
+    seed: int = 0,
+    memory_bytes: int = MEMORY_BYTES,
+    importance: bool = False,
+    progress: ShareDone | None = None,
+) -> Iterator[Coupling]:
+    """As `couplings`, with errors that are computed for some groups after the others, and their variances.
+
+    There are as many passes over the images as it takes to hold the errors of one pass in the memory.
+
+    Args:
+        network: the network.
+        layers: as `physcomp.networks.survey.survey` gives them.
+        images: calibration images.
+        errors: computes the errors of the codes for some groups.
+        codes: number of codes.
+        times: number of read times.
+        seed: seed of the random signs, which are drawn only for more than `EXACT_CLASSES` classes.
+        memory_bytes: memory for couplings, errors and passes.
+        importance: whether the results hold it.
+        progress: called with the share of the passes that is done, 0 to 1.
+    """
+    size = _run_size(sum(layer.groups for layer in layers), codes, memory_bytes)
+    of_group = [4 * layer.weights * codes * (times + 1) for layer in layers]
+    all_batches = batches(layers, of_group, memory_bytes // FOR_ERRORS, step=max(1, size))
+
+    def parts() -> Iterator[tuple[Part, Coupling]]:
+        for number, batch in enumerate(all_batches):
+
+            def share(done: float, number: int = number) -> None:
+                if progress:
+                    progress((number + done) / len(all_batches))
+
+            found = _in_one_pass(
+                network, layers, batch, images, errors, size, codes=codes, seed=seed, memory_bytes=memory_bytes,
+                importance=importance, progress=share,
+            )  # fmt: skip
+            yield from zip(batch, found, strict=True)
+            release_memory()
+
+    for _, of_layer in groupby(parts(), key=lambda found: found[0].layer):
+        yield _joined([coupling for _, coupling in of_layer])
+
+
+def _joined(parts: list[Coupling]) -> Coupling:
+    """The coupling of a layer from those of its groups, part by part."""
+    if len(parts) == 1:
+        return parts[0]
+    importances = [part.importance for part in parts if part.importance is not None]
+    shifts = [part.shift for part in parts if part.shift is not None]
+    return Coupling(
+        grams=tuple(gram for part in parts for gram in part.grams),
+        alone=np.concatenate([part.alone for part in parts]),
+        noise=np.concatenate([part.noise for part in parts]),
+        importance=np.concatenate(importances) if importances else None,
+        shift=np.concatenate(shifts) if shifts else None,
+    )
+
+
+def _in_one_pass(
+    network: Network,
+    layers: tuple[Layer, ...],
+    batch: list[Part],
+    images: Samples,
+    errors: Errors,
+    size: int,
+    *,
+    codes: int,
+    seed: int,
+    memory_bytes: int,
+    importance: bool,
+    progress: ShareDone,
+) -> Iterator[Coupling]:
+    """The couplings of the groups of a batch, in runs of `size` groups."""
+    computed = list(in_threads(errors, batch))
+    spreads = [spread for _, spread in computed]
+    deltas = [torch.from_numpy(np.ascontiguousarray(mean)).flatten(2) for mean, _ in computed]
+    del computed
+    times = deltas[0].shape[2] // codes
+    groups = sum(part.size for part in batch)
     directions = directions_of(network, images, PROBES, seed)
     probes = directions.probes
-    tape = Tape(network, layers)
-    sums = [_ColumnSums(layer, codes, size) for layer in layers]
+    met = list(layers_in(layers, batch))
+    tape = Tape(network, tuple(layer for layer, _ in met))
+    sums = [_ColumnSums(layers[part.layer], part, codes, size) for part in batch]
 
-    def work(part: slice) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def work(images_passed: slice) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
         found = []
-        for index, gradient, bias in tape.gradients(images[part].inputs, directions.of(part)):
-            power = torch.zeros(layers[index].rows.shape)
-            for row in gradient:
-                power.addcmul_(row, row)
-            products = torch.bmm(gradient.transpose(0, 1), deltas[index])  # (groups, images · probes, codes · times)
-            lengths = torch.empty((len(products), codes + 1, times * len(gradient)))
-            lengths[:, :codes] = products.transpose(1, 2).reshape(len(products), codes, -1)
-            lengths[:, codes] = bias.T.repeat(1, times)
-            found.append((power, lengths))
+        for index, gradient, bias in tape.gradients(images[images_passed].inputs, directions.of(images_passed)):
+            for place, part in met[index][1]:
+                mine = gradient[:, part.groups]
+                power = torch.zeros(mine.shape[1:])
+                for row in mine:
+                    power.addcmul_(row, row)
+                products = torch.bmm(mine.transpose(0, 1), deltas[place])  # (groups, images · probes, codes · times)
+                lengths = torch.empty((len(products), codes + 1, times * len(mine)))
+                lengths[:, :codes] = products.transpose(1, 2).reshape(len(products), codes, -1)
+                lengths[:, codes] = bias[:, part.groups].T.repeat(1, times)
+                found.append((place, power, lengths))
         return found
 
     # Memory at a time: the collected columns, twice while they are joined, and one layer's gradients in each thread.
-    gathered = max(1, min(len(images), memory_bytes // (16 * probes * times * (codes + 1) * groups)))
-    largest = weights_at_once(layers)
-    at_once = max(1, min(_at_once(gathered), memory_bytes // (32 * probes * largest)))
+    gathered = max(1, min(len(images), memory_bytes // (48 * probes * times * (codes + 1) * groups)))
+    largest = weights_at_once(tape.layers)
+    at_once = min(_at_once(gathered), images_in_pass(tape, images, memory_bytes // 2))
+    at_once = max(1, min(at_once, memory_bytes // (64 * probes * largest)))
+
     for first in range(0, len(images), gathered):
         last = min(first + gathered, len(images))
-        kept: list[list[torch.Tensor]] = [[] for _ in layers]
-        for parts in in_threads(work, _slices(first, last, at_once)):
-            for total, mine, (power, lengths) in zip(sums, kept, parts, strict=True):
-                total.importance += power.numpy()
-                mine.append(lengths)
+        kept: list[list[torch.Tensor]] = [[] for _ in batch]
+        for found in in_threads(work, _slices(first, last, at_once)):
+            for place, power, lengths in found:
+                sums[place].importance += power.numpy()
+                kept[place].append(lengths)
         # One product for many passes, since adding to the large matrix takes most of the time.
         whole = [torch.cat(part, dim=2) for part in kept]
-        tasks = [(index, run) for index, total in enumerate(sums) for run in total.tasks()]
+        del kept
+        tasks = [(place, run) for place, total in enumerate(sums) for run in total.tasks()]
 
         def add(task: tuple[int, int], whole: list[torch.Tensor] = whole) -> None:
             sums[task[0]].add(task[1], whole[task[0]])
 
         for _ in in_threads(add, tasks):
             pass
-        if progress:
-            progress(last / len(images))
-    return [total.mean(len(images), times) for total in sums]
+        whole.clear()
+        progress(last / len(images))
+    deltas.clear()
+    for spread in spreads:
+        yield sums.pop(0).mean(len(images), times, spread, importance)
 
 
 def _run_size(groups: int, codes: int, memory_bytes: int) -> int:
-    """Number of neighbouring groups whose couplings fit in half the memory; below 2 there are no couplings."""
-    return int(memory_bytes // (2 * 8 * (codes + 1) ** 2 * groups))
+    """Number of neighbouring groups whose couplings fit in their memory; below 2 there are no couplings."""
+    return int(memory_bytes // (FOR_COUPLINGS * 8 * (codes + 1) ** 2 * groups))
 
 
 class _ColumnSums:
-    """Sums over images for one layer: squared gradients, and products of columns.
+    """Sums over images for some groups: squared gradients, and products of columns.
 
     Each group has one column per code and, last, the column of a unit change of its bias.
     """
 
-    def __init__(self, layer: Layer, codes: int, size: int) -> None:
-        self.layer, self.coupled = layer, size >= 2
-        self.runs = _slices(0, layer.groups, size if self.coupled else max(1, (1 << 16) // (codes + 1)))
-        self.importance = np.zeros(layer.rows.shape)
-        self.squares = np.zeros((layer.groups, codes + 1))
-        self.crossed = np.zeros((layer.groups, codes + 1))  # with the bias
+    def __init__(self, layer: Layer, part: Part, codes: int, size: int) -> None:
+        self.biased, self.coupled = layer.bias_of_group, size >= 2
+        self.runs = _slices(0, part.size, size if self.coupled else max(1, (1 << 16) // (codes + 1)))
+        self.importance = np.zeros((part.size, layer.weights))
+        self.squares = np.zeros((part.size, codes + 1))
+        self.crossed = np.zeros((part.size, codes + 1))  # with the bias
         shapes = [(run.stop - run.start, codes + 1, run.stop - run.start, codes + 1) for run in self.runs]
         self.full = [np.zeros(shape) for shape in shapes] if self.coupled else []
 
@@ -166,7 +295,7 @@ class _ColumnSums:
         full = self.full[number]
         full += (flat @ flat.T).reshape(full.shape)  # of A Aᵀ numpy computes only one half
 
-    def mean(self, images: int, times: int) -> Coupling:
+    def mean(self, images: int, times: int, spread: Mapping[int, NDArray[np.float32]], importance: bool) -> Coupling:
         """The means over images and times, with each error compensated by the group's bias."""
         for run, full in zip(self.runs, self.full, strict=False):
             self.squares[run] = np.einsum("gkgk->gk", full)
@@ -175,14 +304,17 @@ class _ColumnSums:
         for part in (self.squares, self.crossed, *self.full):
             part /= count
         self.importance /= images
-        return _project(self)
+        noise = np.zeros((len(self.squares), self.squares.shape[1] - 1))
+        for code, variance in spread.items():
+            noise[:, code] = np.einsum("gw,gw->g", self.importance, variance) / 2
+        return _project(self, noise, importance)
 
 
-def _project(sums: _ColumnSums) -> Coupling:
+def _project(sums: _ColumnSums, noise: NDArray[np.float64], importance: bool) -> Coupling:
     """Compensate each error by its group's bias: remove from its column the part parallel to the bias column."""
     alone, power, along = sums.squares[:, :-1], sums.squares[:, -1], sums.crossed[:, :-1]
     shift = None
-    if sums.layer.bias_of_group:
+    if sums.biased:
         shift = -along / np.where(power > 0, power, 1)[:, None] * (power > 0)[:, None]
         alone = np.maximum(alone + shift * along, 0)
     grams = [
@@ -191,7 +323,7 @@ def _project(sums: _ColumnSums) -> Coupling:
     ]
     if grams:
         alone = np.concatenate([np.einsum("gkgk->gk", gram) for gram in grams])
-    return Coupling(tuple(grams), alone, sums.importance, shift)
+    return Coupling(tuple(grams), alone, noise, sums.importance if importance else None, shift)
 
 
 def _compensated(full: NDArray[np.float64], shift: NDArray[np.float64] | None) -> NDArray[np.float64]:
