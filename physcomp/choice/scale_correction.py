@@ -103,16 +103,18 @@ class ScaleCorrection:
         planned = {layer.name: layer for layer in plan.layers}
         rows = {layer.name: rows_to_write(planned[layer.name], menu, layer.rows) for layer in self.layers}
         module.load_state_dict(self._expected(plan, rows), strict=False)
+        left = dict(self.wanted)
 
         def correct(layer: Layer, call: Call) -> torch.Tensor | None:
-            if layer.name not in self.wanted:
-                return None
             old, output = planned[layer.name], call.output
+            some, wanted = _some(call), left.pop(layer.name, None)
+            if wanted is None or wanted.shape != some.shape:
+                return None  # behind a gate, what a layer sees and how often it is called may depend on weights
             kept = kept_rows(old, menu)
             given = _biases(old)
-            free = _some(call) - given[:, None]
+            free = some - given[:, None]
             able = kept & (old.scales > 0) & (free.abs().amax(1) > 0).numpy()
-            fitted = _fit(free, self.wanted[layer.name], given, torch.from_numpy(able), layer.name in self.rectified)
+            fitted = _fit(free, wanted, given, torch.from_numpy(able), layer.name in self.rectified)
             new, gains = _rescaled(old, able, *fitted)
             planned[layer.name] = dataclasses.replace(new, rows=old.rows * gains[kept, None])
             after = _biases(new)
@@ -202,13 +204,15 @@ def _run(
 ) -> None:
     """Pass all samples through a network, with a hook that sees each layer's output and may replace it.
 
-    The hook does not see lookups, which have no channels, nor a layer whose outputs get a bias that is not its own.
+    The hook does not see lookups, which have no channels, nor layers whose channels are not their groups, nor those
+    whose outputs get a bias that is not their own.
     """
     numbers = {id(network.module.get_parameter(layer.weight)): index for index, layer in enumerate(layers)}
 
     def see(call: Call) -> torch.Tensor | None:
         layer = layers[call.index]
-        if call.operator == "lookup" or (call.bias is not None and layer.bias is None):
+        channels = call.output.shape[call.channel] if call.output.dim() > 1 else 0
+        if call.operator == "lookup" or channels != layer.groups or (call.bias is not None and layer.bias is None):
             return None
         return hook(layer, call)
 

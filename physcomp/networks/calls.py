@@ -62,6 +62,18 @@ class Call:
         """The axis of the output that counts the weights' output channels."""
         return 1 if self.operator in ("convolution", "transposed") else self.output.dim() - 1
 
+    @property
+    def multiplications(self) -> float:
+        """Number of multiplications of weights."""
+        if self.operator == "lookup":
+            return 0.0
+        times = self.given if self.operator == "transposed" else self.output
+        return float(times.numel()) * self.weight[0].numel()
+
+    def positions(self, samples: int) -> set[tuple[int, float]]:
+        """For each of the first two axes of the input, one of which may count samples: its length per sample."""
+        return {(axis, size / samples) for axis, size in enumerate(self.given.shape[:2])}
+
 
 class Watched(TorchFunctionMode):
     """While it is entered, each use of the weights by an operator is shown to a function, in this thread only.

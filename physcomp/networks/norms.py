@@ -87,12 +87,13 @@ def _fold(graph: GraphModule, ranks: dict[str, int], *, subclasses: bool) -> Non
             continue
         layer, norm = parts[str(before.target)], parts[str(node.target)]
         plain_layer = type(layer).__module__.startswith("torch.nn.")
-        shared = any(owners[id(parameter)] > 1 for parameter in layer.parameters(recurse=False))
+        shared = any(owners.get(id(parameter), 1) > 1 for parameter in layer.parameters(recurse=False))
         merged = (
             None if shared or not (subclasses or plain_layer) else _merged(layer, norm, ranks.get(str(node.target)))
         )
         if merged is not None:
             graph.set_submodule(str(before.target), merged)
+            parts[str(before.target)] = merged
             node.replace_all_uses_with(before)
             graph.graph.erase_node(node)
     graph.delete_all_unused_submodules()

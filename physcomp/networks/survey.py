@@ -36,7 +36,8 @@ AGREE = 2e-3  # the largest relative difference of gradients that are taken as e
 STEP, TRUE = 1e-5, 0.05
 STEP_FLOAT32, TRUE_FLOAT32 = 1e-2, 0.3
 LARGE = 3.0  # relative size of errors that must change nothing where gradients are zero
-WAYS: tuple[tuple[Adapter, int], ...] = (("calls", 0), ("calls", 1), ("mapped", 0), ("each", 0))
+BY_SAMPLE: tuple[tuple[Adapter, int], ...] = (("mapped", 0), ("each", 0))
+WAYS: tuple[tuple[Adapter, int], ...] = (("calls", 0), ("calls", 1), *BY_SAMPLE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,17 +107,40 @@ class _Tried:
         self.reached = [False] * len(candidates)
         self.settled = [False] * len(candidates)
         self.work: dict[int, tuple[str, float]] = {}
+        self.positions: dict[int, set[tuple[int, float]]] = {}
         self.batched = False
 
     def pass_over(self, samples: Samples) -> None:
         """Pass samples until each layer was used by some, and settle how its gradients are taken."""
         first = samples[:SOME]
         self.batched = len(first) > 1 and self._depends_on_batch(first.inputs)
-        parts = [first, *(samples[at : at + PROBED] for at in range(SOME, len(samples), PROBED))]
+        self._settle(samples, set(range(len(self.layers))), WAYS)
+        uneven = self._uneven(samples[:PROBED]) | self._uneven(samples[-SOME - 1 :])
+        for number in uneven:
+            self.settled[number] = False
+        self._settle(samples, uneven, BY_SAMPLE)
+
+    def _settle(self, samples: Samples, numbers: set[int], ways: tuple[tuple[Adapter, int], ...]) -> None:
+        parts = [samples[:SOME], *(samples[at : at + PROBED] for at in range(SOME, len(samples), PROBED))]
         for part in parts:
-            open_ones = [number for number, settled in enumerate(self.settled) if not settled]
-            if open_ones:
-                self._try(part.inputs, open_ones, len(part))
+            left = [number for number in sorted(numbers) if not self.settled[number]]
+            if left:
+                self._try(part.inputs, left, len(part), ways)
+
+    @torch.no_grad()
+    def _uneven(self, part: Samples) -> set[int]:
+        """Layers that see more of some samples than of others, as behind a gate: their calls do not tell samples."""
+        found: set[int] = set()
+
+        def see(call: Call) -> None:
+            layer, before = self.layers[call.index], self.positions.get(call.index, set())
+            now = {(axis, size) for axis, size in call.positions(len(part)) if axis == layer.axis}
+            if layer.adapter == "calls" and not now <= before:
+                found.add(call.index)
+
+        with Watched({id(weight): number for number, weight in enumerate(self.weights)}, see):
+            forward(self.module, part.inputs, self.network.output)
+        return {number for number in found if self.settled[number]}
 
     def why_not(self, number: int, samples: int) -> str:
         """Why a layer cannot be on cells, or nothing."""
@@ -141,7 +165,7 @@ class _Tried:
             )
         return float((whole[:1] - alone).norm()) > AGREE * float(whole.norm())
 
-    def _try(self, inputs: Inputs, numbers: list[int], count: int) -> None:
+    def _try(self, inputs: Inputs, numbers: list[int], count: int, ways: tuple[tuple[Adapter, int], ...]) -> None:
         """Settle the layers that these samples use."""
         outputs = self._watched(inputs, numbers, count)
         gradients = self._true(outputs, numbers, torch.ones_like(outputs))
@@ -154,7 +178,7 @@ class _Tried:
         for number in used:
             self.reached[number] = True
         left = used
-        for adapter, axis in WAYS:
+        for adapter, axis in ways:
             trial = [replace(self.layers[number], adapter=adapter, axis=axis) for number in left]
             found = self._found(inputs, tuple(trial), direction)
             still = []
@@ -179,13 +203,17 @@ class _Tried:
             biases.setdefault(call.index, set()).add(name)
             if name is not None:
                 users.setdefault(name, set()).add(call.index)
+            if call.index not in numbers:
+                return
+            self.positions[call.index] = self.positions.get(call.index, set()) | call.positions(count)
             operator, before = self.work.get(call.index, ("", 0.0))
             # A table that also multiplies is more than a table.
             operator = operator if operator and call.operator == "lookup" else call.operator
-            self.work[call.index] = (operator, before + _multiplications(call) / count)
+            self.work[call.index] = (operator, before + call.multiplications / count)
 
         for number in numbers:
             self.work.pop(number, None)
+            self.positions.pop(number, None)
             self.weights[number].requires_grad_()
         with torch.enable_grad(), Watched({id(w): n for n, w in enumerate(self.weights)}, see):
             outputs = forward(self.module, inputs, self.network.output)
@@ -246,15 +274,6 @@ def _with_bias(module: nn.Module, layer: Layer, names: set[str | None], users: d
     if bias.shape != (layer.groups,):
         return replace(layer, bias=None)
     return replace(layer, bias=bias.float().cpu().numpy().copy(), bias_name=name)
-
-
-def _multiplications(call: Call) -> float:
-    if call.operator == "lookup":
-        return 0.0
-    weight = call.weight
-    if call.operator == "transposed":
-        return float(call.given.numel()) * weight[0].numel()
-    return float(call.output.numel()) * weight[0].numel()
 
 
 def _untrue(network: Network, layers: list[Layer], inputs: Inputs) -> Iterator[Layer]:

@@ -71,7 +71,7 @@ def encoded(other: Other, tensor: torch.Tensor) -> Bits:
     if other.kind == COMPLEX:
         tensor = torch.view_as_real(tensor)
     if other.kind in (FLOAT, COMPLEX):
-        return bfloat16_to_bits(tensor.detach().float().cpu().numpy()).reshape(-1)
+        return bfloat16_to_bits(tensor.detach().float().cpu().reshape(-1).numpy()).reshape(-1)
     above = tensor.detach().cpu().flatten().to(torch.int64).numpy() - other.low
     places = np.arange(other.bits - 1, -1, -1)
     return np.asarray((above[:, None] >> places) & 1, np.uint8).reshape(-1)

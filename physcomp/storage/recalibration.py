@@ -87,9 +87,10 @@ def recalibrate(
     wanted = _moments(network, layers, images)
     bits = 0
     for layer in layers:
-        if layer.name not in wanted:
+        found = _moments(back, (layer,), images) if layer.name in wanted else {}
+        if layer.name not in found:
             continue
-        (mean, sd), (mean_wanted, sd_wanted) = _moments(back, (layer,), images)[layer.name], wanted[layer.name]
+        (mean, sd), (mean_wanted, sd_wanted) = found[layer.name], wanted[layer.name]
         weight = back.module.get_parameter(layer.weight)
         with torch.no_grad():
             gain = torch.ones_like(sd)
@@ -121,7 +122,8 @@ def _moments(
 
     def add(call: Call) -> None:
         name = layers[call.index].name
-        if call.operator == "lookup" or (call.bias is not None and layers[call.index].bias is None):
+        own = call.bias is None or layers[call.index].bias is not None
+        if call.operator == "lookup" or call.output.dim() < 2 or not own:
             return
         values = call.output.transpose(0, call.channel).flatten(1).double()
         zero = torch.zeros(())
