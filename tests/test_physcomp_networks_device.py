@@ -1,7 +1,10 @@
 """Networks on another device: passes run there, results come back, and nothing changes where there is none."""
 
 import dataclasses
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -83,6 +86,32 @@ def test_a_training_runs_there_with_the_same_noise(name: str) -> None:
     moved = expected.network.module.state_dict()
     for key, tensor in found.network.module.state_dict().items():
         torch.testing.assert_close(tensor, moved[key], rtol=1e-4, atol=1e-6)
+
+
+def in_turn(work: Callable[[Any], Any], tasks: Iterable[Any]) -> list[Any]:
+    return [work(task) for task in tasks]
+
+
+@pytest.mark.parametrize("name", ["lenet", "dict", "lstm"])
+def test_a_choice_by_gradients_from_there_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, away, samples = case_of(name)
+    menu, search = ("pruned", "digital(2)", "analog(1)"), physcomp.Search(parts=("all",))
+
+    def chosen(each: physcomp.Network) -> physcomp.Plan:
+        model = physcomp.build_model(each, samples, card="pcm-zarcone", menu=menu)
+        return physcomp.choose(model, samples, [1.5], search=search).best(1.5)
+
+    expected = chosen(network)
+    for module in [module for key, module in sys.modules.items() if key.startswith("physcomp.")]:
+        if hasattr(module, "in_threads"):
+            monkeypatch.setattr(module, "in_threads", in_turn)  # other threads do not know the fake device
+    with FakeDevice() as device:
+        found = chosen(away)
+    assert device.there > 50
+    for ours, theirs in zip(found.layers, expected.layers, strict=True):
+        assert ours.codes.tolist() == theirs.codes.tolist()
+        assert ours.scales == pytest.approx(theirs.scales, rel=0.02)
+    assert found.proof.heldout_loss == pytest.approx(expected.proof.heldout_loss, rel=1e-4)
 
 
 def test_the_processor_named_is_the_processor_unnamed() -> None:

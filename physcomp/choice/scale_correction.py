@@ -26,6 +26,7 @@ from physcomp.choice.loss_model import LossModel
 from physcomp.codes import Medium
 from physcomp.codes.base import Rows, to_bfloat16
 from physcomp.networks.calls import Call, Watched
+from physcomp.networks.device import CPU, inputs_on, running_on
 from physcomp.networks.forward import forward
 from physcomp.networks.layers import Layer, tensor_of
 from physcomp.networks.network import Network
@@ -117,9 +118,11 @@ class ScaleCorrection:
             fitted = _fit(free, wanted, given, torch.from_numpy(able), layer.name in self.rectified)
             new, gains = _rescaled(old, able, *fitted)
             planned[layer.name] = dataclasses.replace(new, rows=old.rows * gains[kept, None])
-            after = _biases(new)
             across = _across(call)
-            return (output - given.reshape(across)) * torch.from_numpy(gains).reshape(across) + after.reshape(across)
+            before, factors, after = (
+                each.reshape(across).to(output.device) for each in (given, torch.from_numpy(gains), _biases(new))
+            )
+            return (output - before) * factors + after
 
         _run(dataclasses.replace(self.network, module=module), self.layers, self.images, correct)
         return dataclasses.replace(plan, layers=tuple(planned[layer.name] for layer in plan.layers))
@@ -184,9 +187,12 @@ def _rescaled(
 
 
 def _some(call: Call) -> torch.Tensor:
-    """An evenly spaced sample of each channel's outputs over samples and positions: (channels, at most `OUTPUTS`)."""
+    """An evenly spaced sample of each channel's outputs over samples and positions: (channels, at most `OUTPUTS`).
+
+    It is on the processor, wherever the network runs.
+    """
     channels = call.output.detach().transpose(0, call.channel).flatten(1)
-    return channels[:, :: -(-channels.shape[1] // OUTPUTS)].clone()
+    return channels[:, :: -(-channels.shape[1] // OUTPUTS)].clone().cpu()
 
 
 def _across(call: Call) -> tuple[int, ...]:
@@ -207,14 +213,15 @@ def _run(
     The hook does not see lookups, which have no channels, nor layers whose channels are not their groups, nor those
     whose outputs get a bias that is not their own.
     """
-    numbers = {id(network.module.get_parameter(layer.weight)): index for index, layer in enumerate(layers)}
+    numbers = {id(network.running.get_parameter(layer.weight)): index for index, layer in enumerate(layers)}
 
     def see(call: Call) -> torch.Tensor | None:
         layer = layers[call.index]
         channels = call.output.shape[call.channel] if call.output.dim() > 1 else 0
         if call.operator == "lookup" or channels != layer.groups or (call.bias is not None and layer.bias is None):
             return None
-        return hook(layer, call)
+        with torch.device(CPU):  # what hooks make is on the processor
+            return hook(layer, call)
 
-    with Watched(numbers, see, rectified):
-        forward(network.module, samples.inputs, network.output)
+    with running_on(network.device), Watched(numbers, see, rectified):
+        forward(network.running, inputs_on(samples.inputs, network.device), network.output)
