@@ -116,3 +116,21 @@ def test_a_yes_or_no_at_chance_is_called_out() -> None:
     assert remarks(module, physcomp.Samples(inputs, labels), "binary") == ()
     (said,) = remarks(module, physcomp.Samples(inputs, 1 - labels), "binary")
     assert "near chance" in said
+
+
+def test_pixels_up_to_255_are_told_where_both_scales_do() -> None:
+    (said,) = remarks(Linearly(), quarters(white=255))
+    assert said.startswith("inputs are pixels from 0 to 255; pixels go up to ")
+    assert "both scales may be meant" in said
+    assert remarks(Linearly(), quarters()) == ()
+
+
+class Linearly(nn.Module):
+    """Answers the brightest quarter, whatever is white."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.weight * nn.functional.adaptive_avg_pool2d(x, 2).flatten(1)

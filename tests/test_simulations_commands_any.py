@@ -225,6 +225,7 @@ FAULTS = {
         "--memory: at least 1MB, with a unit, got 'much'",
     ),
     "arguments that are no JSON": ("--data {made}/right.npz --args classes=2", "--args: not JSON"),
+    "a device that is not here": ("--data {made}/right.npz --torch-device nowhere", "'nowhere' is not here"),
     "weights of another network": ("--data {made}/right.npz --weights {made}/none.pt", "none.pt"),
 }
 

@@ -69,6 +69,13 @@ def test_weights_and_the_output_that_counts_are_taken(net: Path, tmp_path: Path)
     assert torch.equal(network.outputs(torch.ones(1, 3)), torch.tensor([[-3.0, -3.0]]))
 
 
+def test_random_weights_are_the_same_in_every_process() -> None:
+    source, args = "torch.nn:Linear", {"in_features": 3, "out_features": 2}
+    first = open_network(source, samples(), args=args).sha256
+    torch.rand(5)
+    assert open_network(source, samples(), args=args).sha256 == first
+
+
 def test_tasks_are_named_or_come_from_a_file(net: Path) -> None:
     assert isinstance(open_task("regression"), Regression)
     assert type(open_task(f"{net}:whole")).__name__ == "Whole"

@@ -92,6 +92,16 @@ def _of_classes(network: Network, samples: Samples, outputs: torch.Tensor, found
     elif found.loss > max(surprise, 0.1) * 1.2:
         said = f"loss {found.loss:.3g} nats is above that of guessing by how frequent classes are, {surprise:.3g}"
         yield f"{said}; {_cause(network, samples, outputs, found.accuracy)}"
+    elif _in_bytes(samples) and (best := next(_scales(network, samples), (0.0, "")))[0] >= found.accuracy:
+        yield f"inputs are pixels from 0 to 255; {best[1]}, no less than now, so that both scales may be meant"
+
+
+def _in_bytes(samples: Samples) -> bool:
+    """Whether inputs look like pixels from 0 to 255."""
+    inputs = samples.inputs
+    if not isinstance(inputs, torch.Tensor) or inputs.dim() != 4 or not inputs.is_floating_point():
+        return False
+    return float(inputs.min()) >= 0 and 100 < float(inputs.max()) <= 255
 
 
 def _cause(network: Network, samples: Samples, outputs: torch.Tensor, accuracy: float) -> str:

@@ -67,7 +67,8 @@ def anneal(
         opened = cut.of(_data(data))
         given = {
             "network": network, "data": opened.source, "args": options.arguments, "weights": options.weights,
-            "task": options.task, "output": options.pick, "split": opened.split, "split_seed": opened.seed,
+            "task": options.task, "output": options.pick, "torch_device": options.device,
+            "split": opened.split, "split_seed": opened.seed,
             "mean": opened.mean, "sd": opened.sd, "size": opened.size, "calibration": opened.limit,
             "test_images": test_images or opened.limit,
         }  # fmt: skip

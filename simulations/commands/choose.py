@@ -23,6 +23,7 @@ EXAMPLE = (
 )
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 LISTED = 20  # names that are listed
+UNSEEN = 1e-3  # share of a rise below which the loss model is taken to see nothing; our choice
 RISEN = (0.05, 3.0)  # a rise of the held-out loss that is remarked on: in nats, and over the predicted one; our choice
 
 
@@ -177,9 +178,11 @@ def _say_plan(plan: "Plan", network: "physcomp.Network", heldout: "physcomp.Samp
     out.print(f"loss on {len(heldout)} held-out samples after read-back {proof.heldout_loss:.4f}{unit}")
     rise, predicted = proof.heldout_loss - clean.loss, proof.predicted_loss_increase
     if rise > max(RISEN[0], RISEN[1] * predicted):
+        cause = "errors are too large for the loss model at this budget; raise --budget"
+        if predicted < UNSEEN * rise:
+            cause = "the network is so sure of its outputs that the loss model sees no errors; are inputs scaled right?"
         out.print(
-            f"warning: the loss rises by {rise:.3g}{unit} where {predicted:.3g} was predicted: errors are too large "
-            "for the loss model at this budget; raise --budget",
+            f"warning: the loss rises by {rise:.3g}{unit} where {predicted:.3g} was predicted: {cause}",
             soft_wrap=True,
             highlight=False,
         )

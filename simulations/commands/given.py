@@ -39,6 +39,7 @@ class NetworkOptions:
         weights: file of weights.
         task: what the outputs mean.
         output: which output counts.
+        device: the device of torch on which it runs.
     """
 
     args: Annotated[
@@ -49,6 +50,9 @@ class NetworkOptions:
         str, typer.Option(help="What outputs mean: classes, binary, multilabel, regression, or file.py:NAME of a Task.")
     ] = "classes"
     output: Annotated[str | None, typer.Option(help="Name or number of the output that counts, if several.")] = None
+    device: Annotated[
+        str, typer.Option("--torch-device", help="Where the network runs, such as cuda; noise and plans are the same.")
+    ] = "cpu"
 
     @property
     def arguments(self) -> dict[str, Any] | None:
@@ -94,8 +98,10 @@ class GivenNetwork(NetworkOptions):
         """Build the network, load its weights, and try it on samples; see `simulations.runs.given.open_network`."""
         from simulations.runs.given import open_network
 
-        return open_network(self.network, samples, args=self.arguments, weights=self.weights, task=self.task,
-                            output=self.pick)  # fmt: skip
+        return open_network(
+            self.network, samples, args=self.arguments, weights=self.weights, task=self.task, output=self.pick,
+            device=self.device,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
+
 import physcomp
 from physcomp.networks.datasets.checks import check_alike, check_disjoint
 from physcomp.networks.datasets.parts import ALL, Part, find, meaning
 from physcomp.networks.datasets.reading import load_parts, open_source
+from physcomp.networks.device import CPU, checked_device
 from physcomp.networks.forward import Pick
 from physcomp.networks.loading import called, loaded, module_of
 from physcomp.networks.prepared_weights import is_prepared, load_prepared
@@ -31,6 +34,7 @@ def open_network(
     weights: Path | None = None,
     task: str = "classes",
     output: Pick = None,
+    device: str = CPU,
 ) -> physcomp.Network:
     """Open a network as a user names it, and try it on samples.
 
@@ -42,11 +46,14 @@ def open_network(
             that the function gives.
         task: `classes`, `binary`, `multilabel`, `regression`, or `file.py:NAME` of a `physcomp.Task`.
         output: name or number of the output that counts, if there are several.
+        device: the device of torch on which it runs.
 
     Raises:
-        ValueError: the network cannot be built, does not take the samples, or the task does not fit it.
+        ValueError: there is no such device, the network cannot be built, it does not take the samples, or the task
+            does not fit it.
     """
     text, meant = str(source), open_task(task)
+    checked_device(device)
     if text.endswith(".toml"):
         for name, value in (("args", args), ("weights", weights), ("output", output)):
             if value is not None:
@@ -57,7 +64,7 @@ def open_network(
         network = dataclasses.replace(physcomp.load_network(Path(text)), task=meant)
         if samples is not None:
             network.check(samples)
-        return network
+        return network.on(device)
     if text.endswith(WEIGHTS):
         raise ValueError(
             f"network: {text} holds weights; name the function that builds the module, net.py:build, and give the "
@@ -66,9 +73,11 @@ def open_network(
     if ":" not in text and not text.endswith(".py"):
         raise ValueError(f"network: {text} is none of {NETWORK_FORMS}; name one")
     trained = weights is not None and is_prepared(weights)
-    module = module_of(text, args=args, weights=None if trained else weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # random weights are the same in every process
+        module = module_of(text, args=args, weights=None if trained else weights)
     network = physcomp.wrap(module, name_of(text), samples=samples, task=meant, output=output)
-    return load_prepared(network, weights) if weights is not None and trained else network
+    return (load_prepared(network, weights) if weights is not None and trained else network).on(device)
 
 
 def name_of(source: str) -> str:

@@ -134,6 +134,7 @@ class NetworkStudy(Study):
         weights: its file of weights.
         task: classes, binary, multilabel, regression, or file.py:NAME of a `physcomp.Task`.
         output: name or number of the output that counts, if there are several.
+        torch_device: the device of torch on which it runs, such as `cuda`.
         heldout_data: another source of the held-out samples.
         split: shares of data without parts.
         split_seed: seed of the split.
@@ -148,6 +149,7 @@ class NetworkStudy(Study):
     weights: FilePath | None = None
     task: TaskName = "classes"
     output: str | int | None = None
+    torch_device: str = "cpu"
     heldout_data: Source | None = None
     split: dict[str, Share] | None = None
     split_seed: Seed = 0
@@ -188,8 +190,9 @@ class NetworkStudy(Study):
     def opened(self, samples: physcomp.Samples | None) -> physcomp.Network:
         """The network, tried on the first samples; see `simulations.runs.given.open_network`."""
         return open_network(
-            str(self.network), samples, args=self.args, weights=self.weights, task=self.task, output=self.output
-        )
+            str(self.network), samples, args=self.args, weights=self.weights, task=self.task, output=self.output,
+            device=self.torch_device,
+        )  # fmt: skip
 
 
 AnyStudy = TypeVar("AnyStudy", bound=Study)
