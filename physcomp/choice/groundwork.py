@@ -1,6 +1,6 @@
 """The groundwork of a loss model: what is known of a network before any card is, and what is measured on a card."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from physcomp.choice.fits import Fit, errors_of, fit_of
 from physcomp.choice.scratch import Scratch
+from physcomp.choice.unseen import alike, counted, valued
 from physcomp.codes import Code, Medium
 from physcomp.codes.base import Rows
 from physcomp.compensation.rows import Held, RowsToWrite, joined, rows_for_codes
 from physcomp.curvature.batches import Part
 from physcomp.curvature.blocks import Curvature, curvatures_by_part
-from physcomp.curvature.couplings import Coupling, couplings_of
+from physcomp.curvature.couplings import Coupling, Errors, couplings_of
 from physcomp.networks.layers import Granularity, Layer
 from physcomp.networks.network import Network
 from physcomp.networks.samples import Samples
@@ -71,6 +72,7 @@ def groundwork_of(
     keep = keeper(sum(layer.rows.size for layer in layers), len(codes), memory_bytes)
 
     def written(part: Part, curvature: Curvature) -> tuple[Rows, dict[str, RowsToWrite]]:
+        curvature = alike(curvature) if layers[part.layer].looked_up else curvature
         rows = rows_for_codes(layers[part.layer].rows[part.groups], curvature, codes)
         return curvature.importance.astype(np.float32), rows  # it is the mean of a float32 sum: hardly anything is lost
 
@@ -83,7 +85,8 @@ def groundwork_of(
         rows.append(found[1])
         del found  # so that nothing of a layer is held in memory once it is kept
         if part.groups.stop == layers[part.layer].groups:
-            importances.append(keep(np.concatenate(importance)))
+            whole = np.concatenate(importance)
+            importances.append(keep(counted(whole) if layers[part.layer].looked_up else whole))
             to_write.append(joined(rows, layers[part.layer].rows, keep))
             importance.clear()
             rows.clear()
@@ -137,7 +140,20 @@ def measured_on(
         memory_bytes=ground.memory_bytes,
         progress=progress,
     )
-    return fits, tuple(measured)
+    return fits, tuple(_with_unseen(ground, measured, errors))
+
+
+def _with_unseen(ground: Groundwork, measured: Iterable[Coupling], errors: Errors) -> Iterator[Coupling]:
+    """The couplings of all layers, with a value for rows of tables that no sample looks up."""
+    for number, (layer, coupling) in enumerate(zip(ground.layers, measured, strict=True)):
+        if not layer.looked_up:
+            yield coupling
+            continue
+
+        def of_groups(groups: slice, number: int = number) -> tuple[Rows, Mapping[int, Rows]]:
+            return errors(Part(number, groups))
+
+        yield valued(coupling, float(np.mean(ground.importances[number][:], dtype=np.float64)), of_groups)
 
 
 def counted_on(ground: Groundwork, fits: tuple[Fit, ...], medium: Medium) -> tuple[Fit, ...]:

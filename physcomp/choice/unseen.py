@@ -1,0 +1,68 @@
+"""Rows of tables that no calibration sample looks up: they are valued like the mean of all rows, never at nothing.
+
+A token that is missing from a few hundred samples will come in use, and its row must then be there. Each weight of such
+a row counts as much as a weight of the table does in the mean; this is our choice.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from physcomp.codes.base import Rows
+from physcomp.curvature.blocks import Curvature
+from physcomp.curvature.couplings import Coupling
+
+AT_ONCE = 256  # groups whose errors are in memory at a time; our choice
+
+
+def alike(curvature: Curvature) -> Curvature:
+    """The curvature with all weights of rows that were never looked up alike, so that codes fit these rows evenly."""
+    unseen = np.flatnonzero(~curvature.importance.any(axis=1))
+    if len(unseen):
+        curvature.blocks[unseen] = np.eye(curvature.blocks.shape[2], dtype=np.float32)
+    return curvature
+
+
+def counted(importance: Rows) -> Rows:
+    """The importance of weights, (groups, weights), with the mean of all for rows that were never looked up."""
+    found = importance.copy()
+    found[np.flatnonzero(~importance.any(axis=1))] = importance.mean(dtype=np.float64)
+    return found
+
+
+def valued(
+    coupling: Coupling, mean_importance: float, errors: Callable[[slice], tuple[Rows, Mapping[int, Rows]]]
+) -> Coupling:
+    """The couplings of a table, with the errors of rows that were never looked up at their mean cost.
+
+    Args:
+        coupling: as measured: such rows cost nothing, whatever their error is.
+        mean_importance: the mean loss per squared error of the table's weights.
+        errors: as `physcomp.curvature.couplings.Errors`, for a range of groups.
+    """
+    unseen = np.flatnonzero(~coupling.alone.any(axis=1))
+    alone, noise = coupling.alone.copy(), coupling.noise.copy()
+    grams = [gram.copy() for gram in coupling.grams]
+    for first in range(0, len(alone), AT_ONCE):
+        last = min(first + AT_ONCE, len(alone))
+        mine = unseen[(unseen >= first) & (unseen < last)]
+        if not len(mine):
+            continue
+        mean, spread = errors(slice(first, last))
+        products = _products(mean[mine - first]) * mean_importance
+        alone[mine] = np.einsum("gkk->gk", products)
+        for index, variance in spread.items():
+            noise[mine, index] += mean_importance / 2 * variance[mine - first].sum(axis=1, dtype=np.float64)
+        for run, gram in zip(coupling.runs, grams, strict=True):
+            here = (mine >= run.start) & (mine < run.stop)
+            for group, product in zip(mine[here] - run.start, products[here], strict=True):
+                gram[group, :, group, :] = product
+    return replace(coupling, grams=tuple(grams), alone=alone, noise=noise)
+
+
+def _products(mean: Rows) -> NDArray[np.float64]:
+    """Products of the errors of each pair of codes, (groups, codes, codes), as means over read times."""
+    errors = mean.astype(np.float64).reshape(*mean.shape[:3], -1)
+    return np.asarray(np.einsum("gwkt,gwlt->gkl", errors, errors) / errors.shape[3])
