@@ -340,3 +340,36 @@ def test_any_network_is_trained_for_cells_and_stored(make: Callable[[Path], Case
     assert read.exit_code == 0, read.output
     again = run("finetune", *case.network, *data, *given)
     assert again.output == tuned.output  # nothing was trained again
+
+
+def test_a_loss_model_is_kept_and_serves_other_budgets_cards_and_times(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, network = tmp_path / "model.h5", f"{made}/nets.py:convolutions"
+    given = ["--data", f"{made}/right.npz", "--solver", "lagrangian", "--quiet", "--model", kept]
+
+    def plan(*more: object) -> physcomp.Plan:
+        done = run("choose", network, *given, "--out", tmp_path / "p.json", *more)
+        assert done.exit_code == 0, done.output
+        return physcomp.Plan.load(tmp_path / "p.json")
+
+    first = plan("--card", "ideal", "--budget", 4)
+    assert kept.exists()
+
+    def late(*_: object, **__: object) -> None:
+        raise AssertionError("another loss model was built")
+
+    monkeypatch.setattr("physcomp.build_model", late)
+    assert plan("--card", "ideal", "--budget", 4).sha256 == first.sha256
+    other = plan("--card", "pcm-nandakumar", "--time", 3600, "--budget", 5)
+    assert (other.card, other.read_time_s, other.budget) == ("pcm-nandakumar", 3600.0, 5.0)
+    given[1] = f"{made}/int32.npz"
+    assert plan("--card", "ideal", "--budget", 4).sha256 == first.sha256  # the same samples from another file
+    refused = run(
+        "choose", network, *given, "--card", "ideal", "--budget", 4, "--out", tmp_path / "q.json", "--seed", 1
+    )
+    assert "was built with seed 0, got --seed 1" in str(refused.exception)
+    refused = run(
+        "choose", network, *given, "--card", "ideal", "--budget", 4, "--out", tmp_path / "q.json", "--split-seed", 1
+    )
+    assert "from other calibration samples" in str(refused.exception)

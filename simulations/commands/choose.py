@@ -15,8 +15,10 @@ from simulations.runs.progress import Progress
 
 if TYPE_CHECKING:
     import physcomp
+    from physcomp.codes.medium import Medium
     from physcomp.networks.task import Task
     from physcomp.storage.plan import Plan
+    from physcomp.threads import ShareDone
 
 EXAMPLE = (
     "physcomp choose data/fashion-cnn.toml --data data/fashion-mnist --card pcm-zarcone --budget 0.5,1 --out plans"
@@ -49,20 +51,28 @@ def choose(
         Literal["bound", "bch"], typer.Option(help="Bits a cell holds: the bound of any code, or those of a BCH code.")
     ] = "bound",
     memory: Annotated[
-        str, typer.Option(help="Memory for couplings, and as much again for passes over samples: 500MB, 4GB.")
+        str, typer.Option(help="Memory for the loss model, such as 4GB, beside 6 times the bytes of the weights.")
     ] = defaults.MEMORY,
+    model_file: Annotated[
+        Path | None, typer.Option("--model", help="File of the loss model (HDF5): loaded if there, else written.")
+    ] = None,
     seed: SeedOption = 0,
     quiet: Quiet = False,
 ) -> None:
     """Choose the code of every filter: least loss within a budget of cells, with a bound on what is possible.
 
-    Writes a plan (JSON), which 'physcomp store' takes; for several budgets one each. Takes about a minute for the
-    embedded network of 100,000 weights, and seconds for each further budget.
+    Writes a plan (JSON), which 'physcomp store' takes; for several budgets one each. With --model the loss model
+    is kept, and another choice for the same network and data takes seconds. Takes about a minute for the embedded
+    network of 100,000 weights.
     """
     budgets, room = budgets_of(budget), bytes_of(memory)
     paths = _paths(target, budgets)
+    if model_file is not None and not model_file.exists():
+        _check_folder("--model", model_file.parent)
+    import devices
     import physcomp
     from physcomp.choice.joint import Search
+    from physcomp.codes.medium import Medium
     from physcomp.networks.first_look import first_look
     from simulations.comparison.plans import JOINT
 
@@ -76,9 +86,15 @@ def choose(
     look = first_look(loaded, held)
     _say_first_look(loaded.task, look.score, look.remarks)
     with progress.bar("measuring what each code does to each filter") as bar:
-        model = physcomp.build_model(
-            loaded, calibration, card=card, read_time_s=time_s, ecc=ecc, seed=seed, memory_bytes=room, progress=bar
-        )
+        if model_file is not None and model_file.exists():
+            model = _kept_model(model_file, loaded, calibration, Medium(devices.load_card(card), time_s, ecc=ecc), seed,
+                                bar)  # fmt: skip
+        else:
+            model = physcomp.build_model(
+                loaded, calibration, card=card, read_time_s=time_s, ecc=ecc, seed=seed, memory_bytes=room, progress=bar
+            )
+            if model_file is not None:
+                model.save(model_file)
     with progress.bar("choosing codes") as bar:
         choices = physcomp.choose(
             model, held, budgets, search=Search(solver=solver, effort=1.0, seed=seed), progress=bar
@@ -136,11 +152,37 @@ def _paths(target: Path, budgets: tuple[float, ...]) -> list[Path]:
         raise ValueError(f"--out: {target} is a folder, and a single budget gives one file; name a file such as "
                          f"{target / 'plan.json'}")  # fmt: skip
     folder = target if target.is_dir() else target.parent
-    if not folder.is_dir():
-        raise ValueError(f"--out: there is no folder {folder}; make it, or name another")
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"--out: {folder} cannot be written to; name another folder")
+    _check_folder("--out", folder)
     return [target / f"plan-{short(value)}.json" for value in budgets] if several else [target]
+
+
+def _check_folder(option: str, folder: Path) -> None:
+    if not folder.is_dir():
+        raise ValueError(f"{option}: there is no folder {folder}; make it, or name another")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{option}: {folder} cannot be written to; name another folder")
+
+
+def _kept_model(
+    path: Path,
+    network: "physcomp.Network",
+    calibration: "physcomp.Samples",
+    medium: "Medium",
+    seed: int,
+    progress: "ShareDone",
+) -> "physcomp.LossModel":
+    """The loss model of a file, for the card and time asked for."""
+    import physcomp
+
+    model = physcomp.load_model(path, network, calibration)
+    if model.seed != seed:
+        raise ValueError(f"--model: {path} was built with seed {model.seed}, got --seed {seed}; give the same seed")
+    kept = model.medium
+    if (kept.card.sha256, kept.written_for_s, kept.ecc, kept.span_s) == (
+        medium.card.sha256, medium.written_for_s, medium.ecc, medium.span_s,
+    ):  # fmt: skip
+        return model
+    return model.on(medium.card, read_time_s=medium.written_for_s, ecc=medium.ecc, progress=progress)
 
 
 def _check(card: str, time_s: float, solver: str) -> None:
