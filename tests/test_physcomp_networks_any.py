@@ -314,6 +314,19 @@ def test_recalibration_takes_any_network(name: str) -> None:
     assert float((after - before).norm() / before.norm()) < 0.02
 
 
+@pytest.mark.parametrize("name", ["embedding", "embedding-bag"])
+def test_words_that_no_sample_has_are_not_worthless(name: str) -> None:
+    case = zoo.CASES[name]
+    calibration, _ = samples_of(case)
+    assert isinstance(calibration.inputs, torch.Tensor)
+    samples = physcomp.Samples(torch.where(calibration.inputs == 7, 8, calibration.inputs), calibration.labels)
+    network = physcomp.wrap(case.build(), samples=samples)
+    model = physcomp.build_model(network, samples, card="ideal", menu=MENU)
+    assert model.layers[0].looked_up
+    assert (model.loss[:11, 0] > 0).all() == (name == "embedding-bag")  # a row of padding is zero already
+    assert model.loss[7, 0] > 0
+
+
 def test_norms_in_a_row_are_all_folded() -> None:
     given = stored("two-norms").network
     assert {each.name for each in given.left_out if "folded" in each.why} >= {

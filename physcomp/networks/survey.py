@@ -184,13 +184,17 @@ class _Tried:
             still = []
             for place, number in enumerate(left):
                 if self._agrees(found[place], wanted[number]):
-                    looked_up = self.work.get(number, ("", 0.0))[0] == "lookup"
-                    self.layers[number], self.settled[number] = replace(trial[place], looked_up=looked_up), True
+                    looked_up = replace(trial[place], looked_up=self._is_table(trial[place], number))
+                    self.layers[number], self.settled[number] = looked_up, True
                 else:
                     still.append(number)
             left = still
             if not left:
                 return
+
+    def _is_table(self, layer: Layer, number: int) -> bool:
+        bag = isinstance(self.module.get_submodule(layer.weight.rpartition(".")[0]), nn.EmbeddingBag)
+        return bag or self.work.get(number, ("", 0.0))[0] == "lookup"
 
     def _watched(self, inputs: Inputs, numbers: list[int], count: int) -> torch.Tensor:
         """Outputs with gradients in the weights; notes which operators use them, and with which bias."""
