@@ -23,6 +23,8 @@ class _OneBorder(typer.Typer):
             _fail(f"{error.format_message()}; 'physcomp --help' shows what there is")
         except ValueError as error:
             _fail(str(error))
+        except MemoryError as error:
+            _fail(f"not enough memory ({error}); take fewer samples by --limit, or allow choose less by --memory")
         except OSError as error:
             _fail(f"{error.filename or 'file'}: {error.strerror or error}; check the path and the space left")
 

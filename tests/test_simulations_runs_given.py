@@ -146,3 +146,17 @@ def test_heldout_samples_that_are_calibration_samples_are_refused(tmp_path: Path
     source = str(arrays(tmp_path / "d.npz", 80, 1))
     with pytest.raises(ValueError, match="calibration and heldout share 60 samples"):
         Data(source, heldout=source).parts(["calibration", "heldout"])
+
+
+def test_test_samples_that_plans_are_made_on_are_refused(tmp_path: Path) -> None:
+    first = arrays(tmp_path / "d.npz", 0, 1, calibration=40, test=30, train=5)
+    content = dict(np.load(first))
+    assert len(Data(str(first)).part_apart("test")) == 30
+    content["test_x"][:20] = content["calibration_x"][:20]
+    np.savez(first, **content)
+    with pytest.raises(ValueError, match="share 20 samples"):
+        Data(str(first)).part_apart("test")
+    assert len(Data(str(first)).part("test")) == 30
+    assert len(Data(str(arrays(tmp_path / "one.npz", 80, 1))).part_apart("t10k")) == 20
+    assert len(Data(str(arrays(tmp_path / "t.npz", 0, 1, test=9))).part_apart("test")) == 9
+    assert len(Data(str(first), split={"test": 0.4}).part_apart("test")) == 2

@@ -1,7 +1,8 @@
 """Descriptions of networks: a TOML file beside a safetensors file.
 
 Its `layers` are read in order: `conv OUT KERNEL` (stride 1, same padding), `norm` (batch norm), `relu`, `pool K`,
-`flatten`, `linear OUT`.
+`flatten`, `linear OUT`. The language is for plain stacks of layers and stays so; any other architecture comes from a
+function in Python (`physcomp.networks.loading`).
 """
 
 import dataclasses

@@ -39,14 +39,15 @@ class FirstLook:
     remarks: tuple[str, ...]
 
 
-def first_look(network: Network, samples: Samples) -> FirstLook:
+def first_look(network: Network, samples: Samples, outputs: torch.Tensor | None = None) -> FirstLook:
     """Measure a network on samples, and say what seems wrong: softmax inside, chance level and its cause.
 
     Args:
         network: as trained.
         samples: samples that it was not trained on.
+        outputs: its outputs on them, if they are known.
     """
-    outputs = outputs_of(network, samples)
+    outputs = outputs_of(network, samples) if outputs is None else outputs
     found = score(outputs, samples.labels, network.task)
     remarks = [*_probabilities(network, outputs, samples.labels)]
     match network.task:

@@ -55,7 +55,8 @@ def readback(
 
     loaded = physcomp.load_chip(chip)
     when = None if times is None else [_seconds(word) for word in times.split(",")]
-    parts = cut.of(data).parts(list(dict.fromkeys([part, *(["calibration"] if recalibrate else [])])))
+    source = cut.of(data)
+    parts = source.parts(list(dict.fromkeys([part, "calibration"]))) if recalibrate else {part: source.part_apart(part)}
     test = parts[part]
     architecture = network.open(test)
     check_plan(loaded.plan, architecture, tried=True)

@@ -93,6 +93,7 @@ def summarize(kind: StoredKind[Any], results: pl.DataFrame) -> dict[str, Any]:
         "metric": kind.network.task.metric,
         "test_images": len(kind.test),
         "trials": study.trials,
+        "remarks": list(kind.remarks),
         "cards": [
             _card(of, time_s, at(results, place), clean.accuracy) for place, (of, time_s) in enumerate(kind.placed)
         ],

@@ -84,7 +84,7 @@ def section(
         f"{summary['clean_loss']:.4f}, on {summary['test_images']:,} test samples.",
         columns=tuple(columns),
         rows=rows,
-        lines=lines,
+        lines=[*(f"Warning: {remark}." for remark in summary["remarks"]), *lines],
     )
 
 

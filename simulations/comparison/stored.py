@@ -8,6 +8,7 @@ import polars as pl
 
 import devices
 import physcomp
+from physcomp.networks.first_look import first_look
 from simulations.comparison.plans import TRAINED, Planned, StoredStudy, all_plans, save_joint
 from simulations.comparison.trained import Trained
 from simulations.runs.kind import Kind
@@ -80,6 +81,7 @@ class StoredKind(Kind[AnyStored, ChipTrial]):
         study = self.study
         with self.progress.step("compiling kernels (the first run only) and measuring the clean network"):
             self.scorer = Scorer.of(self.network, self.test, self.numbers)
+            self.remarks = first_look(self.network, self.test, self.scorer.clean).remarks
             for card in study.cards:
                 devices.reliable_bits(devices.load_card(card.card), card.read_time_s)
         chosen = all_plans(study, self.network, self.calibration, self.heldout, self.folder, self.progress)

@@ -20,6 +20,7 @@ from physcomp.networks.task import Kind, Task, task_of
 
 NETWORK_FORMS = "a description (.toml), file.py:function or package.module:name"
 WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".safetensors")
+CHECKED_BYTES = 1 << 28  # size of data up to which parts that are not used are read, only to be compared; our choice
 # Shares of data without parts. However data are cut, `test` is the last quarter, so that no command trains on it.
 FOR_TRAINING = {"train": 0.4, "calibration": 0.1, "heldout": 0.25, "test": 0.25}
 BESIDE_HELDOUT = {"calibration": 0.75, "test": 0.25}
@@ -108,6 +109,11 @@ def open_task(text: str) -> Task:
     return meant
 
 
+def _bytes_of(path: Path) -> int:
+    """The size of a file, or of all files in a folder."""
+    return sum(each.stat().st_size for each in (path.rglob("*") if path.is_dir() else [path]) if each.is_file())
+
+
 @dataclass(frozen=True)
 class Data:
     """A source of data as a user names it; see `physcomp.networks.datasets.reading.load_samples`.
@@ -149,6 +155,26 @@ class Data:
         found = {name: samples if name in apart else found[name] for name in names}
         check_alike(f"{self.source} and {self.heldout}", found)
         return check_disjoint(found)
+
+    def part_apart(self, name: str, beside: Sequence[str] = ("calibration", "heldout")) -> physcomp.Samples:
+        """The part of a name, which shares no samples with those on which plans are made.
+
+        This is checked where these are in a file or folder that is not too large; code of the user is trusted.
+
+        Raises:
+            ValueError: as `parts`.
+        """
+        path = Path(self.source)
+        if name == ALL or not path.exists() or _bytes_of(path) > CHECKED_BYTES:
+            return self.part(name)
+        opened = self._opened(self.source, [name])
+        named, cut = ({meaning(each) for each in of} for of in ((part.name for part in opened), self.split or ()))
+        others = [
+            other
+            for other in beside
+            if other != meaning(name) and (other in (cut if cut else named) or (not cut and named & {"train", ALL}))
+        ]
+        return self.parts([name, *others])[name]
 
     def part(self, name: str) -> physcomp.Samples:
         """The part of a name; `all` is everything."""
