@@ -1,5 +1,6 @@
 """Weights of networks that are ready to be stored, as files: every tensor comes back, in the same network only."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import physcomp
+from physcomp.networks.network import fingerprint
 from physcomp.networks.prepared_weights import is_prepared, load_prepared, save_prepared
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in zoo.WARNINGS]
@@ -54,3 +56,11 @@ def test_other_files_and_networks_are_refused(tmp_path: Path) -> None:
     path.write_text("no weights")
     assert not is_prepared(path)
     assert not is_prepared(tmp_path / "none.safetensors")
+
+
+def test_copies_of_traced_networks_save_no_more_than_the_network() -> None:
+    network = network_of("buffer-not-saved")
+    copied = copy.deepcopy(copy.deepcopy(network.module))
+    assert "turn" not in copied.state_dict()
+    assert "turn" in dict(copied.named_buffers())
+    assert fingerprint(copied) == network.sha256

@@ -57,17 +57,31 @@ def _traced(module: nn.Module) -> GraphModule | None:
     try:
         tracer = _Tracer()
         graph = tracer.trace(module)
-        traced = GraphModule(tracer.root, graph, type(module).__name__).eval()
+        traced = _Traced(tracer.root, graph, type(module).__name__).eval()
     except Exception:  # torch.fx raises many kinds, and all mean the same: it cannot be traced
         return None
-    saved = module.state_dict()
-    for name, buffer in list(traced.named_buffers()):
+    _keep_unsaved(module, traced)
+    return traced
+
+
+class _Traced(GraphModule):
+    """A traced module, whose copies do not save buffers that it does not save."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GraphModule:
+        copied: GraphModule = super().__deepcopy__(memo)
+        _keep_unsaved(self, copied)
+        return copied
+
+
+def _keep_unsaved(module: nn.Module, graph: GraphModule) -> None:
+    """Do not save buffers that a module does not save; graphs made of it would."""
+    unsaved = {name for name, _ in module.named_buffers()} - set(module.state_dict())
+    for name, buffer in list(graph.named_buffers()):
         place, _, last = name.rpartition(".")
-        if name not in saved and name in dict(module.named_buffers()):  # the graph would save it
-            owner = traced.get_submodule(place)
+        if name in unsaved:
+            owner = graph.get_submodule(place)
             delattr(owner, last)
             owner.register_buffer(last, buffer, persistent=False)
-    return traced
 
 
 def _fold(graph: GraphModule, ranks: dict[str, int], *, subclasses: bool) -> None:
