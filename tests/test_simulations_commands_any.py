@@ -266,7 +266,7 @@ def test_a_plan_that_does_not_match_without_data_asks_for_the_data(made: Path, t
     chosen = run("choose", network, *given, "--out", tmp_path / "p.json")
     assert chosen.exit_code == 0, chosen.output
     without = run("store", network, tmp_path / "p.json", "--out", tmp_path / "c.h5")
-    assert "give --data and its options as for 'physcomp choose'" in str(without.exception)
+    assert "and --data as for 'physcomp choose'" in str(without.exception)
     assert run("store", network, tmp_path / "p.json", "--data", data, "--out", tmp_path / "c.h5").exit_code == 0
 
 

@@ -126,7 +126,9 @@ class Cut:
     size: Annotated[
         str | None, typer.Option(help="Images of folders are scaled and cut to this: 224, or 224x160 (height, width).")
     ] = None
-    limit: Annotated[int | None, typer.Option(help="At most this many samples of each part.")] = None
+    limit: Annotated[
+        int | None, typer.Option(help="At most this many samples of each part; 2000 do for most networks.")
+    ] = None
 
     def of(self, source: str, heldout: str | None = None) -> "Data":
         """A source with its options read; `heldout` is another source of held-out samples.

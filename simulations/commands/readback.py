@@ -59,7 +59,7 @@ def readback(
     parts = source.parts(list(dict.fromkeys([part, "calibration"]))) if recalibrate else {part: source.part_apart(part)}
     test = parts[part]
     architecture = network.open(test)
-    check_plan(loaded.plan, architecture, tried=True)
+    check_plan(loaded.plan, architecture, described=network.described, tried=True)
     ways: dict[str, StateOf | None] = {AS_READ: None}
     if compensate:
         ways["uncompensated"] = lambda cells, time_s, read: cells.read_back(time_s=time_s, read=read, drift="left")

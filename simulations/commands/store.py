@@ -34,19 +34,20 @@ def store(
 
     wanted = physcomp.Plan.load(plan)
     loaded = network.open(None if data is None else cut.of(data).part("calibration"))
-    check_plan(wanted, loaded, tried=data is not None or network.described)
+    check_plan(wanted, loaded, described=network.described, tried=data is not None)
     chip = physcomp.store(loaded, wanted, card=card, seed=seed)
     chip.save(target)
     cells = chip.cells.levels.size
     out.print(f"{target}: {cells:,} analog cells on {chip.card.name}, {len(chip.bits):,} bits stored digitally")
 
 
-def check_plan(plan: "physcomp.Plan", network: "physcomp.Network", *, tried: bool) -> None:
+def check_plan(plan: "physcomp.Plan", network: "physcomp.Network", *, described: bool, tried: bool) -> None:
     """Check that a plan was made for a network.
 
     Args:
         plan: the plan.
         network: the network.
+        described: whether it has a description.
         tried: whether it was tried on samples; without them folds of norms may not be those of the choice.
 
     Raises:
@@ -55,7 +56,6 @@ def check_plan(plan: "physcomp.Plan", network: "physcomp.Network", *, tried: boo
     try:
         plan.check(network)
     except ValueError as error:
-        cure = (
-            "" if tried else ", or give --data and its options as for 'physcomp choose', since folds are checked on it"
-        )
+        data = "" if tried else ", and --data as for 'physcomp choose', since folds of norms are checked on it"
+        cure = "" if described else f", or give --args and --weights of the choice{data}"
         raise ValueError(f"{error}{cure}") from None
