@@ -1,4 +1,4 @@
-"""What is said of a network before any work: its numbers, the smallest budget, and what seems wrong."""
+"""What is said of a network before any work: its numbers, the smallest budget, costs, and what seems wrong."""
 
 import dataclasses
 from xml.etree import ElementTree
@@ -24,7 +24,7 @@ def trained(seed: int = 0) -> tuple[nn.Module, physcomp.Samples]:
 
 def warnings_of(module: nn.Module, samples: physcomp.Samples, task: str = "classes") -> list[str]:
     network = physcomp.wrap(module, "net", samples=samples, task=task)
-    return list(physcomp.inspect(network, samples, card="ideal").warnings)
+    return list(physcomp.inspect(network, samples, card="ideal", costs=False).warnings)
 
 
 def test_a_good_network_has_no_warnings() -> None:
@@ -33,7 +33,7 @@ def test_a_good_network_has_no_warnings() -> None:
 
 def test_numbers_are_those_of_the_loss_model(tiny: physcomp.Network, tiny_images: physcomp.Images) -> None:
     card, menu = "pcm-zarcone:one-device", ("digital(2)", "digital(4)", "analog(1)")
-    found = physcomp.inspect(tiny, tiny_images, card=card, menu=menu)
+    found = physcomp.inspect(tiny, tiny_images, card=card, menu=menu, costs=False)
     model = physcomp.build_model(tiny, tiny_images, card=card, menu=menu)
     assert found.groups == len(model.loss)
     assert found.on_cells == model.weights
@@ -45,23 +45,30 @@ def test_numbers_are_those_of_the_loss_model(tiny: physcomp.Network, tiny_images
         model.selection(found.smallest * 0.999)
 
 
+def test_what_the_loss_model_will_cost_is_stated(tiny: physcomp.Network, tiny_images: physcomp.Images) -> None:
+    found = physcomp.inspect(tiny, tiny_images, card="ideal", menu=("pruned", "digital(2)"))
+    assert found.costs is not None
+    assert found.summary()[-1] == f"with these samples {found.costs}"
+    assert found.costs.processor_s > 0
+
+
 def test_the_smallest_budget_is_left_open_where_it_depends_on_values(
     tiny: physcomp.Network, tiny_images: physcomp.Images
 ) -> None:
-    found = physcomp.inspect(tiny, tiny_images, card="ideal", menu=("coded(4)",))
+    found = physcomp.inspect(tiny, tiny_images, card="ideal", menu=("coded(4)",), costs=False)
     assert found.smallest is None
     assert "depends on the values" in str(found)
 
 
 def test_a_module_is_wrapped_as_a_classifier() -> None:
     module, samples = trained()
-    assert physcomp.inspect(module, samples, card="ideal").parameters == 21
+    assert physcomp.inspect(module, samples, card="ideal", costs=False).parameters == 21
 
 
 def test_what_a_first_look_remarks_is_among_the_warnings() -> None:
     module, samples = trained()
     module[0].weight.data *= -1
-    wrong = physcomp.inspect(module, samples, card="ideal")
+    wrong = physcomp.inspect(module, samples, card="ideal", costs=False)
     (warning,) = wrong.warnings
     assert "near chance" in warning
     assert str(wrong).splitlines()[-1] == f"warning: {warning}"
@@ -114,7 +121,7 @@ def test_outputs_that_depend_on_the_batch_are_called_out() -> None:
 
 def test_texts_are_short_and_drawings_well_formed(tiny: physcomp.Network, tiny_images: physcomp.Images) -> None:
     named = dataclasses.replace(tiny, name="<tiny> & co")
-    found = physcomp.inspect(named, tiny_images)
+    found = physcomp.inspect(named, tiny_images, costs=False)
     assert repr(found).startswith("<Inspection of <tiny> & co: ")
     assert len(repr(found)) < 120
     lines = str(found).splitlines()

@@ -1,5 +1,6 @@
 """Looks at a network before any work: what becomes of each of its tensors, and what seems wrong with it."""
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,9 @@ from torch import nn
 
 import devices
 import qubo
+from physcomp.choice.costs import Costs, costs_of
 from physcomp.choice.doubts import doubts, reached_by, watched_look
+from physcomp.choice.setting import Setting
 from physcomp.choice.tensor_table import HEAD, TEXTS, Fate, TensorRow, as_lines, tensor_table, texts_of
 from physcomp.codes import Code, Medium
 from physcomp.codes.base import Ecc
@@ -42,6 +45,7 @@ class Inspection:
         smallest: the smallest feasible budget in cells per parameter; None if the cells of every code of the menu
             depend on the values of the weights.
         warnings: what seems wrong, one line each.
+        costs: what building the loss model on these samples will cost; None if that was not asked for.
     """
 
     network: str
@@ -57,6 +61,7 @@ class Inspection:
     codes: int
     smallest: float | None
     warnings: tuple[str, ...]
+    costs: Costs | None = None
 
     @property
     def on_cells(self) -> int:
@@ -120,6 +125,7 @@ class Inspection:
             f"outputs of a sample: {' x '.join(map(str, self.outputs)) or 'one number'}; task: {self.task}",
             f"as trained, on these {self.samples:,} samples: loss {self.clean.loss:.4f}, "
             f"{self.metric} {self.clean.accuracy:.4f}",
+            *([] if self.costs is None else [f"with these samples {self.costs}"]),
         ]
 
 
@@ -132,6 +138,7 @@ def inspect(
     granularity: Granularity = "filter",
     ecc: Ecc = "bound",
     memory_bytes: int = MEMORY_BYTES,
+    costs: bool = True,
 ) -> Inspection:
     """Say what becomes of each tensor of a network if it is stored on cells, before any work.
 
@@ -142,7 +149,8 @@ def inspect(
         menu: names of the codes offered.
         granularity: which weights form a group.
         ecc: how digital bits are converted to cells, see `physcomp.build_model`.
-        memory_bytes: memory for passes over samples.
+        memory_bytes: memory that the loss model may take, see `physcomp.build_model`.
+        costs: whether to estimate what the loss model will cost, which takes seconds.
 
     Raises:
         ValueError: the network does not take the samples, or nothing of it can be stored on cells.
@@ -150,11 +158,14 @@ def inspect(
     network = network if isinstance(network, Network) else wrap(network, samples=samples)
     medium = Medium(devices.load_card(card) if isinstance(card, str) else card, 0.0, ecc=ecc)
     codes = read_menu(menu)
+    start = time.process_time()
     found = survey(network, samples, granularity)
+    surveyed = time.process_time() - start
     rows = tensor_table(network, found)
     look, unused = watched_look(network, found, samples)
     reached = reached_by(network, found, samples, memory_bytes)
     fixed = sum(row.bits for row in rows) + sum(row.groups for row in rows) * (len(codes) - 1).bit_length()
+    setting = Setting(network, samples, found.layers, codes, medium, memory_bytes)
     least = _least(found.layers, codes, medium)
     return Inspection(
         network=network.name,
@@ -170,6 +181,7 @@ def inspect(
         codes=len(codes),
         smallest=None if least is None else (least + fixed / medium.bits_per_cell) / network.parameters,
         warnings=(*look.remarks, *doubts(found, len(samples), reached, unused)),
+        costs=costs_of(setting, surveyed) if costs else None,
     )
 
 

@@ -110,10 +110,7 @@ def curvatures_by_part(
         memory_bytes: memory for blocks and gradients; with less, blocks have fewer weights.
         progress: called with the share of the passes that is done, 0 to 1.
     """
-    weights = sum(layer.rows.size for layer in layers)
-    size = max(1, min(MOST, PASSES * memory_bytes // (4 * FOR_BLOCKS * weights)))
-    of_group = [4 * layer.weights * min(layer.weights, size) for layer in layers]
-    all_batches = batches(layers, of_group, memory_bytes // FOR_BLOCKS)
+    size, all_batches = block_batches(layers, memory_bytes)
     for number, batch in enumerate(all_batches):
 
         def share(done: float, number: int = number) -> None:
@@ -121,12 +118,32 @@ def curvatures_by_part(
                 progress((number + done) / len(all_batches))
 
         found = _in_one_pass(
-            network, layers, batch, size, images, seed=seed, memory_bytes=3 * memory_bytes // 8, progress=share
+            network, layers, batch, size, images, seed=seed, memory_bytes=for_gradients(memory_bytes), progress=share
         )
         while found:
             part = batch[-len(found)]
             yield part, use(part, found.pop(0))  # nothing holds the blocks while the next part is measured
         release_memory()
+
+
+def block_batches(layers: tuple[Layer, ...], memory_bytes: int) -> tuple[int, list[list[Part]]]:
+    """The most weights of a block, and the groups that are measured in each pass, as the memory allows it."""
+    weights = sum(layer.rows.size for layer in layers)
+    size = max(1, min(MOST, PASSES * memory_bytes // (4 * FOR_BLOCKS * weights)))
+    of_group = [4 * layer.weights * min(layer.weights, size) for layer in layers]
+    return size, batches(layers, of_group, memory_bytes // FOR_BLOCKS)
+
+
+def for_gradients(memory_bytes: int) -> int:
+    """The part of the memory that gradients take twice over: collected, and in the threads that compute them."""
+    return 3 * memory_bytes // 8
+
+
+def images_of_blocks(tape: Tape, images: Samples, weights: int, memory_bytes: int) -> tuple[int, int]:
+    """Images whose gradients in a number of weights are collected before they are summed, and images of a pass."""
+    gathered = max(1, min(GATHERED, len(images), memory_bytes // (8 * weights)))
+    at_once = max(1, memory_bytes // (64 * weights_at_once(tape.layers)))
+    return gathered, min(images_in_pass(tape, images, memory_bytes), at_once, _at_once(gathered))
 
 
 def _in_one_pass(
@@ -143,14 +160,11 @@ def _in_one_pass(
     """The curvature of a batch of groups, in blocks of at most `size` weights; gradients take half the memory."""
     sums = [_BlockSums(layers[part.layer], part, size) for part in batch]
     weights = sum(total.groups * total.weights for total in sums)
-    gathered = max(1, min(GATHERED, len(images), memory_bytes // (8 * weights)))
-    rows = [torch.empty((total.groups, gathered, total.weights)) for total in sums]
-    biases = [torch.empty((total.groups, gathered)) for total in sums]
     met = list(layers_in(layers, batch))
     tape = Tape(network, tuple(layer for layer, _ in met))
-    largest = weights_at_once(tape.layers)
-    at_once = min(images_in_pass(tape, images, memory_bytes), max(1, memory_bytes // (64 * largest)))
-    at_once = min(at_once, _at_once(gathered))
+    gathered, at_once = images_of_blocks(tape, images, weights, memory_bytes)
+    rows = [torch.empty((total.groups, gathered, total.weights)) for total in sums]
+    biases = [torch.empty((total.groups, gathered)) for total in sums]
     directions = directions_of(network, images, 1, seed)
 
     for first in range(0, len(images), gathered):

@@ -150,9 +150,7 @@ def couplings_of(
         importance: whether the results hold it.
         progress: called with the share of the passes that is done, 0 to 1.
     """
-    size = _run_size(sum(layer.groups for layer in layers), codes, memory_bytes)
-    of_group = [4 * layer.weights * codes * (times + 1) for layer in layers]
-    all_batches = batches(layers, of_group, memory_bytes // FOR_ERRORS, step=max(1, size))
+    size, all_batches = coupling_batches(layers, codes, times, memory_bytes)
 
     def parts() -> Iterator[tuple[Part, Coupling]]:
         for number, batch in enumerate(all_batches):
@@ -207,9 +205,7 @@ def _in_one_pass(
     deltas = [torch.from_numpy(np.ascontiguousarray(mean)).flatten(2) for mean, _ in computed]
     del computed
     times = deltas[0].shape[2] // codes
-    groups = sum(part.size for part in batch)
     directions = directions_of(network, images, PROBES, seed)
-    probes = directions.probes
     met = list(layers_in(layers, batch))
     tape = Tape(network, tuple(layer for layer, _ in met))
     sums = [_ColumnSums(layers[part.layer], part, codes, size) for part in batch]
@@ -229,11 +225,8 @@ def _in_one_pass(
                 found.append((place, power, lengths))
         return found
 
-    # Memory at a time: the collected columns, twice while they are joined, and one layer's gradients in each thread.
-    gathered = max(1, min(len(images), memory_bytes // (48 * probes * times * (codes + 1) * groups)))
-    largest = weights_at_once(tape.layers)
-    at_once = min(_at_once(gathered), images_in_pass(tape, images, memory_bytes // 2))
-    at_once = max(1, min(at_once, memory_bytes // (64 * probes * largest)))
+    columns = times * (codes + 1) * sum(part.size for part in batch)
+    gathered, at_once = images_of_couplings(tape, images, columns, directions.probes, memory_bytes)
 
     for first in range(0, len(images), gathered):
         last = min(first + gathered, len(images))
@@ -257,6 +250,26 @@ def _in_one_pass(
     deltas.clear()
     for spread in spreads:
         yield sums.pop(0).mean(len(images), times, spread, importance)
+
+
+def coupling_batches(
+    layers: tuple[Layer, ...], codes: int, times: int, memory_bytes: int
+) -> tuple[int, list[list[Part]]]:
+    """The most groups of a run that are coupled, and the groups measured in each pass, as the memory allows it."""
+    size = _run_size(sum(layer.groups for layer in layers), codes, memory_bytes)
+    of_group = [4 * layer.weights * codes * (times + 1) for layer in layers]
+    return size, batches(layers, of_group, memory_bytes // FOR_ERRORS, step=max(1, size))
+
+
+def images_of_couplings(tape: Tape, images: Samples, columns: int, probes: int, memory_bytes: int) -> tuple[int, int]:
+    """Images whose columns are collected before they are multiplied, and images of a pass.
+
+    In memory at a time are the collected columns, twice while they are joined, and one layer's gradients in each
+    thread.
+    """
+    gathered = max(1, min(len(images), memory_bytes // (48 * probes * columns)))
+    at_once = min(_at_once(gathered), images_in_pass(tape, images, memory_bytes // 2))
+    return gathered, max(1, min(at_once, memory_bytes // (64 * probes * weights_at_once(tape.layers))))
 
 
 def _run_size(groups: int, codes: int, memory_bytes: int) -> int:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from simulations.commands import defaults
+from simulations.commands.choose import bytes_of
 from simulations.commands.console import out
 from simulations.commands.given import Cut, GivenNetwork, Source, expanded
 
@@ -20,16 +21,26 @@ def inspect(
     granularity: Annotated[
         Literal["layer", "filter", "kernel"], typer.Option(help="Which weights form a group, which gets one code.")
     ] = "filter",
+    memory: Annotated[str, typer.Option(help="Memory that the loss model may take: 500MB, 4GB.")] = defaults.MEMORY,
+    costs: Annotated[bool, typer.Option(help="Whether to estimate time and memory of the loss model.")] = True,
 ) -> None:
     """Say what becomes of each tensor of a network if it is stored on cells: on cells, kept digital, or left out.
 
-    Prints a table of all tensors, what they come to, and what seems wrong with network or data, on the calibration
-    samples. Writes nothing. Takes seconds.
+    Prints a table of all tensors, what they come to, the time and memory that 'physcomp choose' will take for its loss
+    model, and what seems wrong with network or data, on the calibration samples. Writes nothing. Takes seconds.
     """
+    room = bytes_of(memory)
     import devices
     import physcomp
 
     opened = devices.load_card(card)
     calibration = cut.of(data).part("calibration")
-    found = physcomp.inspect(network.open(calibration), calibration, card=opened, granularity=granularity)
+    found = physcomp.inspect(
+        network.open(calibration),
+        calibration,
+        card=opened,
+        granularity=granularity,
+        memory_bytes=room,
+        costs=costs,
+    )
     out.print(str(found), soft_wrap=True, markup=False, highlight=False)
