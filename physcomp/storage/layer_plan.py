@@ -94,7 +94,7 @@ class LayerPlan:
     def share_of_codes(self, menu: Sequence[str]) -> dict[str, float]:
         """Share of the layer's weights that each code stores, by its name in the menu."""
         used, counts = np.unique(self.codes, return_counts=True)
-        return {menu[code]: count / self.groups for code, count in zip(used, counts, strict=True)}
+        return {menu[code]: float(count / self.groups) for code, count in zip(used, counts, strict=True)}
 
     @property
     def groups(self) -> int:
