@@ -5,7 +5,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from typing import TypeVar
 
 import torch
@@ -46,21 +45,24 @@ def in_threads(work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterato
                 future.cancel()
 
 
-@cache
-def _libc() -> ctypes.CDLL | None:
-    """The C library, if it has glibc's calls; large arrays then go back to the system when they are freed."""
-    library = ctypes.CDLL(None) if os.name == "posix" else None
-    if library is None or not hasattr(library, "malloc_trim"):
-        return None
-    library.mallopt(MMAP_THRESHOLD, LARGE)  # otherwise glibc raises it to the size of what was freed, up to 32 MB
-    return library
+def _of_glibc(name: str, *numbers: int) -> None:
+    """Call a function of the C library, if it is glibc."""
+    call = getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None
+    if call is not None:
+        call(*numbers)
 
 
 def release_memory() -> None:
-    """Give memory that was freed back to the system, where the C library has calls for that (glibc).
+    """Give memory that was freed back to the system, where the C library has a call for that (glibc).
 
     Threads free arrays of many sizes; without this, what they took at most would add up from step to step.
     """
-    library = _libc()
-    if library is not None:
-        library.malloc_trim(0)
+    _of_glibc("malloc_trim", 0)
+
+
+def release_large_arrays() -> None:
+    """From now on give every large array back as soon as it is freed, where the C library is glibc.
+
+    It otherwise keeps arrays of up to 32 MB for later ones, which is faster.
+    """
+    _of_glibc("mallopt", MMAP_THRESHOLD, LARGE)

@@ -19,7 +19,7 @@ from physcomp.curvature.couplings import Coupling, Errors, couplings_of
 from physcomp.networks.layers import Granularity, Layer
 from physcomp.networks.network import Network
 from physcomp.networks.samples import Samples
-from physcomp.threads import ShareDone, release_memory
+from physcomp.threads import ShareDone, release_large_arrays, release_memory
 
 FOR_ROWS = 4  # rows that take more than this part of the memory go to a temporary file; our choice
 
@@ -68,7 +68,6 @@ def groundwork_of(
     progress: ShareDone | None,
 ) -> Groundwork:
     """Measure the curvature at the weights of `bent`, and compute what codes are to write for those of `network`."""
-    release_memory()
     keep = keeper(sum(layer.rows.size for layer in layers), len(codes), memory_bytes)
 
     def written(part: Part, curvature: Curvature) -> tuple[Rows, dict[str, RowsToWrite]]:
@@ -106,7 +105,10 @@ def groundwork_of(
 
 def keeper(weights: int, codes: int, memory_bytes: int) -> Callable[[NDArray[Any]], Held]:
     """What keeps the rows of all layers: memory, or a temporary file if they would take too much of the memory."""
-    return Scratch().keep if (4 + codes) * weights > memory_bytes // FOR_ROWS else _as_it_is
+    if (4 + codes) * weights <= memory_bytes // FOR_ROWS:
+        return _as_it_is
+    release_large_arrays()  # memory is short
+    return Scratch().keep
 
 
 def _as_it_is(array: NDArray[Any]) -> Held:

@@ -205,7 +205,9 @@ def _attempts(
             budget=budget,
             solution=solution,
         )
-        return min((measured(model, each) for each in (plan, correction.corrected(plan))), key=_heldout)
+        best = min((measured(model, each) for each in (plan, correction.corrected(plan))), key=_heldout)
+        release_memory()
+        return best
 
     def measured(model: LossModel, plan: Plan) -> Plan:
         card, times_s = model.medium.card, [read.read_time_s for read in model.medium.reads]
