@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -193,6 +194,45 @@ def test_a_network_that_no_outputs_can_be_taken_from_is_refused_in_one_line(name
     assert "\n" not in str(caught.value)
 
 
+def test_a_bias_that_only_rounding_errors_feel_is_not_set_anew() -> None:
+    """A softmax cancels the bias of keys: what its gradient is made of is noise, and so would be its change."""
+
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.query, self.key, self.value, self.last = (nn.Linear(5, n) for n in (8, 8, 8, 3))
+            self.last = nn.Linear(8, 3)
+
+        def forward(self, words: torch.Tensor) -> torch.Tensor:
+            weights = (self.query(words) @ self.key(words).mT).softmax(-1)
+            return self.last((weights @ self.value(words)).mean(1))
+
+    samples = physcomp.Samples(torch.randn(30, 6, 5), torch.arange(30) % 3)
+    network = physcomp.wrap(Attending(), samples=samples)
+    model = physcomp.build_model(network, samples, card="ideal", menu=("pruned", "digital(2)", "digital(8)"))
+    shifts = {layer.name: coupling.shift for layer, coupling in zip(model.layers, model.couplings, strict=True)}
+    assert not shifts["key"].any()
+    assert all(shifts[name].any() and abs(shifts[name]).max() < 5 for name in ("query", "value", "last"))
+
+
+@pytest.mark.parametrize("kind", ["linear", "convolution"])
+def test_a_norm_without_scale_is_folded(kind: str) -> None:
+    torch.manual_seed(0)
+    layer, norm = (
+        (nn.Linear(5, 4), nn.BatchNorm1d(4, affine=False))
+        if kind == "linear"
+        else (nn.Conv1d(1, 4, 5), nn.BatchNorm1d(4, affine=False))
+    )
+    norm.running_mean.uniform_(-1, 1)
+    norm.running_var.uniform_(0.2, 3)
+    front = [] if kind == "linear" else [nn.Unflatten(1, (1, 5))]
+    module = nn.Sequential(*front, layer, norm, nn.Flatten(), nn.Linear(4, 3)).eval()
+    network = physcomp.wrap(module, samples=SAMPLES)
+    torch.testing.assert_close(network.module(SAMPLES.inputs), module(SAMPLES.inputs))
+    assert not other_tensors(network.module, survey(network, SAMPLES).layers)
+
+
 def test_a_sparse_buffer_is_refused_by_name_unless_it_is_not_saved() -> None:
     class Graph(nn.Module):
         def __init__(self, persistent: bool) -> None:
@@ -216,3 +256,52 @@ def test_samples_that_do_not_fit_are_refused_before_any_work() -> None:
     wrong = physcomp.Samples(SAMPLES.inputs, torch.arange(12) % 4)
     with pytest.raises(ValueError, match="label 3 is none of the network's 3 classes"):
         physcomp.build_model(network, wrong, card="ideal")
+
+
+class Cosine(nn.Module):
+    """Divides its weights by their size: by gradients they may shrink to nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.classes = nn.Linear(5, 8), nn.Parameter(torch.randn(3, 8))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        seen = functional.normalize(self.inner(inputs))
+        return 10 * functional.linear(seen, functional.normalize(self.classes, dim=1))
+
+
+def test_weights_that_the_network_divides_by_their_size_are_not_taken_away_for_nothing() -> None:
+    samples = physcomp.Samples(torch.randn(80, 5, generator=torch.Generator().manual_seed(3)), torch.arange(80) % 3)
+    network = physcomp.wrap(Cosine(), samples=samples)
+    samples = physcomp.Samples(samples.inputs, network.outputs(samples.inputs).argmax(1))
+    model = physcomp.build_model(network, samples, card="ideal", menu=("pruned", "digital(4)"))
+    (number,) = [number for number, layer in enumerate(model.layers) if layer.name == "classes"]
+    assert [layer.scale_free for layer in model.layers] == [layer.name == "classes" for layer in model.layers]
+    start = model.starts[number]
+    choice = np.ones(len(model.loss), np.int64)
+    choice[start : start + 3] = 0
+    plan = physcomp.plan_of(model, choice, method="own", shrinkage=0.0)
+    state = physcomp.store(network, plan).read_back()
+    rise = physcomp.evaluate_state(network, state, samples).loss - physcomp.evaluate(network, samples).loss
+    assert rise > 0.5
+    assert 0.3 < plan.proof.predicted_loss_increase / rise < 5
+
+
+def test_a_gate_whose_errors_switch_outputs_over_stays_digital() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(1)
+            self.gate, self.experts = nn.Linear(5, 4), nn.ModuleList(nn.Linear(5, 3) for _ in range(4))
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            picked = functional.one_hot(self.gate(inputs).argmax(1), 4).float()
+            picked = picked + 1e-4 * self.gate(inputs).softmax(1)  # so that a gradient reaches the gate
+            outputs = torch.stack([3 * expert(inputs) for expert in self.experts], 1)
+            return (picked.unsqueeze(2) * outputs).sum(1)
+
+    network = physcomp.wrap(Gated(), samples=SAMPLES)
+    seen = survey(network, SAMPLES)
+    assert [layer.name for layer in seen.layers] == [f"experts.{number}" for number in range(4)]
+    assert dict(seen.digital)["gate.weight"] == "errors of usual size change outputs far more than its gradients say"

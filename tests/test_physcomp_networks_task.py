@@ -1,7 +1,6 @@
 """Tasks: their curvature is the Hessian of their loss, and what does not fit them is refused by name."""
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -119,6 +118,7 @@ REFUSED: dict[str, tuple[Task, torch.Tensor, torch.Tensor, str]] = {
     "a label below 0": (CLASSES, random(N, 4), torch.tensor([0, -1, 1]), "label -1 is none of the network's 4 classes"),
     "numbers for classes": (CLASSES, random(N, 4), random(N), "is task='regression' meant"),
     "too few numbers": (Regression(), random(N, 2), random(N), "1 a sample, but the network has 2 outputs"),
+    "tokens as many as classes": (CLASSES, random(N, 4, 4), classes(N, 4), "say which with task=Classes(axis=1)"),
     "a class for yes or no": (Binary(), random(N, 1), torch.tensor([0, 1, 2]), "they are 0 or 1, got 2"),
     "a mean loss": (Own(mean_of, drawn), random(N, 4), classes(N), "one number for each"),
     "labels drawn of another shape": (
@@ -144,11 +144,10 @@ def test_what_fits_is_taken(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "some labels ignored"])
 def test_the_divergence_from_a_teacher_is_least_at_its_outputs(name: str) -> None:
-    task, outputs, _ = CASES[name]
-    moved: Callable[[float], float] = lambda step: float(task.divergence(outputs + step, outputs, 2.0))  # noqa: E731
-    aside = float(task.divergence(outputs + 0.3 * random(*outputs.shape), outputs, 2.0))
-    assert moved(0.0) == pytest.approx(0, abs=1e-6)
-    assert aside > 1e-4
+    task, outputs, labels = CASES[name]
+    aside = outputs + 0.3 * random(*outputs.shape)
+    assert float(task.divergence(outputs, outputs, labels, 2.0)) == pytest.approx(0, abs=1e-6)
+    assert float(task.divergence(aside, outputs, labels, 2.0)) > 1e-4
 
 
 def test_a_task_has_a_name_or_is_given() -> None:

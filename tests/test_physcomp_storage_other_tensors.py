@@ -54,6 +54,34 @@ def test_a_plan_with_such_tensors_is_read_as_it_was_written(tiny: physcomp.Netwo
     assert physcomp.Plan.from_json(plan.to_json()) == plan
 
 
+def test_offsets_that_bfloat16_would_spoil_are_stored_as_they_are() -> None:
+    """Standardisation by a mean a thousand times the spread: rounding the mean moves inputs by more than a spread."""
+
+    class Standardised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.register_buffer("mean", torch.tensor([1013.25, 300.15]))
+            self.register_buffer("sd", torch.tensor([1.5, 0.3]))
+            self.hidden, self.last = nn.Linear(2, 8), nn.Linear(8, 3)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.last(self.hidden((inputs - self.mean) / self.sd).relu())
+
+    module = Standardised()
+    inputs = torch.randn(40, 2) * module.sd + module.mean
+    samples = physcomp.Samples(inputs, torch.arange(40) % 3)
+    network = physcomp.wrap(module, samples=samples)
+    model = physcomp.build_model(network, samples, card="ideal", menu=("digital(8)",))
+    plan = physcomp.Plan.from_json(physcomp.uniform_plan(model, "digital(8)", shrinkage=0.0).to_json())
+    assert {other.name: other.kind for other in plan.others} == {"mean": "float32", "sd": "float32"}
+    assert plan.ledger["others"] * plan.bits_per_cell == pytest.approx(4 * 32)
+    state = physcomp.store(network, plan).read_back()
+    assert torch.equal(state["mean"], module.mean)
+    clean, back = physcomp.evaluate(network, samples), physcomp.evaluate_state(network, state, samples)
+    assert back.loss == pytest.approx(clean.loss, rel=0.01)
+
+
 def test_a_number_too_large_for_bfloat16_is_refused_by_name() -> None:
     network = physcomp.wrap(Holds(torch.tensor([3.4e38, 1.0])))
     with pytest.raises(ValueError, match=r"'held' holds 3\.4e\+38, too large for bfloat16"):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from physcomp.choice.fits import Fit, errors_of, fit_of
 from physcomp.choice.scratch import Scratch
-from physcomp.choice.unseen import alike, counted, valued
+from physcomp.choice.unseen import alike, at_least, counted, valued
 from physcomp.codes import Code, Medium
 from physcomp.codes.base import Rows
 from physcomp.compensation.rows import Held, RowsToWrite, joined, rows_for_codes
@@ -148,6 +148,8 @@ def measured_on(
 def _with_unseen(ground: Groundwork, measured: Iterable[Coupling], errors: Errors) -> Iterator[Coupling]:
     """The couplings of all layers, with a value for rows of tables that no sample looks up."""
     for number, (layer, coupling) in enumerate(zip(ground.layers, measured, strict=True)):
+        if layer.scale_free:
+            coupling = at_least(coupling, layer.rows, ground.importances[number][:], _taken_away(ground, layer))
         if not layer.looked_up:
             yield coupling
             continue
@@ -156,6 +158,11 @@ def _with_unseen(ground: Groundwork, measured: Iterable[Coupling], errors: Error
             return errors(Part(number, groups))
 
         yield valued(coupling, float(np.mean(ground.importances[number][:], dtype=np.float64)), of_groups)
+
+
+def _taken_away(ground: Groundwork, layer: Layer) -> list[int]:
+    """Numbers of the codes that store nothing of a group."""
+    return [number for number, code in enumerate(ground.menu) if not code.stores(layer.weights)]
 
 
 def counted_on(ground: Groundwork, fits: tuple[Fit, ...], medium: Medium) -> tuple[Fit, ...]:

@@ -161,6 +161,7 @@ def inspect(
     start = time.process_time()
     found = survey(network, samples, granularity)
     surveyed = time.process_time() - start
+    network = found.network
     rows = tensor_table(network, found)
     look, unused = watched_look(network, found, samples)
     reached = reached_by(network, found, samples, memory_bytes)

@@ -260,11 +260,13 @@ def build_models(
     def share(step: int) -> ShareDone:
         return lambda done: progress((step + done) / (1 + len(cells))) if progress else None
 
+    surveyed = survey(network, images, granularity)
+    network = surveyed.network
     ground = groundwork_of(
         network,
         network,
         images,
-        layers=survey(network, images, granularity).layers,
+        layers=surveyed.layers,
         codes=read_menu((*menu, *(name for name in compared if name not in menu))),
         offered=len(menu),
         granularity=granularity,

@@ -154,7 +154,8 @@ def _load(file: h5py.File, source: str, network: Network, samples: Samples) -> d
             "build the loss model again"
         )
     settings: dict[str, Any] = json.loads(text)
-    layers = survey(network, samples, settings["granularity"]).layers
+    surveyed = survey(network, samples, settings["granularity"])
+    network, layers = surveyed.network, surveyed.layers
     if file.attrs["layers_sha256"] != _layers_sha256(layers):
         raise ValueError(f"{source}: a loss model of other layers than this physcomp finds; build it again")
     menu = read_menu(settings["menu"])

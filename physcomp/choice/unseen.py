@@ -1,4 +1,6 @@
-"""Rows of tables that no calibration sample looks up: they are valued like the mean of all rows, never at nothing.
+"""Groups that cost nothing by their gradients, but do in truth: rows never looked up, and weights without a scale.
+
+Rows of tables that no calibration sample looks up are valued like the mean of all rows, never at nothing.
 
 A token that is missing from a few hundred samples will come in use, and its row must then be there. Each weight of such
 a row counts as much as a weight of the table does in the mean; this is our choice.
@@ -60,6 +62,28 @@ def valued(
             for group, product in zip(mine[here] - run.start, products[here], strict=True):
                 gram[group, :, group, :] = product
     return replace(coupling, grams=tuple(grams), alone=alone, noise=noise)
+
+
+def at_least(coupling: Coupling, rows: Rows, importance: Rows, codes: list[int]) -> Coupling:
+    """The couplings of a layer whose weights the network divides by their size, for the codes that take a group away.
+
+    By gradients such a group may shrink to nothing at no cost. It costs at least what its weights would if each were
+    taken away for itself.
+
+    Args:
+        coupling: as measured.
+        rows: (groups, weights), the trained rows.
+        importance: (groups, weights), the loss per squared error of each weight.
+        codes: numbers of the codes that store nothing.
+    """
+    least = np.einsum("gw,gw,gw->g", importance, rows, rows, dtype=np.float64)
+    alone, grams = coupling.alone.copy(), [gram.copy() for gram in coupling.grams]
+    for code in codes:
+        alone[:, code] = np.maximum(alone[:, code], least)
+        for run, gram in zip(coupling.runs, grams, strict=True):
+            index = np.arange(len(gram))
+            gram[index, code, index, code] = alone[run, code]
+    return replace(coupling, grams=tuple(grams), alone=alone)
 
 
 def _products(mean: Rows) -> NDArray[np.float64]:

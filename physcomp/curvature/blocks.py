@@ -27,6 +27,9 @@ SMALL = 48
 # Subtracting what a bias compensates may leave only float32 rounding errors. The mean diagonal of the rest is therefore
 # raised to at least this share of the mean diagonal before. Our choice.
 NOISE = 1e-3
+# A bias whose curvature is less than this share of its weights' has no effect but by rounding errors, such as the bias
+# of keys in attention, which a softmax cancels; it compensates nothing. Our choice.
+FLAT = 1e-9
 # Larger filters have several blocks, so that factors of blocks take minutes, not hours, for ten million weights; and
 # where memory is short, blocks are as large as it allows in this number of passes over the images. Our choices.
 MOST = 576
@@ -235,8 +238,10 @@ class _BlockSums:
             if self.biased:
                 padded = blocks.shape[1] * self.size - self.weights
                 cross = functional.pad(self.cross[groups], (0, padded)).view(*blocks.shape[:3], 1)
-                power = self.power[groups].clamp(min=1e-30)[:, None, None, None]
-                blocks -= (cross / power) @ cross.transpose(2, 3)
+                power = self.power[groups]
+                able = power > FLAT * images * torch.from_numpy(importance[groups].mean(1)).float()
+                shares = torch.where(able, 1 / power.clamp(min=1e-30), 0.0)[:, None, None, None]
+                blocks -= (cross * shares) @ cross.transpose(2, 3)
                 # Where the bias compensates nearly everything, the rest is rounding errors of either sign: see NOISE.
                 spread = blocks.diagonal(dim1=2, dim2=3)
                 noise = NOISE * torch.from_numpy(importance[groups].mean(1) * images).float()

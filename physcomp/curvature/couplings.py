@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from physcomp.curvature.batches import Part, batches, images_in_pass, layers_in
+from physcomp.curvature.blocks import FLAT
 from physcomp.curvature.gradients import MEMORY_BYTES, PROBES, _at_once, _slices, directions_of
 from physcomp.networks.layers import Layer
 from physcomp.networks.network import Network
@@ -328,7 +329,8 @@ def _project(sums: _ColumnSums, noise: NDArray[np.float64], importance: bool) ->
     alone, power, along = sums.squares[:, :-1], sums.squares[:, -1], sums.crossed[:, :-1]
     shift = None
     if sums.biased:
-        shift = -along / np.where(power > 0, power, 1)[:, None] * (power > 0)[:, None]
+        able = power > FLAT * sums.importance.mean(axis=1)
+        shift = -along / np.where(able, power, 1)[:, None] * able[:, None]
         alone = np.maximum(alone + shift * along, 0)
     grams = [
         _compensated(full, None if shift is None else shift[run])

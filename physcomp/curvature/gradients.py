@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from physcomp.networks.network import Network
+from physcomp.networks.network import SOME, Network
 from physcomp.networks.samples import Samples
 from physcomp.networks.tape import Columns
 from physcomp.networks.task import Own
@@ -53,7 +53,7 @@ def directions_of(network: Network, samples: Samples, probes: int, seed: int) ->
     """
     task, unit = network.task, network.task.unit(samples.labels)
     with torch.no_grad():
-        outputs = network.outputs(samples[:1].inputs)[0].numel()
+        outputs = network.outputs(samples[:SOME].inputs)[0].numel()
     exact = probes > 1 and outputs <= EXACT_CLASSES and not isinstance(task, Own)
 
     def mixing(part: slice) -> torch.Tensor:

@@ -38,6 +38,8 @@ class Layer:
         adapter: how gradients for each sample are taken.
         axis: with adapter `calls`, the axis of the operator's inputs that counts samples.
         looked_up: whether rows are looked up one by one, so that samples may not use all of them.
+        scale_free: whether taking the weights away changes outputs far more than gradients say, as where the network
+            divides weights by their size.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Layer:
     adapter: Adapter = "calls"
     axis: int = 0
     looked_up: bool = False
+    scale_free: bool = False
 
     def __post_init__(self) -> None:
         if not self.weight:

@@ -31,6 +31,8 @@ class Network:
         output: which output counts, if the module has several; see `physcomp.networks.forward`.
         parameters: number of parameters of the network as it was given, each once; cells per weight are per
             parameter. 0: those of `module`.
+        exact: names of tensors outside all layers that bfloat16 would change too much, and that are stored as float32
+            (`physcomp.networks.survey` finds them).
         left_out: tensors of the network as it was given that `module` no longer has, each with the reason.
         made: names of the parameters of `module` that the network as given did not have: biases of layers into which a
             norm was folded.
@@ -46,6 +48,7 @@ class Network:
     left_out: tuple[LeftOut, ...] = ()
     made: tuple[str, ...] = ()
     device: str = CPU
+    exact: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.parameters:

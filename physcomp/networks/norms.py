@@ -1,5 +1,6 @@
 """Folds batch norms into the layers before them, where the outputs stay the same."""
 
+import copy
 from typing import Any
 
 import torch
@@ -119,6 +120,7 @@ def _merged(layer: nn.Module, norm: nn.Module, rank: int | None) -> nn.Module | 
     """The layer with the norm folded in, or None if that would change outputs; `rank` is that of the norm's input."""
     if getattr(norm, "running_mean", None) is None:
         return None  # it takes the statistics of the batch
+    norm = _scaled(norm)
     batched = len(layer.kernel_size) + 2 if isinstance(layer, CONVOLUTIONS + TRANSPOSED) else 2
     if rank not in (batched, None):
         return None
@@ -129,6 +131,17 @@ def _merged(layer: nn.Module, norm: nn.Module, rank: int | None) -> nn.Module | 
     if isinstance(layer, nn.Linear) and rank == batched:
         return fuse_linear_bn_eval(layer, norm)  # type: ignore[arg-type]
     return None
+
+
+def _scaled(norm: nn.Module) -> nn.Module:
+    """The norm with a scale and a shift, which may be 1 and 0: torch folds only such."""
+    if getattr(norm, "weight", None) is not None:
+        return norm
+    mean = norm.get_buffer("running_mean")
+    scaled = copy.copy(norm)
+    scaled._parameters = {**norm._parameters}
+    scaled.weight, scaled.bias = nn.Parameter(torch.ones_like(mean)), nn.Parameter(torch.zeros_like(mean))
+    return scaled
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ and the survey says why.
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 
 from physcomp.networks.calls import Call, Watched
 from physcomp.networks.forward import forward
+from physcomp.networks.large_errors import LargeErrors
 from physcomp.networks.layers import (
     NORMS,
     Adapter,
@@ -35,6 +36,10 @@ AGREE = 2e-3  # the largest relative difference of gradients that are taken as e
 # over the size that gradients say. In float32 errors must be larger, and the outputs are then less linear in them.
 STEP, TRUE = 1e-5, 0.05
 STEP_FLOAT32, TRUE_FLOAT32 = 1e-2, 0.3
+# The largest relative change of outputs by rounding all tensors outside layers to bfloat16, and a tenth of it by one of
+# them: our choice. Beyond, those that change more are stored as float32.
+ROUNDED = 0.01
+WORK = 2e8  # multiplications in a pass by which large errors are tried, where more than two samples fit; our choice
 LARGE = 3.0  # relative size of errors that must change nothing where gradients are zero
 BY_SAMPLE: tuple[tuple[Adapter, int], ...] = (("mapped", 0), ("each", 0))
 WAYS: tuple[tuple[Adapter, int], ...] = (("calls", 0), ("calls", 1), *BY_SAMPLE)
@@ -45,6 +50,7 @@ class Survey:
     """What becomes of each tensor of a network.
 
     Args:
+        network: the network, with the names of tensors that bfloat16 would change too much.
         layers: the layers that cells may hold, in the order of the network's parameters.
         operators: for each layer the operators that use it and the multiplications of one sample, by layer name;
             layers used by no operator that is known are missing.
@@ -53,6 +59,7 @@ class Survey:
         batched: whether a sample's outputs depend on the other samples of its batch.
     """
 
+    network: Network
     layers: tuple[Layer, ...]
     operators: dict[str, tuple[str, float]]
     digital: tuple[tuple[str, str], ...]
@@ -80,6 +87,14 @@ def survey(network: Network, samples: Samples, granularity: Granularity = "filte
     for layer in _untrue(network, layers, samples[:SOME].inputs):
         reasons[layer.name] = "its gradients do not say what its errors do (detached, rounded or switched by them)"
     layers = [layer for layer in layers if not reasons[layer.name]]
+    few = samples[: max(SOME, min(PROBED, int(WORK // (1 + sum(work for _, work in tried.operators().values())))))]
+    large = LargeErrors(network, few.inputs)
+    for number, layer in enumerate(layers):
+        if large.of_random(layer):
+            reasons[layer.name] = "errors of usual size change outputs far more than its gradients say"
+        elif large.of_all(layer):
+            layers[number] = replace(layer, scale_free=True)
+    layers = [layer for layer in layers if not reasons[layer.name]]
     if not layers:
         first = next(f"'{name}': {why}" for name, why in reasons.items() if why)
         raise ValueError(f"network: none of the weights of {network.name} can be stored on cells ({first})")
@@ -89,6 +104,7 @@ def survey(network: Network, samples: Samples, granularity: Granularity = "filte
         (name, of_name.get(name) or _why_digital(network.module, name)) for name in other_tensors(network.module, kept)
     )
     return Survey(
+        replace(network, exact=_too_fine(network, kept, samples[:PROBED].inputs)),
         kept,
         tried.operators(),
         digital,
@@ -368,6 +384,28 @@ class _Differences:
         size = math.sqrt(sum(each * each for each in said))
         allowed = (TRUE if self.double else TRUE_FLOAT32) * size + self.rounding
         return abs((ends[0] - ends[1]) / 2 - sum(said)) <= allowed
+
+
+@torch.no_grad()
+def _too_fine(network: Network, layers: tuple[Layer, ...], inputs: Inputs) -> frozenset[str]:
+    """Tensors outside the layers whose rounding to bfloat16 changes the outputs too much, such as large offsets."""
+    module = copy.deepcopy(network.module)
+    tried, clean = replace(network, module=module), network.outputs(inputs)
+    state = {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+    rounded = {name: state[name].bfloat16().float() for name in other_tensors(module, layers) if name in state}
+
+    def change(names: Iterable[str]) -> float:
+        kept = {name: state[name].clone() for name in names}
+        for name in kept:
+            state[name].copy_(rounded[name])
+        found = float((tried.outputs(inputs) - clean).norm())
+        for name, tensor in kept.items():
+            state[name].copy_(tensor)
+        return found / max(float(clean.norm()), 1e-30)
+
+    if not rounded or change(rounded) <= ROUNDED:
+        return frozenset()
+    return frozenset(name for name in rounded if not change([name]) <= ROUNDED / 10)
 
 
 def _why_digital(module: nn.Module, name: str) -> str:

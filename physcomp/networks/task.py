@@ -101,8 +101,8 @@ class Classes(Task):
     """One class for each label: cross-entropy of softmax outputs.
 
     Args:
-        axis: the axis of the outputs that counts classes; None: the one that the shape of the labels leaves over, the
-            second where both would do.
+        axis: the axis of the outputs that counts classes; None: the one that the shape of the labels leaves over;
+            refused if that may be the second or the last.
         ignored: labels of this value count for nothing.
     """
 
@@ -134,6 +134,12 @@ class Classes(Task):
                 f"network: one output a sample, of shape {shape}, is no choice among classes; wrap it with "
                 "task='binary' or task='regression'"
             )
+        second, last = outputs.shape[:1] + outputs.shape[2:], outputs.shape[:-1]
+        if self.axis is None and outputs.dim() > 2 and labels.shape == second == last:
+            raise ValueError(
+                f"labels: outputs of shape {shape} a sample may have their {shape[0]} classes along the first or the "
+                "last axis; say which with task=Classes(axis=1) or task=Classes(axis=-1)"
+            )
         axis = self._axis(outputs, labels)
         if not 0 < axis < outputs.dim() or outputs.shape[:axis] + outputs.shape[axis + 1 :] != labels.shape:
             raise ValueError(
@@ -146,7 +152,7 @@ class Classes(Task):
             wrong = counted[(counted < 0) | (counted >= classes)][0]
             raise ValueError(
                 f"labels: label {int(wrong)} is none of the network's {classes} classes (0 to {classes - 1}); use the "
-                "data set it was trained on"
+                f"data set it was trained on, or task=Classes(ignored={int(wrong)}) if it counts for nothing"
             )
 
     def counted(self, outputs: torch.Tensor, labels: torch.Tensor) -> Counted:

@@ -37,7 +37,7 @@ from physcomp.networks.layers import tensor_of
 from physcomp.networks.network import Network
 from physcomp.storage import drawing
 from physcomp.storage.layer_plan import LayerPlan, by_code, rows_to_write
-from physcomp.storage.other_tensors import decoded, encoded, others_of
+from physcomp.storage.other_tensors import decoded, encoded, tensors_of
 from physcomp.storage.plan import Plan, menu_of
 
 FORMAT = "physcomp-chip"
@@ -197,7 +197,7 @@ def store(network: Network, plan: Plan, *, card: devices.Card | str | None = Non
             bits.append(written.bits.reshape(-1))
             levels.append(written.levels.reshape(-1))
         bits.append(bfloat16_to_bits(planned.biases).reshape(-1))
-    bits += [encoded(other, tensor) for other, tensor in others_of(network, layers).items()]
+    bits += [encoded(other, tensor) for other, tensor in tensors_of(plan.others, network, layers).items()]
     cells = devices.program(card, np.concatenate(levels), seed=seed)
     return Chip(plan, card, np.concatenate(bits), cells, seed, network)
 

@@ -1,4 +1,4 @@
-"""Tensors outside all groups, as they are stored: floating-point numbers as bfloat16, whole numbers exactly."""
+"""Tensors outside all groups, as they are stored: floating-point numbers as bfloat16 or float32, whole ones exactly."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -10,7 +10,8 @@ from physcomp.codes.base import SCALE_BITS, Bits, bfloat16_to_bits, bits_to_bflo
 from physcomp.networks.layers import Layer, other_tensors
 from physcomp.networks.network import Network
 
-FLOAT, COMPLEX = "bfloat16", "complex"
+FLOAT, EXACT, COMPLEX = "bfloat16", "float32", "complex"
+EXACT_BITS = 32
 
 
 class Other(NamedTuple):
@@ -19,8 +20,8 @@ class Other(NamedTuple):
     Args:
         name: its name in the network.
         shape: its shape.
-        kind: `bfloat16`; `complex`, two bfloat16 numbers each; or the type of whole numbers, such as `int64` or `bool`,
-            which are stored as their differences from the least one.
+        kind: `bfloat16`; `float32`; `complex`, two bfloat16 numbers each; or the type of whole numbers, such as `int64`
+            or `bool`, which are stored as their differences from the least one.
         bits: bits of one number.
         low: the least of whole numbers.
     """
@@ -43,7 +44,17 @@ def others_of(network: Network, layers: tuple[Layer, ...]) -> dict[Other, torch.
     Raises:
         ValueError: a number is too large for bfloat16.
     """
-    return {_how(name, tensor): tensor for name, tensor in other_tensors(network.module, layers).items()}
+    tensors = other_tensors(network.module, layers).items()
+    return {
+        Other(name, tuple(tensor.shape), EXACT, EXACT_BITS) if name in network.exact else _how(name, tensor): tensor
+        for name, tensor in tensors
+    }
+
+
+def tensors_of(others: Iterable[Other], network: Network, layers: tuple[Layer, ...]) -> dict[Other, torch.Tensor]:
+    """The tensors of a network outside its layers, each with how a plan says that it is stored."""
+    tensors = other_tensors(network.module, layers)
+    return {other: tensors[other.name] for other in others}
 
 
 def bits_of_others(others: Iterable[Other]) -> int:
@@ -70,6 +81,9 @@ def encoded(other: Other, tensor: torch.Tensor) -> Bits:
     """The bits of a tensor outside all groups."""
     if other.kind == COMPLEX:
         tensor = torch.view_as_real(tensor)
+    if other.kind == EXACT:
+        numbers = np.ascontiguousarray(tensor.detach().float().cpu().reshape(-1).numpy(), "<f4")
+        return np.unpackbits(numbers.view(np.uint8))
     if other.kind in (FLOAT, COMPLEX):
         return bfloat16_to_bits(tensor.detach().float().cpu().reshape(-1).numpy()).reshape(-1)
     above = tensor.detach().cpu().flatten().to(torch.int64).numpy() - other.low
@@ -79,6 +93,8 @@ def encoded(other: Other, tensor: torch.Tensor) -> Bits:
 
 def decoded(other: Other, bits: Bits) -> torch.Tensor:
     """Inverse of `encoded`."""
+    if other.kind == EXACT:
+        return torch.from_numpy(np.packbits(bits).view("<f4").astype(np.float32)).reshape(other.shape)
     if other.kind in (FLOAT, COMPLEX):
         values = torch.from_numpy(bits_to_bfloat16(bits.reshape(-1, SCALE_BITS)))
         if other.kind == COMPLEX:

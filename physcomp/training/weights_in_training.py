@@ -9,7 +9,7 @@ import torch
 import devices
 from physcomp.networks.network import Network
 from physcomp.networks.samples import Samples
-from physcomp.storage.other_tensors import decoded, encoded, others_of
+from physcomp.storage.other_tensors import decoded, encoded, tensors_of
 from physcomp.storage.plan import Plan
 from physcomp.training.passes import Passes
 from physcomp.training.recipe import Recipe
@@ -35,7 +35,7 @@ class WeightsInTraining:
         self.network, self.plan, self.recipe = network, plan, recipe
         self.layers = stored_layers(network, plan, card, pruned=False)
         parameters = dict(network.module.named_parameters())
-        others = others_of(network, plan.layers_in(network))
+        others = tensors_of(plan.others, network, plan.layers_in(network))
         self.others = {
             other.name: tensor.clone().requires_grad_()
             for other, tensor in others.items()
