@@ -1,9 +1,11 @@
 """Data from code of the user: every form that it may return, and what is said where it fails."""
 
+import random
 import sys
 from pathlib import Path
 from textwrap import dedent
 
+import numpy as np
 import pytest
 import torch
 
@@ -196,3 +198,23 @@ def test_files_and_modules_that_are_not_there(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(ValueError, match=message):
             load_samples(source)
+
+
+@pytest.mark.parametrize("draw", ["np.random.rand(30, 2)", "[[random.random()] * 2 for _ in range(30)]"])
+def test_a_function_that_draws_gives_the_same_data_to_each_command(draw: str, tmp_path: Path) -> None:
+    """Or the test samples of one command would have served the choice of another; other draws go on as before."""
+    source = tmp_path / "draws.py"
+    source.write_text(
+        f"import random\nimport numpy as np\ndef data():\n    return np.array({draw}), np.arange(30) % 3\n"
+    )
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    state = random.getstate()
+    one, other = (load_samples(f"{source}:data", "test") for _ in range(2))
+    assert isinstance(one.inputs, torch.Tensor)
+    assert isinstance(other.inputs, torch.Tensor)
+    assert torch.equal(one.inputs, other.inputs)
+    assert random.getstate() == state
+    drawn = np.random.rand()  # noqa: NPY002
+    np.random.seed(5)  # noqa: NPY002
+    assert drawn == np.random.rand()  # noqa: NPY002

@@ -117,3 +117,11 @@ def test_a_set_too_small_to_hold_images_back_is_refused(
 def test_the_default_schedule_is_what_the_help_says() -> None:
     help_text = CliRunner().invoke(app, ["finetune", "--help"]).output
     assert f"[default: {Schedule.rounds}]" in help_text
+
+
+def test_training_that_made_the_plan_worse_is_called_out(tuned: Path) -> None:
+    rounds = json.loads((tuned / "rounds.json").read_text())["rounds"]
+    printed = (tuned / "printed.txt").read_text()
+    worse = min(made["heldout_loss"] for made in rounds) > rounds[0]["chosen_loss"]
+    assert all(made["chosen_loss"] > 0 for made in rounds)
+    assert ("warning: training left a held-out loss" in printed) == worse

@@ -48,7 +48,8 @@ def _built_in(name: str) -> Card:
     text = _texts().get(base)
     if text is None or (variant and name not in card_names()):
         known = card_names()
-        near = difflib.get_close_matches(name, [*known, *_texts()], n=3, cutoff=0.5) or list(_texts())
+        names = list(dict.fromkeys([*known, *_texts()]))
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or list(_texts())
         raise ValueError(f"no card '{name}': near names are {', '.join(near)}; or give the path of a .toml file")
     return Card.from_text(text, variant)
 

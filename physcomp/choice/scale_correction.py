@@ -36,7 +36,8 @@ from physcomp.storage.plan import Plan, menu_of
 
 # All of these are our choice.
 IMAGES = 1000  # the most images used
-OUTPUTS = 8192  # the most outputs of one channel that are compared
+OUTPUTS = 8192  # the most outputs of one channel that are compared ...
+FOR_OUTPUTS = 8  # ... and the part of the memory that those of all channels take
 GAINS = (0.5, 2.0)  # the smallest and the largest gain
 STEPS = 12  # of the Gauss-Newton iteration; without a ReLU one full step is exact
 STRIDE = 0.7  # the part of a full step that is taken, since the ReLU is not linear
@@ -55,6 +56,7 @@ class ScaleCorrection:
         layers: the layers of the network.
         wanted: for each layer that is called once, a sample of the outputs of each channel, (channels, outputs).
         rectified: names of the layers whose output goes into a ReLU.
+        most: the most outputs of a channel that are compared.
     """
 
     network: Network
@@ -63,11 +65,14 @@ class ScaleCorrection:
     layers: tuple[Layer, ...]
     wanted: dict[str, torch.Tensor]
     rectified: frozenset[str]
+    most: int = OUTPUTS
 
     @classmethod
     def of(cls, model: LossModel) -> "ScaleCorrection":
         """Record the outputs of a loss model's network on some of its images."""
         numbers = 0
+        channels = sum(layer.groups for layer in model.layers)
+        most = max(1, min(OUTPUTS, model.memory_bytes // (4 * FOR_OUTPUTS * channels)))
         calls: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in model.layers}
         places: dict[int, str] = {}
 
@@ -78,7 +83,7 @@ class ScaleCorrection:
             calls[layer.name].append(call.output)  # keeps the tensor, so that no other one gets its address
 
         def keep(layer: Layer, call: Call) -> None:
-            calls[layer.name].append(_some(call))
+            calls[layer.name].append(_some(call, most))
 
         rectified: set[str] = set()
         _run(
@@ -93,7 +98,7 @@ class ScaleCorrection:
         images = model.images[: max(1, min(IMAGES, model.memory_bytes // (8 * max(numbers, 1))))]
         _run(model.network, model.layers, images, keep)
         wanted = {name: found[0] for name, found in calls.items() if len(found) == 1}
-        return cls(model.network, model.medium, images, model.layers, wanted, frozenset(rectified - {""}))
+        return cls(model.network, model.medium, images, model.layers, wanted, frozenset(rectified - {""}), most)
 
     def corrected(self, plan: Plan) -> Plan:
         """The plan with corrected scales and biases; the same plan if its groups are not filters."""
@@ -108,7 +113,7 @@ class ScaleCorrection:
 
         def correct(layer: Layer, call: Call) -> torch.Tensor | None:
             old, output = planned[layer.name], call.output
-            some, wanted = _some(call), left.pop(layer.name, None)
+            some, wanted = _some(call, self.most), left.pop(layer.name, None)
             if wanted is None or wanted.shape != some.shape:
                 return None  # behind a gate, what a layer sees and how often it is called may depend on weights
             kept = kept_rows(old, menu)
@@ -186,13 +191,13 @@ def _rescaled(
     return dataclasses.replace(layer, scales=new_scales, biases=biases), gains
 
 
-def _some(call: Call) -> torch.Tensor:
-    """An evenly spaced sample of each channel's outputs over samples and positions: (channels, at most `OUTPUTS`).
+def _some(call: Call, most: int) -> torch.Tensor:
+    """An evenly spaced sample of each channel's outputs over samples and positions: (channels, at most `most`).
 
     It is on the processor, wherever the network runs.
     """
     channels = call.output.detach().transpose(0, call.channel).flatten(1)
-    return channels[:, :: -(-channels.shape[1] // OUTPUTS)].clone().cpu()
+    return channels[:, :: -(-channels.shape[1] // most)].clone().cpu()
 
 
 def _across(call: Call) -> tuple[int, ...]:

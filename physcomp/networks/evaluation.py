@@ -9,10 +9,11 @@ from torch import nn
 
 from physcomp.networks.forward import _one_line
 from physcomp.networks.network import Network
-from physcomp.networks.samples import Samples
+from physcomp.networks.samples import Samples, tensors_of
 from physcomp.networks.task import CLASSES, Task
 
 BATCH = 100  # samples per forward pass, and losses per partial sum
+LARGEST = 1 << 21  # numbers in the inputs of a forward pass, so that large samples pass in smaller batches; our choice
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,15 @@ def outputs_of(network: Network | nn.Module, samples: Samples, batch: int = BATC
     Args:
         network: a network, or a module in evaluation mode that classifies.
         samples: inputs with labels.
-        batch: samples per forward pass.
+        batch: samples per forward pass, at most; fewer if they are large.
 
     Raises:
         ValueError: the inputs do not fit the network, or the labels do not fit the outputs.
     """
     network = network_of(network)
     parts = []
+    numbers = sum(tensor[0].numel() for tensor in tensors_of(samples.inputs))
+    batch = max(1, min(batch, LARGEST // max(1, numbers)))
     for start in range(0, len(samples), batch):
         part = samples[start : start + batch]
         parts.append(network.outputs(part.inputs, channels_last=True))

@@ -48,12 +48,14 @@ class Round:
         finetuned: network, plan and history of the training.
         cells: cells of everything stored.
         heldout_loss: mean loss over chips on the held-out samples.
+        chosen_loss: the same of the plan chosen, before the training; None if it was not measured.
     """
 
     described: Described | None
     finetuned: Finetuned
     cells: float
     heldout_loss: float
+    chosen_loss: float | None = None
 
     @property
     def result(self) -> Described | Network:
@@ -140,7 +142,7 @@ def alternate(
         (loss,) = heldout_losses(trained.network, trained.plan, heldout, card=schedule.card, chips=CHIPS).tolist()
         proof = dataclasses.replace(trained.plan.proof, heldout_loss=loss)
         trained = dataclasses.replace(trained, plan=dataclasses.replace(trained.plan, proof=proof))
-        rounds.append(Round(after, trained, trained.plan.cells, loss))
+        rounds.append(Round(after, trained, trained.plan.cells, loss, plan.proof.heldout_loss))
         yield rounds[-1]
 
 

@@ -51,7 +51,13 @@ def save_round(made: Round, path: Path) -> None:
     made.finetuned.plan.save(path.with_suffix(".plan.json"))
 
 
-def load_round(start: Described | Network, path: Path, heldout_loss: float, history: tuple[Epoch, ...]) -> Round:
+def load_round(
+    start: Described | Network,
+    path: Path,
+    heldout_loss: float,
+    history: tuple[Epoch, ...],
+    chosen_loss: float | None = None,
+) -> Round:
     """Read what `save_round` wrote.
 
     Args:
@@ -59,6 +65,7 @@ def load_round(start: Described | Network, path: Path, heldout_loss: float, hist
         path: the .safetensors file.
         heldout_loss: `Round.heldout_loss`.
         history: `Finetuned.history`.
+        chosen_loss: `Round.chosen_loss`.
 
     Raises:
         ValueError: a file is missing or damaged, or belongs to another network.
@@ -68,4 +75,4 @@ def load_round(start: Described | Network, path: Path, heldout_loss: float, hist
     network = result.network if isinstance(result, Described) else result
     plan = Plan.load(path.with_suffix(".plan.json"))
     plan.check(network)
-    return Round(described, Finetuned(network, plan, history), plan.cells, heldout_loss)
+    return Round(described, Finetuned(network, plan, history), plan.cells, heldout_loss, chosen_loss)

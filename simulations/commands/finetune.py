@@ -187,7 +187,7 @@ class _Kept:
         from physcomp.training.rounds import load_round
 
         history = tuple(Epoch(**epoch) for epoch in entry["history"])
-        return load_round(self.start, self._path(number), entry["heldout_loss"], history)
+        return load_round(self.start, self._path(number), entry["heldout_loss"], history, entry.get("chosen_loss"))
 
     def _path(self, number: int) -> Path:
         return self.folder / f"round-{number}.safetensors"
@@ -199,7 +199,8 @@ class _Kept:
 
         save_round(made, self._path(number))
         history = [dataclasses.asdict(epoch) for epoch in made.finetuned.history]
-        self.entries.append({"heldout_loss": made.heldout_loss, "cells": made.cells, "history": history})
+        losses = {"heldout_loss": made.heldout_loss, "chosen_loss": made.chosen_loss}
+        self.entries.append({**losses, "cells": made.cells, "history": history})
         with replacing(self.index) as temporary:
             temporary.write_text(json.dumps({"asked": self.asked, "rounds": self.entries}, indent=1) + "\n")
 
@@ -230,6 +231,14 @@ def _report(
             shown(task, made.finetuned.history[-1].heldout_accuracy, unit=False),
         )
     out.print(table)
+    untrained = done[0].chosen_loss
+    if untrained is not None and best.heldout_loss > untrained:
+        out.print(
+            f"warning: training left a held-out loss of {best.heldout_loss:.4f}, the first plan without it had "
+            f"{untrained:.4f}: train longer (--epochs) or on more samples, or take that of 'physcomp choose'",
+            soft_wrap=True,
+            highlight=False,
+        )
     plan, network = best.finetuned.plan, best.finetuned.network
     number = 1 if plan.noiseless else CHIPS
     with progress.bar("reading back") as bar:

@@ -3,11 +3,14 @@
 The function may take the argument `part`; it then gives that part when asked for it.
 """
 
+import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -28,7 +31,7 @@ def parts_of_function(reference: str, wanted: Sequence[str], seed: int, most: in
     Args:
         reference: `file.py:function` or `package.module:function`; the file's folder is importable meanwhile.
         wanted: the parts asked for.
-        seed: of torch's random numbers while the function runs.
+        seed: of the random numbers of torch, numpy and Python while the function runs.
         most: samples that are read of a stream; none: all.
 
     Raises:
@@ -37,8 +40,7 @@ def parts_of_function(reference: str, wanted: Sequence[str], seed: int, most: in
     file = Path(reference.rpartition(":")[0])
     if file.suffix == ".py" and not file.is_file():
         raise ValueError(f"{file}: no such file; name a Python file and a function in it that gives data")
-    with torch.random.fork_rng(devices=[]), loaded(reference) as function:
-        torch.manual_seed(seed)
+    with seeded(seed), loaded(reference) as function:
         if not callable(function) or isinstance(function, Dataset):
             return parts_of_object(function, reference, ALL, seed, most)
         takes_part, requires_part = _takes_part(reference, function)
@@ -49,6 +51,21 @@ def parts_of_function(reference: str, wanted: Sequence[str], seed: int, most: in
             (part,) = parts_of_object(called(function, reference, {"part": name}), reference, name, seed, most)
             parts.append(part)
         return parts
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers of torch, numpy and Python from a seed, so that a function gives the same data to each command."""
+    kept = np.random.get_state(), random.getstate()  # noqa: NPY002 - what the user's code may draw from
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        np.random.seed(seed % (1 << 32))  # noqa: NPY002
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(kept[0])  # noqa: NPY002
+            random.setstate(kept[1])
 
 
 def _takes_part(reference: str, function: Callable[..., Any]) -> tuple[bool, bool]:
