@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,14 +21,14 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def in_threads(work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-    """Run tasks in one thread per processor; results come in the order of the tasks.
+def in_threads(work: Callable[[Task], Result], tasks: Iterable[Task], *, most: int | None = None) -> Iterator[Result]:
+    """Run tasks in one thread per processor, or in at most `most`; results come in the order of the tasks.
 
     Inside a task torch and BLAS use one thread, so that results do not depend on the number of processors and
     threads do not wait for each other. At most two tasks per processor are submitted before the next result is
     taken, which bounds the memory that waiting results hold.
     """
-    workers = os.cpu_count() or 1
+    workers = max(1, min(os.cpu_count() or 1, most or sys.maxsize))
     ahead: deque[Future[Result]] = deque()
     with (
         threadpool_limits(1, user_api="blas"),

@@ -35,6 +35,10 @@ from physcomp.threads import ShareDone, in_threads, release_memory
 # The curvature is estimated again if the measured loss increase of a plan exceeds the predicted one by this factor ...
 DISTRUST = 1.0
 WORTH = 0.05  # ... and is more than this, in nats. Both are our choice, as is a single round: a second gained nothing.
+# The part of the memory that attempts take, which are made at a time, and the copies of the weights that one takes:
+# rows, parameters, bits and cells. Our choices.
+FOR_ATTEMPTS = 4
+COPIES = 8
 EXPANSION = 1 / 3  # how far from the trained weights to those of the plan: see `LossModel.around`
 
 
@@ -215,7 +219,9 @@ def _attempts(
         return _with_proof(plan, heldout_loss=float(model.medium.counted(losses)))
 
     plans = []
-    for done, plan in enumerate(in_threads(attempt, tasks), start=1):
+    memory = tasks[0][0].memory_bytes // FOR_ATTEMPTS
+    most = max(1, memory // (4 * COPIES * sum(layer.rows.size for layer in tasks[0][0].layers)))
+    for done, plan in enumerate(in_threads(attempt, tasks, most=most), start=1):
         plans.append(plan)
         if progress:
             progress(done / len(tasks))

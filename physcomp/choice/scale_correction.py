@@ -37,7 +37,7 @@ from physcomp.storage.plan import Plan, menu_of
 # All of these are our choice.
 IMAGES = 1000  # the most images used
 OUTPUTS = 8192  # the most outputs of one channel that are compared ...
-FOR_OUTPUTS = 8  # ... and the part of the memory that those of all channels take
+FOR_OUTPUTS = 16  # ... and the part of the memory that those of all channels take
 GAINS = (0.5, 2.0)  # the smallest and the largest gain
 STEPS = 12  # of the Gauss-Newton iteration; without a ReLU one full step is exact
 STRIDE = 0.7  # the part of a full step that is taken, since the ReLU is not linear
