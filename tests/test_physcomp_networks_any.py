@@ -213,7 +213,8 @@ def test_chosen_plans_keep_their_budgets_and_are_measured(case: Case) -> None:
         assert plan.cells_per_weight <= budget * (1 + 1e-9)
         assert plan.proof.lower_bound <= plan.proof.energy + 1e-9
         state = physcomp.store(given.network, plan, seed=1).read_back()
-        assert physcomp.evaluate_state(given.network, state, given.heldout).loss == plan.proof.heldout_loss
+        loss = physcomp.evaluate_state(given.network, state, given.heldout).loss
+        assert loss == pytest.approx(plan.proof.heldout_loss, rel=1e-5)  # measured in other numbers of threads
         again = physcomp.Plan.from_json(plan.to_json())
         assert again == plan
 
