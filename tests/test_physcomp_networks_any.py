@@ -30,13 +30,18 @@ COMPARED = ("digital(8)", "float32")
 SEARCH = physcomp.Search(shrinkages=(0.0,), parts=("all",))
 STORED = [case for case in zoo.CASES.values() if not case.refused]
 REFUSED = [case for case in zoo.CASES.values() if case.refused]
-HEAVY = {"many-classes", "causal-model", "lstm-two-layers-both-ways", "lenet", "transformer", "transformer-padded"}
+# The networks that choices are made for in every run of the tests; the others are among the longer checks.
+CHOSEN = {
+    "residual", "mobile-block", "transposed-conv2d", "u-net", "autoencoder", "embedding", "tied-embedding", "attention",
+    "lstm", "gru", "einsum", "dead-channels", "regression", "multilabel", "binary", "routing", "cosine", "detached",
+    "shared-parameter", "dict", "tuple", "batch-statistics",
+}  # fmt: skip
 EVERY = pytest.mark.parametrize("case", STORED, ids=lambda case: case.name)
 
 
 def slow(case: Case) -> Any:
     """The case, where it takes long as one of the longer checks."""
-    return pytest.param(case, marks=pytest.mark.slow) if case.name in HEAVY else case
+    return case if case.name in CHOSEN else pytest.param(case, marks=pytest.mark.slow)
 
 
 @dataclass(frozen=True, eq=False)
