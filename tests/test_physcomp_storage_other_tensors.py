@@ -16,6 +16,7 @@ TENSORS = {
     "below zero": (torch.tensor([-3, 4, 0], dtype=torch.int32), 3),
     "truths": (torch.tensor([True, False, True]), 1),
     "all the same": (torch.full((4,), 9), 0),
+    "unsigned": (torch.tensor([3, 9], dtype=torch.uint64), 3),
     "bytes": (torch.tensor([0, 255], dtype=torch.uint8), 8),
     "none": (torch.zeros(0, 3, dtype=torch.int64), 0),
 }

@@ -73,7 +73,10 @@ def _how(name: str, tensor: torch.Tensor) -> Other:
                 f"network: '{name}' holds {float(tensor[wide][0]):g}, too large for bfloat16; scale the tensor down"
             )
         return Other(name, shape)
-    low, high = (int(tensor.min()), int(tensor.max())) if tensor.numel() else (0, 0)
+    numbers = tensor.cpu().numpy()  # which knows unsigned ones too
+    low, high = (int(numbers.min()), int(numbers.max())) if tensor.numel() else (0, 0)
+    if high >= 1 << 63:
+        raise ValueError(f"network: '{name}' holds {high}, too large for int64; hold such numbers in two tensors")
     return Other(name, shape, str(tensor.dtype).removeprefix("torch."), (high - low).bit_length(), low)
 
 
