@@ -93,6 +93,7 @@ def in_a_fresh_process(*arguments: int) -> dict[str, float]:
 
 
 @linux
+@pytest.mark.slow
 def test_a_tenth_of_the_kernels_in_a_tenth_of_the_memory():
     found = in_a_fresh_process(20, 4, 1 << 27)
     assert 130_000 < found["groups"] < 140_000

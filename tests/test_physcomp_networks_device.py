@@ -88,7 +88,7 @@ def test_a_training_runs_there_with_the_same_noise(name: str) -> None:
         torch.testing.assert_close(tensor, moved[key], rtol=1e-4, atol=1e-6)
 
 
-def in_turn(work: Callable[[Any], Any], tasks: Iterable[Any]) -> list[Any]:
+def in_turn(work: Callable[[Any], Any], tasks: Iterable[Any], **_: Any) -> list[Any]:
     return [work(task) for task in tasks]
 
 
