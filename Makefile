@@ -1,5 +1,5 @@
 # make demo       install, then run the demonstration: runs/demo/
-# make test       the tests (under ten minutes)
+# make test       the tests (about ten minutes)
 # make test-all   the tests, the longer checks and test-oldest
 # make test-oldest  the tests with the least versions that pyproject.toml allows, in .venv-oldest
 # make bench      speeds, as ratios to a yardstick measured in the same run
