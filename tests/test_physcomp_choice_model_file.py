@@ -122,7 +122,8 @@ def test_what_is_no_loss_model_is_refused(saved, tiny, tiny_images, tmp_path):
         physcomp.load_model(text, tiny, tiny_images)
     path = tmp_path / "changed.h5"
     for attribute, value, told in (
-        ("version", 99, "loss model of version 99, this physcomp reads 1"),
+        ("version", 99, "loss model of version 99, this physcomp reads 2"),
+        ("version", 1, "loss model of version 1, this physcomp reads 2; build it again"),
         ("settings", "{}", "its settings do not match their checksum"),
         ("format", "physcomp-chip", "but no loss model of physcomp"),
     ):

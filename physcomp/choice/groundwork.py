@@ -15,7 +15,8 @@ from physcomp.codes.base import Rows
 from physcomp.compensation.rows import Held, RowsToWrite, joined, rows_for_codes
 from physcomp.curvature.batches import Part
 from physcomp.curvature.blocks import Curvature, curvatures_by_part
-from physcomp.curvature.couplings import Coupling, Errors, couplings_of
+from physcomp.curvature.column_sums import Coupling
+from physcomp.curvature.couplings import Errors, couplings_of
 from physcomp.networks.layers import Granularity, Layer
 from physcomp.networks.network import Network
 from physcomp.networks.samples import Samples

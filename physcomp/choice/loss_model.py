@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 
 import devices
 import qubo
@@ -22,7 +23,7 @@ from physcomp.codes import Code, Medium
 from physcomp.codes.base import SCALE_BITS, Ecc, Over, Rows
 from physcomp.codes.menu import DEFAULT, part_of, read_menu
 from physcomp.compensation.rows import Groups
-from physcomp.curvature.couplings import Coupling
+from physcomp.curvature.column_sums import Coupling, fold_sizes
 from physcomp.curvature.gradients import MEMORY_BYTES
 from physcomp.networks.layers import Granularity
 from physcomp.networks.network import Network
@@ -209,6 +210,41 @@ class LossModel(Groundwork):
                 products = gram[index[:, None], picked[:, None], index[None, :], picked[None, :]]
                 total += shrinkage * 0.5 * float(products.sum() - np.trace(products))
         return total
+
+    def error_of(self, choice: NDArray[np.int64], shrinkage: float, level: float = 0.9) -> tuple[float, float]:
+        """An interval for the loss increase that `predict` would give with as many images as one likes, in nats.
+
+        The calibration images, and the random probes taken on them, are a sample. Each fold of them gives a loss
+        increase of its own, and the spread of their logarithm's mean gives the interval (Student's t, by the delta
+        method; a loss increase is positive and its distribution over images long to the right). Couplings are taken to
+        scatter as the rest does. That the loss model is quadratic, and that the choice was picked by these images, is
+        not in it.
+
+        Args:
+            choice: one code for each group, (groups,).
+            shrinkage: factor on the couplings, as for `predict`.
+            level: the share of calibration sets whose interval is meant to hold the true value.
+
+        Returns:
+            The lower and the upper end; (0, inf) where there is one image only.
+
+        Raises:
+            ValueError: `level` is not between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level: an interval holds a share between 0 and 1, got {level:g}; use 0.9")
+        folds = np.concatenate([coupling.folds for coupling in self.couplings], axis=1)
+        count, predicted = len(folds), self.predict(choice, shrinkage)
+        if count < 2:
+            return 0.0, math.inf
+        of_fold = folds[:, np.arange(len(choice)), choice].sum(axis=1, dtype=np.float64)
+        shares = fold_sizes(count, len(self.images)) / len(self.images)
+        mean = float(shares @ of_fold)
+        if not mean > 0:
+            return predicted, predicted
+        spread = math.sqrt(count / (count - 1)) * float(np.linalg.norm(shares * (of_fold - mean))) / mean
+        ratio = math.exp(min(float(stats.t.ppf((1 + level) / 2, count - 1)) * spread, 700.0))
+        return predicted / ratio, predicted * ratio
 
 
 def build_models(

@@ -1,6 +1,6 @@
 """Files of loss models, so that another budget, card or read time does not ask for the whole work again.
 
-The HDF5 file (format `physcomp-loss-model`, version 1):
+The HDF5 file (format `physcomp-loss-model`, version 2):
     /                      attributes `format`, `version`, `physcomp`, `network`, `network_sha256`, `samples_sha256`,
                            `layers_sha256`, and `settings`: the menu and other arguments of `build_model`, JSON
     /card                  the card, TOML text, with attribute `variant`
@@ -9,8 +9,9 @@ The HDF5 file (format `physcomp-loss-model`, version 1):
     /layers/N/codes        for each code: which of the rows it writes, JSON; rows as trained are not in the file
     /layers/N/scales/CODE  float32 (groups,), the scales of rounded rows, by number of the code
     /layers/N/fit/…        scales, cost, and by number of the code allocations and learned numbers
-    /layers/N/coupling/…   alone, noise, shift (if any), and grams/RUN
+    /layers/N/coupling/…   alone, noise, shift (if any), folds, and grams/RUN
 Each data set carries the SHA-256 of its content as the attribute `sha256`, the settings theirs as `settings_sha256`.
+Version 1 had no folds, without which no error can be told; such a model is built again.
 """
 
 import hashlib
@@ -31,14 +32,14 @@ from physcomp.choice.groundwork import Groundwork, keeper
 from physcomp.codes import Code, Medium
 from physcomp.codes.menu import read_menu
 from physcomp.compensation.rows import Held, RowsToWrite
-from physcomp.curvature.couplings import Coupling
+from physcomp.curvature.column_sums import Coupling
 from physcomp.networks.layers import Layer
 from physcomp.networks.network import Network
 from physcomp.networks.samples import Samples, tensors_of
 from physcomp.networks.survey import survey
 
 FORMAT = "physcomp-loss-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def save_model(
@@ -104,6 +105,7 @@ def _save_layer(group: h5py.Group, model: Groundwork, number: int, fit: Fit, cou
         _save(group, f"coupling/grams/{run}", gram)
     _save(group, "coupling/alone", coupling.alone)
     _save(group, "coupling/noise", coupling.noise)
+    _save(group, "coupling/folds", coupling.folds)
     if coupling.shift is not None:
         _save(group, "coupling/shift", coupling.shift)
 
@@ -216,6 +218,7 @@ def _load_layer(
         noise=read("coupling/noise"),
         importance=None,
         shift=read("coupling/shift") if f"{folder}/coupling/shift" in file else None,
+        folds=read("coupling/folds"),
     )
     fit = Fit(read("fit/scales"), read("fit/cost"), by_code("fit/allocations"), by_code("fit/learned"))
     return keep(read("importance")), to_write, fit, coupling

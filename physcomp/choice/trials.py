@@ -18,7 +18,7 @@ from physcomp.choice.setting import Setting
 from physcomp.compensation.rows import RowsToWrite, rows_for_codes
 from physcomp.curvature.batches import Part, layers_in
 from physcomp.curvature.blocks import Curvature, _BlockSums
-from physcomp.curvature.couplings import _ColumnSums
+from physcomp.curvature.column_sums import _ColumnSums
 from physcomp.networks.layers import Layer
 from physcomp.networks.tape import weights_at_once
 from physcomp.threads import in_threads
@@ -252,13 +252,14 @@ def _product(setting: Setting, layer: Layer, groups: int, entries: int) -> tuple
     def tried() -> list[tuple[float, float]]:
         found = []
         for _ in range(2):
-            sums = _ColumnSums(layer, Part(0, slice(0, groups)), len(setting.codes), setting.couplings[0])
+            part = Part(0, slice(0, groups))
+            sums = _ColumnSums(layer, part, len(setting.codes), setting.couplings[0], {}, 1)
             start = time.process_time()
             for number in sums.tasks():
                 sums.add(number, given)
             added = time.process_time() - start
             start = time.process_time()
-            sums.mean(1, 1, {}, False)
+            sums.mean(1, False)
             found.append((added, time.process_time() - start))
         return found
 

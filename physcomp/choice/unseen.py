@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from physcomp.codes.base import Rows
 from physcomp.curvature.blocks import Curvature
-from physcomp.curvature.couplings import Coupling
+from physcomp.curvature.column_sums import Coupling
 
 AT_ONCE = 256  # groups whose errors are in memory at a time; our choice
 
@@ -61,7 +61,7 @@ def valued(
             here = (mine >= run.start) & (mine < run.stop)
             for group, product in zip(mine[here] - run.start, products[here], strict=True):
                 gram[group, :, group, :] = product
-    return replace(coupling, grams=tuple(grams), alone=alone, noise=noise)
+    return _changed(coupling, grams, alone, noise)
 
 
 def at_least(coupling: Coupling, rows: Rows, importance: Rows, codes: list[int]) -> Coupling:
@@ -83,7 +83,19 @@ def at_least(coupling: Coupling, rows: Rows, importance: Rows, codes: list[int])
         for run, gram in zip(coupling.runs, grams, strict=True):
             index = np.arange(len(gram))
             gram[index, code, index, code] = alone[run, code]
-    return replace(coupling, grams=tuple(grams), alone=alone)
+    return _changed(coupling, grams, alone, coupling.noise)
+
+
+def _changed(
+    coupling: Coupling,
+    grams: list[NDArray[np.float64]],
+    alone: NDArray[np.float64],
+    noise: NDArray[np.float64],
+) -> Coupling:
+    """The couplings with other values, whose change is the same on every fold of the images."""
+    more = alone / 2 + noise - coupling.loss
+    folds = coupling.folds + more.astype(np.float32)
+    return replace(coupling, grams=tuple(grams), alone=alone, noise=noise, folds=folds)
 
 
 def _products(mean: Rows) -> NDArray[np.float64]:
