@@ -99,7 +99,7 @@ def test_a_saved_module_is_the_trained_one_bit_for_bit(
 
 def test_augmented_images_are_mirrored_and_shifted_copies(images: physcomp.Images) -> None:
     pixels = images.inputs[:40]
-    found = plain_training._augment(pixels, torch.Generator().manual_seed(0))
+    found = plain_training.augment(pixels, torch.Generator().manual_seed(0), shift=plain_training.SHIFT, mirrored=True)
     assert found.shape == pixels.shape
     size, wide = pixels.shape[2], plain_training.SHIFT
     padded = torch.nn.functional.pad(pixels, (wide,) * 4)

@@ -39,7 +39,7 @@ ORDER: dict[str, tuple[str, ...]] = {
     "physcomp": (
         "threads", "codes", "networks", "curvature", "compensation", "storage", "choice", "training",
     ),
-    "simulations": ("runs", "comparison", "calibration", "annealing", "kinds", "commands", "bench", "cli"),
+    "simulations": ("networks", "runs", "comparison", "calibration", "annealing", "kinds", "commands", "bench", "cli"),
 }  # fmt: skip
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
 # A plan is stored and read back without whatever chose it.

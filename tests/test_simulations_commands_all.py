@@ -202,8 +202,8 @@ def test_train_finds_the_full_set_and_keeps_the_last_images_back(
     shutil.copy(tiny_folder / "net.toml", tmp_path / "net.toml")
     code, printed, said = command("train", tmp_path / "net.toml", "--images", root, "--epochs", 1, "--quiet")
     assert (code, said) == (0, "")
-    assert "test images: accuracy" in printed
-    assert "(200 images)" in printed
+    assert "test samples: accuracy" in printed
+    assert "(200 samples)" in printed
     network = physcomp.load_network(tmp_path / "net.toml")
     described = read_description(tmp_path / "net.toml")
     described = dataclasses.replace(described, recipe={**described.recipe, "epochs": 1})
@@ -266,8 +266,11 @@ BAD = {
         "choose {net} --images {images} --card ideal --budget 2 --out x --solver magic --quiet",
         "annealer",
     ),
-    "too few images to train on": ("train {net} --images {images} --quiet", "400 images, more than 4000"),
-    "no epochs": ("train {net} --images {many} --out x --epochs 0 --quiet", "epochs"),
+    "too few images to train on": (
+        "train {net} --images {images} --out x.safetensors --quiet",
+        "400 images, more than 4000",
+    ),
+    "no epochs": ("train {net} --images {many} --out x.safetensors --epochs 0 --quiet", "epochs"),
     "a word for a number": ("choose {net} --images {images} --card ideal --budget much --out x", "--budget"),
     "a missing option": ("choose {net} --images {images} --card ideal --out x", "--budget"),
     "an unknown option": ("card list --colour", "--colour"),

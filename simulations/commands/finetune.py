@@ -10,7 +10,15 @@ from rich.table import Table
 
 from simulations.commands import defaults
 from simulations.commands.console import err, out
-from simulations.commands.given import Cut, GivenNetwork, HeldoutSource, Source, expanded
+from simulations.commands.given import (
+    TRAINING_PARTS,
+    Cut,
+    GivenNetwork,
+    HeldoutSource,
+    Source,
+    expanded,
+    training_parts,
+)
 from simulations.commands.options import CardName, Quiet, ReadTime
 from simulations.runs.progress import Progress
 
@@ -72,8 +80,8 @@ def finetune(
     from simulations.comparison.plans import TRAINED
 
     devices.load_card(card).check_time(time_s)
-    parts = _parts(network, data, cut, heldout)
-    training, calibration, held, test = (parts[name] for name in PARTS)
+    parts = training_parts(network, data, cut, heldout)
+    training, calibration, held, test = (parts[name] for name in TRAINING_PARTS)
     loaded = network.open(calibration)
     start = _described(network, loaded) if network.described else loaded
     schedule = Schedule(
@@ -113,34 +121,6 @@ def finetune(
             soft_wrap=True,
             markup=False,
         )
-
-
-PARTS = ("train", "calibration", "heldout", "test")
-
-
-def _parts(network: GivenNetwork, data: str, cut: Cut, heldout: str | None) -> "dict[str, Samples]":
-    """The parts of the data: those of their own, or for a description the last of `train` that it was not trained on.
-
-    `physcomp train` holds back the last images of a published set that has no other parts.
-    """
-    from physcomp.networks.datasets.idx import idx_files
-
-    folder = Path(data)
-    if not network.described or heldout or cut.split or not folder.is_dir() or "train" not in idx_files(folder):
-        return cut.of(data, heldout).parts(PARTS)
-    import physcomp
-    from physcomp.networks.plain_training import HELD_BACK
-
-    whole = physcomp.load_images(folder, "train")
-    if len(whole) <= HELD_BACK:
-        raise ValueError(f"{data}: train has {len(whole)} images, more than {HELD_BACK} are needed; use the full set")
-    held_back = whole[len(whole) - HELD_BACK :]
-    return {
-        "train": whole[: len(whole) - HELD_BACK],
-        "calibration": held_back[: HELD_BACK // 2],
-        "heldout": held_back[HELD_BACK // 2 :],
-        "test": physcomp.load_images(folder, "t10k"),
-    }
 
 
 def _described(network: GivenNetwork, loaded: "physcomp.Network") -> "Described":

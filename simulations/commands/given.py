@@ -155,6 +155,37 @@ HeldoutSource = Annotated[
 ]
 
 
+TRAINING_PARTS = ("train", "calibration", "heldout", "test")
+
+
+def training_parts(network: GivenNetwork, data: str, cut: Cut, heldout: str | None) -> "dict[str, physcomp.Samples]":
+    """The parts of data for a training: those of their own, or for a description held-back images of a published set.
+
+    A published set has no parts but `train` and `t10k`; the last images of `train` then serve for making plans.
+
+    Raises:
+        ValueError: the data cannot be read or lack a part, or a published set has too few images.
+    """
+    from physcomp.networks.datasets.idx import idx_files
+
+    folder = Path(data)
+    if not network.described or heldout or cut.split or not folder.is_dir() or "train" not in idx_files(folder):
+        return cut.of(data, heldout).parts(TRAINING_PARTS)
+    import physcomp
+    from physcomp.networks.plain_training import HELD_BACK
+
+    whole = physcomp.load_images(folder, "train")
+    if len(whole) <= HELD_BACK:
+        raise ValueError(f"{data}: train has {len(whole)} images, more than {HELD_BACK} are needed; use the full set")
+    held_back = whole[len(whole) - HELD_BACK :]
+    return {
+        "train": whole[: len(whole) - HELD_BACK],
+        "calibration": held_back[: HELD_BACK // 2],
+        "heldout": held_back[HELD_BACK // 2 :],
+        "test": physcomp.load_images(folder, "t10k"),
+    }
+
+
 def numbers(option: str, text: str) -> tuple[float, ...]:
     """Numbers from a text with commas.
 

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from torch import nn
 
 import physcomp
 from physcomp.networks.datasets.checks import check_alike, check_disjoint
 from physcomp.networks.datasets.parts import ALL, Part, find, meaning
 from physcomp.networks.datasets.reading import load_parts, open_source
+from physcomp.networks.description import build_module, read_description
 from physcomp.networks.device import CPU, checked_device
 from physcomp.networks.forward import Pick
 from physcomp.networks.loading import called, loaded, module_of
+from physcomp.networks.plain_training import seeded
 from physcomp.networks.prepared_weights import is_prepared, load_prepared
 from physcomp.networks.task import Kind, Task, task_of
 
@@ -66,6 +69,45 @@ def open_network(
         if samples is not None:
             network.check(samples)
         return network.on(device)
+    _check_source(text)
+    trained = weights is not None and is_prepared(weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # random weights are the same in every process
+        module = module_of(text, args=args, weights=None if trained else weights)
+    network = physcomp.wrap(module, name_of(text), samples=samples, task=meant, output=output)
+    return (load_prepared(network, weights) if weights is not None and trained else network).on(device)
+
+
+def open_module(
+    source: str, *, args: Mapping[str, Any] | None = None, weights: Path | None = None, seed: int = 0
+) -> nn.Module:
+    """The module of a network as a user names it, as its function gives it: where a training begins.
+
+    Args:
+        source: a description (.toml), `file.py:function` or `package.module:name`.
+        args: what the function or class is called with.
+        weights: file of weights to begin with; None: those that the function gives, or random ones.
+        seed: of random weights.
+
+    Raises:
+        ValueError: the network cannot be built, or the weights are not those of its module.
+    """
+    if source.endswith(".toml"):
+        if args is not None or weights is not None:
+            raise ValueError(f"{source}: a description takes no --args and no --weights; leave them out")
+        description = read_description(Path(source))
+        return seeded(lambda: build_module(description), seed)
+    _check_source(source)
+    if weights is not None and is_prepared(weights):
+        raise ValueError(
+            f"--weights: {weights} holds a network whose norms are folded, as 'physcomp finetune' writes it; give "
+            "weights of the module that the function builds"
+        )
+    return seeded(lambda: module_of(source, args=args, weights=weights), seed)
+
+
+def _check_source(text: str) -> None:
+    """Refuse what is no function that builds a module."""
     if text.endswith(WEIGHTS):
         raise ValueError(
             f"network: {text} holds weights; name the function that builds the module, net.py:build, and give the "
@@ -73,12 +115,6 @@ def open_network(
         )
     if ":" not in text and not text.endswith(".py"):
         raise ValueError(f"network: {text} is none of {NETWORK_FORMS}; name one")
-    trained = weights is not None and is_prepared(weights)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # random weights are the same in every process
-        module = module_of(text, args=args, weights=None if trained else weights)
-    network = physcomp.wrap(module, name_of(text), samples=samples, task=meant, output=output)
-    return (load_prepared(network, weights) if weights is not None and trained else network).on(device)
 
 
 def name_of(source: str) -> str:
