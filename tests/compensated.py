@@ -50,10 +50,10 @@ def prune_runs(
 
 @njit
 def _round_some(rows, blocks, counts, rounded, scales):
-    every, zeros = np.ones(rows.shape[1], np.bool_), np.ones(len(counts), np.bool_)
+    every, zeros, steps = np.ones(rows.shape[1], np.bool_), np.ones(len(counts), np.bool_), np.zeros(len(counts))
     for group in range(len(rows)):
         factors = factors_of(blocks[group], every, DAMPING)
-        rounded[group], scales[group] = round_row(rows[group].astype(np.float64), factors, counts, zeros)
+        rounded[group], scales[group] = round_row(rows[group].astype(np.float64), factors, counts, zeros, steps)
 
 
 @njit

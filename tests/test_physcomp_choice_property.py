@@ -39,6 +39,7 @@ steps = st.sampled_from([[], ["levels=2"], ["levels=5"]])
 ways = st.sampled_from([[], ["raw"]])
 digital = st.sampled_from([1, 1.58, 2, 2.32, 3, 3.91, 8]).map(lambda bits: f"digital({bits})")
 coded = st.sampled_from([1, 1.58, 2, 4, 8]).map(lambda bits: f"coded({bits})")
+stepped = st.sampled_from([0.02, 0.25, 1, 4]).map(lambda ratio: f"stepped({ratio})")
 codebook = st.sampled_from([1, 2, 4, 8]).map(lambda bits: f"codebook({bits})")
 
 
@@ -81,7 +82,7 @@ def sparse(draw: st.DrawFn) -> str:
 
 
 every_code = st.one_of(
-    st.sampled_from(["pruned", "float32"]), digital, coded, codebook, analog(), hybrid(), mixed(), sparse()
+    st.sampled_from(["pruned", "float32"]), digital, coded, stepped, codebook, analog(), hybrid(), mixed(), sparse()
 )
 noisy_code = st.one_of(analog(), hybrid(), mixed(), sparse()).filter(lambda name: parse(name).analog_cells(20) > 0)
 

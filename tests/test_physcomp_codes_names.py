@@ -79,7 +79,7 @@ def test_such_a_question_would_be_seen(text: str) -> None:
 
 def test_every_file_of_a_code_is_read_by_its_own_word() -> None:
     assert set(SYNTAX) == {
-        *("pruned", "float32", "digital", "coded", "codebook"),
+        *("pruned", "float32", "digital", "coded", "stepped", "codebook"),
         *("analog", "hybrid", "sparse", "mixed"),
     }
     examples = {"sparse": "sparse(50,digital(2))", "mixed": "mixed(digital(4),analog(1),25%)", "hybrid": "hybrid(2,1)"}

@@ -38,11 +38,11 @@ def case_of(name: str) -> tuple[physcomp.Network, physcomp.Samples]:
     return physcomp.wrap(case.build(), samples=samples, **case.task), samples
 
 
-def check(name: str) -> None:
+def check(name: str, code: str = "digital(4)") -> None:
     """Two epochs: every tensor read back is the trained network's, the plan's layers have moved, nothing is NaN."""
     network, samples = case_of(name)
     before = {key: tensor.clone() for key, tensor in network.module.state_dict().items()}
-    plan = planned(network, samples)
+    plan = planned(network, samples, code)
     done = physcomp.finetune(network, plan, samples, heldout=samples, epochs=2, recipe=RECIPE)
     assert all(torch.equal(before[key], tensor) for key, tensor in network.module.state_dict().items())
     own = done.network.module.state_dict()
@@ -72,6 +72,12 @@ def _rounded(tensor: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", SOME)
 def test_the_plan_stores_exactly_the_network_that_was_trained(name: str) -> None:
     check(name)
+
+
+@pytest.mark.parametrize("name", ["conv1d", "transformer"])
+@pytest.mark.parametrize("code", ["stepped(0.5)", "stepped(2)"])
+def test_steps_are_trained_and_stored_exactly(name: str, code: str) -> None:
+    check(name, code)
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ time in each stage, by the sizes of the arrays.
 import os
 from dataclasses import dataclass
 
+import numpy as np
+
 from physcomp.choice import trials
 from physcomp.choice.groundwork import FOR_ROWS
 from physcomp.choice.process import taken_now
@@ -129,7 +131,8 @@ def _held(setting: Setting) -> float:
     masks = {code: code.mask_of(weights) for code in setting.codes}
     rounded = {(masks[code], code.alphabet) for code in setting.codes if code.alphabet}
     pruned = {mask for code, mask in masks.items() if mask and not code.alphabet}
-    return FLOAT + len(rounded) + FLOAT * len(pruned)
+    numbers = sum(np.min_scalar_type(alphabet.count).itemsize for _, alphabet in rounded)
+    return FLOAT + numbers + FLOAT * len(pruned)
 
 
 def _on_disk(setting: Setting) -> bool:

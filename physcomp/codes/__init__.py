@@ -2,7 +2,7 @@
 
 import re
 
-from physcomp.codes import codebook, coded, digital, float32, mixed, options, pruned, sparse
+from physcomp.codes import codebook, coded, digital, float32, mixed, options, pruned, sparse, stepped
 from physcomp.codes.analog import Analog
 from physcomp.codes.base import Code, Encoded, Medium, fit_scales
 from physcomp.codes.codebook import Codebook
@@ -14,6 +14,7 @@ from physcomp.codes.mixed import Mixed
 from physcomp.codes.pruned import Pruned
 from physcomp.codes.sensitive import Sensitive
 from physcomp.codes.sparse import Sparse
+from physcomp.codes.stepped import Stepped
 from physcomp.codes.syntax import Syntax, arguments_of
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Pruned",
     "Sensitive",
     "Sparse",
+    "Stepped",
     "ZeroFree",
     "fit_scales",
     "parse",
@@ -37,7 +39,7 @@ __all__ = [
 
 
 # Every file that reads names of codes. A new code is one file, listed here.
-_MODULES = (pruned, float32, digital, coded, codebook, options, sparse, mixed)
+_MODULES = (pruned, float32, digital, coded, stepped, codebook, options, sparse, mixed)
 SYNTAX: dict[str, Syntax] = {syntax.word: syntax for module in _MODULES for syntax in module.SYNTAX}
 """How names of codes are read, by their first word."""
 
@@ -51,6 +53,7 @@ def parse(name: str) -> Code:
             `float32`: 32-bit floats;
             `digital(bits)`: uniform levels; bits may be a fraction, such as 1.58 for three levels;
             `coded(bits)`: the same levels, entropy-coded;
+            `stepped(ratio)`: multiples of a step, this ratio of the root mean square, entropy-coded;
             `codebook(bits)`: indices into a codebook that a layer stores once;
             `analog(cells)`: each weight as the level of analog cells;
             `hybrid(bits,cells)`: coarse value in bits, remainder in analog cells;

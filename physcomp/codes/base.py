@@ -39,15 +39,18 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Alphabet:
-    """The values that a weight may be rounded to: levels spaced evenly from minus to plus the scale.
+    """The values that a weight may be rounded to: levels spaced evenly, either from minus to plus the scale or by it.
 
     Args:
-        count: number of levels, at least 2.
+        count: number of levels, at least 2; odd with a `step`.
         zero: False leaves out the level at zero: of `count` + 1 evenly spaced levels, an even `count` remain.
+        step: above 0: the scale is the spacing of levels, and this number times the root mean square of the weights.
+            0: the scale is the largest level, and is picked by the error.
     """
 
     count: int
     zero: bool = True
+    step: float = 0.0
 
 
 class Code(ABC):
@@ -66,6 +69,8 @@ class Code(ABC):
     """Whether weights of one group may have different numbers of cells (see `allocate`)."""
     streams: bool = False
     """Whether the groups of a layer share one stream of bits, so that `Encoded.bits` has a single row."""
+    span: float = 1.0
+    """The largest magnitude that is stored, in scales; larger weights are clipped."""
     setup_bits: int = 0
     """The most bits that a layer stores once if any of its groups uses the code, beside the `bits_of` its groups."""
 

@@ -87,9 +87,13 @@ def write(digits: Digits, count: int) -> Bits:
         coder.encode_reverse(row.astype(np.int32), _model(count, int(width)))
     words = np.asarray(coder.get_compressed()[::-1], ">u4")  # the last one is the most significant
     number = np.trim_zeros(np.unpackbits(words.view(np.uint8)), "f")
-    size = len(number).bit_length()
     widths = np.unpackbits(chosen.astype(np.uint8)[:, None], axis=1)[:, 8 - WIDTH_BITS :]
-    return np.concatenate([_bits(size, LENGTH_BITS), _bits(len(number), size), widths.ravel(), number])
+    return np.concatenate([head_of(len(number)), widths.ravel(), number])
+
+
+def head_of(size: int) -> Bits:
+    """The head of a stream whose coder's number has this many bits."""
+    return np.concatenate([_bits(size.bit_length(), LENGTH_BITS), _bits(size, size.bit_length())])
 
 
 def _bits(number: int, count: int) -> Bits:

@@ -49,38 +49,54 @@ def factors_of(blocks: NDArray[np.float32], kept: NDArray[np.bool_], damping: fl
 
 @njit(cache=True, nogil=True)
 def round_row(
-    row: NDArray[np.float64], factors: Factors, counts: NDArray[np.int64], zeros: NDArray[np.bool_]
+    row: NDArray[np.float64],
+    factors: Factors,
+    counts: NDArray[np.int64],
+    zeros: NDArray[np.bool_],
+    steps: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Round one row to several alphabets, with the best scale for each.
+    """Round one row to several alphabets (`physcomp.codes.base.Alphabet`), with the best scale for each.
 
     Args:
         row: (weights,).
         factors: factors of the row's curvature.
         counts: number of levels of each alphabet.
         zeros: whether zero is a level, for each alphabet.
+        steps: the step of each alphabet over the root mean square of the weights; 0: its scale is picked.
 
     Returns:
         Rounded rows (alphabets, weights), and scales (alphabets,); a row of zeros stays as it is, with scale 0.
     """
     rounded = np.zeros((len(counts), len(row)))
-    largest = 0.0
+    largest, squares, weights = 0.0, 0.0, 0
     for places, _ in factors:
         for place in places:
             largest = max(largest, abs(row[place]))
+            squares += row[place] * row[place]
+        weights += len(places)
     if largest == 0:
         return rounded, np.zeros(len(counts))
-    scales = _bfloat16(largest * SHARES)
-    tried = len(counts) * len(scales)
-    values = np.zeros((len(row), tried))
-    losses = np.zeros(tried)
+    edges = np.zeros(len(counts) + 1, np.int64)  # each alphabet has the columns from one edge to the next
+    for number in range(len(counts)):
+        edges[number + 1] = edges[number] + (len(SHARES) if steps[number] == 0 else 1)
+    scales = np.empty(edges[-1])
+    for number in range(len(counts)):
+        mine = scales[edges[number] : edges[number + 1]]
+        if steps[number] == 0:
+            mine[:] = largest * SHARES
+        else:  # never so small that the largest weight is clipped
+            mine[:] = max(steps[number] * np.sqrt(squares / weights), largest / (counts[number] // 2))
+    scales = _bfloat16(scales)
+    values = np.zeros((len(row), len(scales)))
+    losses = np.zeros(len(scales))
     for places, factor in factors:
-        found = _compensated(row[places], factor, scales, counts, zeros, losses)
+        found = _compensated(row[places], factor, scales, edges, counts, zeros, steps, losses)
         for i in range(len(places)):
             values[places[i]] = found[i]
     chosen = np.zeros(len(counts))
     for number in range(len(counts)):
-        best = np.argmin(losses[number * len(scales) : (number + 1) * len(scales)])
-        rounded[number] = values[:, number * len(scales) + best]
+        best = edges[number] + np.argmin(losses[edges[number] : edges[number + 1]])
+        rounded[number] = values[:, best]
         chosen[number] = scales[best]
     return rounded, chosen
 
@@ -98,19 +114,23 @@ def _compensated(
     row: NDArray[np.float64],
     factor: NDArray[np.float64],
     scales: NDArray[np.float64],
+    edges: NDArray[np.int64],
     counts: NDArray[np.int64],
     zeros: NDArray[np.bool_],
+    steps: NDArray[np.float64],
     losses: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Round the weights of a block one by one, the last first, for each alphabet and each scale, with compensation.
+
+    The scales from one edge to the next are those of an alphabet.
 
     Each rounding error is scaled by the pivot of the factor. The sum of squares of these scaled errors is the quadratic
     form of the whole error; it is added to `losses`.
 
     Returns:
-        Rounded weights (weights, alphabets · scales).
+        Rounded weights (weights, scales).
     """
-    size, tried = len(row), len(counts) * len(scales)
+    size, tried = len(row), len(scales)
     left = np.empty((size, tried))
     for t in range(size):
         left[t] = row[t]
@@ -120,10 +140,11 @@ def _compensated(
         start = max(0, stop - PANEL)
         for t in range(stop - 1, start - 1, -1):
             for number in range(len(counts)):
-                first = number * len(scales)
-                _round_one(
-                    left[t, first : first + len(scales)], scales, counts[number], zeros[number], passed[t, first:]
-                )
+                mine = slice(edges[number], edges[number + 1])
+                if steps[number] == 0:
+                    _round_one(left[t, mine], scales[mine], counts[number], zeros[number], passed[t, mine])
+                else:
+                    _round_to_steps(left[t, mine], scales[mine], counts[number] // 2, passed[t, mine])
             pivot = 1 / factor[t, t]
             for c in range(tried):
                 passed[t, c] *= pivot
@@ -157,4 +178,16 @@ def _round_one(
             digit = np.floor(abs(value) / scales[s] * magnitudes + 0.5)
             magnitude = min(max(digit, 1.0), float(magnitudes)) / magnitudes * scales[s]
             left[s] = -magnitude if value < 0 else magnitude
+        error[s] = value - left[s]
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _round_to_steps(
+    left: NDArray[np.float64], steps: NDArray[np.float64], most: int, error: NDArray[np.float64]
+) -> None:
+    """Round values, one for each step, in place to at most so many steps, and write the rounding errors to `error`."""
+    for s in range(len(steps)):
+        value = left[s]
+        digit = min(max(np.floor(value / steps[s] + 0.5), -float(most)), float(most))
+        left[s] = digit * steps[s]
         error[s] = value - left[s]

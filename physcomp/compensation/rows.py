@@ -64,8 +64,10 @@ class RowsToWrite:
 
 
 def _levels(alphabet: Alphabet) -> NDArray[np.float64]:
-    """The levels as shares of the scale, ascending, behind a zero."""
-    if alphabet.zero:
+    """The levels in scales, ascending, behind a zero."""
+    if alphabet.step:
+        shares = np.arange(alphabet.count) - float(alphabet.count // 2)
+    elif alphabet.zero:
         shares = np.arange(alphabet.count) / ((alphabet.count - 1) / 2) - 1
     else:
         up = np.arange(1, alphabet.count // 2 + 1) / (alphabet.count // 2)
@@ -80,7 +82,10 @@ def _from_digits(digits: NDArray[np.unsignedinteger], scales: Rows, alphabet: Al
 def _to_digits(rows: Rows, scales: Rows, alphabet: Alphabet) -> NDArray[np.unsignedinteger]:
     """The numbers of the levels of rounded rows; inverse of `_from_digits`."""
     shares = rows / np.where(scales > 0, scales, 1).astype(np.float64)[:, None]
-    if alphabet.zero:
+    if alphabet.step:
+        digits = np.rint(shares) + alphabet.count // 2 + 1
+        digits[scales == 0] = 0
+    elif alphabet.zero:
         digits = np.rint((shares + 1) * ((alphabet.count - 1) / 2)) + 1
         digits[scales == 0] = 0
     else:
@@ -131,7 +136,11 @@ def rows_for_codes(rows: Rows, curvature: Curvature, codes: tuple[Code, ...]) ->
     scales = np.empty((len(rows), len(alphabets)), np.float32)
     unrounded = {mask for code, mask in masked.items() if not code.alphabet}
     pruned = {number: np.empty(rows.shape, np.float32) for number, mask in enumerate(wanted) if mask in unrounded}
-    levels = np.array([a.count for a in alphabets], np.int64), np.array([a.zero for a in alphabets], bool)
+    levels = (
+        np.array([a.count for a in alphabets], np.int64),
+        np.array([a.zero for a in alphabets], bool),
+        np.array([a.step for a in alphabets], np.float64),
+    )
 
     def some(part: slice) -> None:
         given, blocks, of_part = rows[part], curvature.blocks[part], scales[part]
@@ -169,6 +178,7 @@ def _round_and_drop(
     blocks: NDArray[np.float32],
     counts: NDArray[np.int64],
     zeros: NDArray[np.bool_],
+    steps: NDArray[np.float64],
     kept: NDArray[np.int64],
     rounded: Rows,
     scales: Rows,
@@ -181,7 +191,7 @@ def _round_and_drop(
         row = rows[group].astype(np.float64)
         factors = factors_of(blocks[group], every, DAMPING)
         if dense:
-            rounded[group], scales[group] = round_row(row, factors, counts[:dense], zeros[:dense])
+            rounded[group], scales[group] = round_row(row, factors, counts[:dense], zeros[:dense], steps[:dense])
         if len(kept):
             sequence = dropping_order(row, factors, kept.min())
             for number in range(len(kept)):
@@ -205,6 +215,7 @@ def _compensate_and_round(
     edges: NDArray[np.int64],
     counts: NDArray[np.int64],
     zeros: NDArray[np.bool_],
+    steps: NDArray[np.float64],
     rounded: Rows,
     scales: Rows,
     pruned: Rows,
@@ -218,4 +229,6 @@ def _compensate_and_round(
             pruned[group, number] = left
             mine = slice(edges[number], edges[number + 1])
             if mine.stop > mine.start:
-                rounded[group, mine], scales[group, mine] = round_row(left, factors, counts[mine], zeros[mine])
+                rounded[group, mine], scales[group, mine] = round_row(
+                    left, factors, counts[mine], zeros[mine], steps[mine]
+                )

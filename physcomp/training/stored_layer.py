@@ -10,7 +10,7 @@ In the backward pass gradients go through rounding and noise unchanged (straight
 "Estimating or propagating gradients through stochastic neurons", arXiv 1308.3432). A code with a scale s reads a weight
 w back as s·Q(w/s) with some function Q. The gradient in the scale is therefore (value - w)/s inside the range, and
 value/s where the weight is clipped (Esser et al., "Learned step size quantization", ICLR 2020, arXiv 1902.08153). All
-this holds for any `Code`.
+this holds for any `Code`; weights are clipped at `Code.span` scales.
 """
 
 import dataclasses
@@ -32,8 +32,8 @@ from physcomp.storage.plan import Plan, menu_of
 class StoredLayer(nn.Module):
     """A layer with trainable latent weights, scales and biases, whose forward pass gives the weights as read back.
 
-    Latent weights are divided by their scale at the start, so that one learning rate suits all layers. Scales are
-    trained as logarithms.
+    Latent weights are divided by their scale at the start, or by the largest of them if the scale is a step, so that
+    one learning rate suits all layers. Scales are trained as logarithms.
 
     Args:
         layer: the trained weights, from which latent weights start.
@@ -57,14 +57,18 @@ class StoredLayer(nn.Module):
         self.scaled = scales > 0
         largest = np.abs(rows).max(axis=1)
         start = np.where(self.scaled, scales, np.where(largest > 0, largest, 1)).astype(np.float32)
-        share = np.clip(rows / start[:, None], -1, 1)
         alive = np.ones(rows.shape, bool)
+        span = np.ones(len(rows), np.float32)
         for part in self.parts:
+            span[part.groups] = part.code.span
             if not part.code.stores(layer.weights):
                 alive[part.groups] = False
             elif part.code.scale_bits:
                 alive[part.groups] = self.scaled[part.groups][:, None]
-        self.start = torch.from_numpy(start)
+        unit = np.where((span > 1) & (largest > 0), largest, start).astype(np.float32)
+        most = (span * start / unit)[:, None]
+        share = np.clip(rows / unit[:, None], -most, most)
+        self.start, self.unit, self.span = torch.from_numpy(start), torch.from_numpy(unit), torch.from_numpy(span)
         self.alive = torch.from_numpy(alive.astype(np.float32))
         self.share = nn.Parameter(torch.from_numpy(share.astype(np.float32)))
         self.log_scale = nn.Parameter(torch.zeros(len(start)))
@@ -72,13 +76,13 @@ class StoredLayer(nn.Module):
 
     def forward(self, generator: torch.Generator | None = None) -> torch.Tensor:
         """The weight tensor as read back: with noise if a generator is given, else the mean over chips."""
-        latent = self.share * self.start[:, None]
+        latent = self.share * self.unit[:, None]
         scale = self.start * self.log_scale.exp()
         # A training that diverges is refused by its loss.
         with torch.no_grad(), np.errstate(over="ignore", invalid="ignore"):
             value = torch.from_numpy(self.read_back(generator, fading=True))
         through: torch.Tensor = _Through.apply(  # type: ignore[no-untyped-call]
-            latent, scale, value, self.alive, torch.from_numpy(self.scaled)
+            latent, scale, value, self.alive, torch.from_numpy(self.scaled), self.span
         )
         return self.tensor(through)
 
@@ -98,7 +102,7 @@ class StoredLayer(nn.Module):
 
     def latent(self) -> Rows:
         """The latent weights in units of weights, float32 (groups, weights)."""
-        return np.asarray((self.share * self.start[:, None]).detach().numpy(), np.float32)
+        return np.asarray((self.share * self.unit[:, None]).detach().numpy(), np.float32)
 
     def scales(self) -> Rows:
         """The scale of each group as stored: a bfloat16 number, or 0 if the code has none."""
@@ -153,19 +157,20 @@ class _Through(torch.autograd.Function):
         value: torch.Tensor,
         alive: torch.Tensor,
         scaled: torch.Tensor,
+        span: torch.Tensor,
     ) -> torch.Tensor:
-        ctx.save_for_backward(latent, scale, value, alive, scaled)
+        ctx.save_for_backward(latent, scale, value, alive, scaled, span)
         return value
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        latent, scale, value, alive, scaled = ctx.saved_tensors
+        latent, scale, value, alive, scaled, span = ctx.saved_tensors
         gradient = gradients[0] * alive
-        inside = (latent.abs() <= scale[:, None]) | ~scaled[:, None]
+        inside = (latent.abs() <= (scale * span)[:, None]) | ~scaled[:, None]
         # A clipped weight may move back into the range, but not further out.
         of_latent = gradient * (inside | (gradient * latent > 0))
         of_scale = (gradient * (value - latent * inside)).sum(dim=1) / scale
-        return of_latent, of_scale * scaled, None, None, None
+        return of_latent, of_scale * scaled, None, None, None, None
 
 
 class _RoundBfloat16(torch.autograd.Function):
