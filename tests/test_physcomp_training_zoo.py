@@ -10,10 +10,12 @@ import zoo
 from torch import nn
 from torch.nn import functional
 
+import devices
 import physcomp
 from physcomp.networks.task import IGNORED
 from physcomp.training.passes import Passes
 from physcomp.training.recipe import Recipe
+from physcomp.training.weights_in_training import WeightsInTraining
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in zoo.WARNINGS]
 RECIPE = Recipe(batch=10, learning_rate=0.01)
@@ -78,6 +80,26 @@ def test_the_plan_stores_exactly_the_network_that_was_trained(name: str) -> None
 @pytest.mark.parametrize("code", ["stepped(0.5)", "stepped(2)"])
 def test_steps_are_trained_and_stored_exactly(name: str, code: str) -> None:
     check(name, code)
+
+
+def test_training_keeps_to_the_bits_of_the_plan() -> None:
+    """Latent weights that have grown by half take larger digits; steps then widen until the plan's bits suffice."""
+    network, samples = case_of("mlp")
+    plan = planned(network, samples, "stepped(0.5)")
+    card = devices.load_card("ideal")
+    weights = WeightsInTraining(network, plan, card, samples, RECIPE)
+    with torch.no_grad():
+        for layer in weights.layers.values():
+            layer.share *= 1.5
+    given = plan.ledger["digits"] + plan.ledger["setup"]
+    before = weights.plan_as_stored(network).ledger
+    assert before["digits"] + before["setup"] > 1.02 * given
+    shares = [layer.share.clone() for layer in weights.layers.values()]
+    after = weights.plan_as_stored(weights.network_as_stored()).ledger
+    assert 0.9 * given < after["digits"] + after["setup"] <= given
+    assert all(torch.equal(layer.share, share) for layer, share in zip(weights.layers.values(), shares, strict=True))
+    done = physcomp.finetune(network, plan, samples, heldout=samples, epochs=2, recipe=RECIPE)
+    assert done.plan.cells <= plan.cells
 
 
 @pytest.mark.slow

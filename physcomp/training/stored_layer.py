@@ -70,6 +70,8 @@ class StoredLayer(nn.Module):
         share = np.clip(rows / unit[:, None], -most, most)
         self.start, self.unit, self.span = torch.from_numpy(start), torch.from_numpy(unit), torch.from_numpy(span)
         self.alive = torch.from_numpy(alive.astype(np.float32))
+        self.stepped = [part for part in self.parts if part.code.streams and part.code.span > 1]
+        self.planned_bits = self._bits(rows_to_write(planned, menu, layer.rows), planned.scales)
         self.share = nn.Parameter(torch.from_numpy(share.astype(np.float32)))
         self.log_scale = nn.Parameter(torch.zeros(len(start)))
         self.bias = nn.Parameter(torch.from_numpy(planned.biases.copy())) if len(planned.biases) else None
@@ -125,6 +127,19 @@ class StoredLayer(nn.Module):
                 found = np.where(part.code.mask(rows), found, rows)
             value[part.groups] = found
         return value
+
+    def bits(self) -> int:
+        """Bits that are written now for the groups whose steps `widen` changes."""
+        return self._bits(self.latent(), self.scales()) if self.stepped else 0
+
+    def _bits(self, rows: Rows, scales: Rows) -> int:
+        return sum(part.code.written_bits(rows[part.groups], scales[part.groups]) for part in self.stepped)
+
+    @torch.no_grad()
+    def widen(self, by: float) -> None:
+        """Raise the logarithms of steps of entropy-coded groups: larger steps leave smaller digits, of fewer bits."""
+        for part in self.stepped:
+            self.log_scale[part.groups] += by
 
     def stored_rows(self) -> Rows:
         """The rows to store: exactly as read back for codes without noise, the means for codes with noise."""

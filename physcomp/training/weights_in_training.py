@@ -15,6 +15,10 @@ from physcomp.training.passes import Passes
 from physcomp.training.recipe import Recipe
 from physcomp.training.stored_layer import as_bfloat16, plan_as_stored, stored_layers
 
+EVERY = 20  # steps of the optimiser after which the bits of entropy-coded groups are counted; our choice
+LEAST_CHANGE = 2**-8  # the least change of the logarithm of a step: that of a bfloat16 number
+MOST_TIMES = 2000  # of widening one after the other: far more than it takes until all weights are zero
+
 
 class WeightsInTraining:
     """What is trained of a network, and its state.
@@ -54,6 +58,7 @@ class WeightsInTraining:
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(name in names)
         self.optimizer = self._optimizer()
+        self.steps = 0
 
     def _optimizer(self) -> torch.optim.Optimizer:
         layers = self.layers.values()
@@ -81,6 +86,24 @@ class WeightsInTraining:
         for layer in self.layers.values():
             layer.prune(done)
 
+    def hold(self, *, fully: bool = False) -> None:
+        """Widen the steps of entropy-coded groups if they take more bits together than in the plan.
+
+        A step twice as large saves at most a bit for each weight, so that a single time seldom suffices.
+
+        Args:
+            fully: go on until they take no more.
+        """
+        layers = [layer for layer in self.layers.values() if layer.stepped]
+        planned = sum(layer.planned_bits for layer in layers)
+        weights = sum(len(part.groups) * layer.share.shape[1] for layer in layers for part in layer.stepped)
+        for _ in range(MOST_TIMES if fully else 1):
+            excess = sum(layer.bits() for layer in layers) - planned
+            if excess <= 0:
+                return
+            for layer in layers:
+                layer.widen(max(math.log(2) * excess / weights, LEAST_CHANGE))
+
     def step(self, samples: Samples, wanted: torch.Tensor | None, generator: torch.Generator) -> float:
         """Take one step of the optimiser on a batch; if the loss is NaN or infinite, nothing is changed.
 
@@ -92,6 +115,9 @@ class WeightsInTraining:
         Returns:
             The loss.
         """
+        if self.steps % EVERY == 0:
+            self.hold()
+        self.steps += 1
         values = self._values(generator)
         with torch.no_grad():
             for name, value in values.items():
@@ -130,7 +156,8 @@ class WeightsInTraining:
 
     @torch.no_grad()
     def network_as_stored(self) -> Network:
-        """The network with its tensors as read back, as means over chips."""
+        """The network with its tensors as read back, as means over chips, in no more bits than planned."""
+        self.hold(fully=True)
         module = copy.deepcopy(self.network.module)
         state = dict(self.fixed)
         for layer in self.layers.values():
