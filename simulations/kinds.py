@@ -7,6 +7,7 @@ from typing import Any
 from simulations.annealing.study import Annealing
 from simulations.calibration.study import Calibration
 from simulations.comparison.footprint import Footprint
+from simulations.comparison.networks import Networks
 from simulations.comparison.protection import Protection
 from simulations.comparison.storage import Storage
 from simulations.runs import engine, study
@@ -20,6 +21,7 @@ KINDS: Kinds = {
     "storage": Storage,
     "protection": Protection,
     "footprint": Footprint,
+    "networks": Networks,
     "calibration": Calibration,
     "annealing": Annealing,
 }

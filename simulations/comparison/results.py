@@ -14,6 +14,7 @@ from simulations.comparison.plans import JOINT, TRAINED, Planned
 from simulations.comparison.stored import StoredKind
 from simulations.runs.fields import short
 from simulations.runs.metrics import mean_sd
+from simulations.runs.study import StudyCard
 
 POINTS = 0.005  # of the metric; what "within half a point" means
 
@@ -26,7 +27,7 @@ def by_plan(kind: StoredKind[Any], trials: pl.DataFrame) -> pl.DataFrame:
     groups = trials.partition_by("card", "read_time_s", "method", "budget", "plan", as_dict=True, maintain_order=True)
     rows = []
     for place, (of, time_s) in enumerate(kind.placed):
-        practical = bits_bch(of)
+        practical = bits_bch(of.card)
         for plan in of.plans:
             sha256, budget = plan.sha256, kind.budget_of(plan)
             mine = groups[plan.card, time_s, plan.method, budget, sha256[:12]]
@@ -38,7 +39,7 @@ def by_plan(kind: StoredKind[Any], trials: pl.DataFrame) -> pl.DataFrame:
                     "method": plan.method,
                     "budget_cells_per_weight": budget,
                     "cells_per_weight": plan.cells / kind.weights,
-                    "cells_per_weight_bch": _cells_bch(plan, practical, kind.weights),
+                    "cells_per_weight_bch": cells_bch(plan, practical, kind.weights),
                     "trials": len(mine),
                     **{f"{name}_mean": mean for name, (mean, _) in spreads.items()},
                     **{f"{name}_sd": sd for name, (_, sd) in spreads.items()},
@@ -60,16 +61,16 @@ def by_plan(kind: StoredKind[Any], trials: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def bits_bch(of: Planned) -> float | None:
+def bits_bch(at: StudyCard) -> float | None:
     """Bits per cell with a BCH code, at all times of the card; None if there are too many errors for any code."""
-    card = devices.load_card(of.card.card)
+    card = devices.load_card(at.card)
     try:
-        return Medium(card, of.card.read_time_s, ecc="bch", span_s=of.card.read_times_s).bits_per_cell
+        return Medium(card, at.read_time_s, ecc="bch", span_s=at.read_times_s).bits_per_cell
     except ValueError:
         return None
 
 
-def _cells_bch(plan: physcomp.Plan, practical: float | None, weights: int) -> float | None:
+def cells_bch(plan: physcomp.Plan, practical: float | None, weights: int) -> float | None:
     """Cells per weight of a plan if its bits are stored with a BCH code; None if no code is strong enough."""
     if practical is None:
         return None
@@ -118,7 +119,7 @@ def _card(of: Planned, time_s: float, results: pl.DataFrame, clean: float) -> di
         "read_times_s": list(of.card.read_times_s),
         "over": of.card.over,
         "bits_per_cell": first.bits_per_cell,
-        "bits_per_cell_bch": bits_bch(of),
+        "bits_per_cell_bch": bits_bch(of.card),
         "ecc": first.ecc,
         "shrinkage_of_predictions": of.shrinkage,
         "results": rows,

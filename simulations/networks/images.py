@@ -6,6 +6,7 @@ never calibrated or reported on.
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -46,15 +47,14 @@ def cifar10(part: str) -> Samples:
     whole = "test" if meaning(part) == "test" else "train"
     packed, published = folder() / "cifar10-jpeg.npz", folder() / "cifar-10-batches-py"
     if packed.is_file():
-        samples = _unpacked(packed, f"{whole}_", "labels")
-    elif published.is_dir():
+        return _unpacked(packed, f"{whole}_", lambda count: _rows(part, count))
+    if published.is_dir():
         samples = load_samples(published, whole)
-    else:
-        raise ValueError(
-            f"{FOLDER}: {folder()} holds neither cifar10-jpeg.npz nor cifar-10-batches-py; fetch the latter from "
-            f"https://www.cs.toronto.edu/~kriz/cifar.html, unpack it, and set {FOLDER} to the folder that holds it"
-        )
-    return _held_back(samples, part)
+        return samples[_rows(part, len(samples))]
+    raise ValueError(
+        f"{FOLDER}: {folder()} holds neither cifar10-jpeg.npz nor cifar-10-batches-py; fetch the latter from "
+        f"https://www.cs.toronto.edu/~kriz/cifar.html, unpack it, and set {FOLDER} to the folder that holds it"
+    )
 
 
 def fashion_mnist(part: str) -> Samples:
@@ -66,7 +66,8 @@ def fashion_mnist(part: str) -> Samples:
     Raises:
         ValueError: the files are not in the folder, or there is no such part.
     """
-    return _held_back(load_images(folder(), "t10k" if meaning(part) == "test" else "train"), part)
+    samples = load_images(folder(), "t10k" if meaning(part) == "test" else "train")
+    return samples[_rows(part, len(samples))]
 
 
 def imagenet(part: str) -> Samples:
@@ -90,11 +91,12 @@ def imagenet(part: str) -> Samples:
             f"{FOLDER}: {path} is not there; write it from images of https://www.image-net.org, and set {FOLDER} to "
             "the folder that holds it"
         )
-    with np.load(path) as file:
-        count = len(file["labels"])
-    order = np.random.default_rng(0).permutation(count)
-    first, last = (round(share * count) for share in shares[meaning(part)])
-    samples = _unpacked(path, "", "labels", order[first:last])
+
+    def rows(count: int) -> torch.Tensor:
+        first, last = (round(share * count) for share in shares[meaning(part)])
+        return torch.from_numpy(np.random.default_rng(0).permutation(count)[first:last])
+
+    samples = _unpacked(path, "", rows)
     assert isinstance(samples.inputs, torch.Tensor)
     return Samples((samples.inputs * 255 - 127) / 128, samples.labels)
 
@@ -104,11 +106,11 @@ def folder() -> Path:
     return Path(os.environ.get(FOLDER, "data"))
 
 
-def _unpacked(path: Path, prefix: str, labels: str, rows: npt.NDArray[np.int64] | None = None) -> Samples:
-    """Images of a file that holds them as JPEG one after the other, pixels in [0, 1]."""
+def _unpacked(path: Path, prefix: str, rows_of: Callable[[int], torch.Tensor]) -> Samples:
+    """Some images of a file that holds them as JPEG one after the other, pixels in [0, 1]; rows are of their number."""
     with np.load(path) as file:
-        packed, offsets, classes = (file[f"{prefix}{name}"] for name in ("jpeg", "offsets", labels))
-    rows = np.arange(len(classes)) if rows is None else rows
+        packed, offsets, classes = (file[f"{prefix}{name}"] for name in ("jpeg", "offsets", "labels"))
+    rows = rows_of(len(classes)).numpy()
     first = _decoded(packed[offsets[rows[0]] : offsets[rows[0] + 1]])
     pixels = np.empty((len(rows), *first.shape), np.uint8)
     for place, row in enumerate(rows):
@@ -123,15 +125,14 @@ def _decoded(packed: Bytes) -> Bytes:
         return np.asarray(image.convert("RGB"))
 
 
-def _held_back(whole: Samples, part: str) -> Samples:
-    """A part of the training images, or all test images."""
-    count = len(whole)
-    ranges = {
-        "train": slice(0, count - HELD_BACK),
-        "calibration": slice(count - HELD_BACK, count - HELD_BACK // 2),
-        "heldout": slice(count - HELD_BACK // 2, count),
-        "test": slice(0, count),
+def _rows(part: str, count: int) -> torch.Tensor:
+    """The rows of a part: of the training images, whose number this is, or all test images."""
+    ends = {
+        "train": (0, count - HELD_BACK),
+        "calibration": (count - HELD_BACK, count - HELD_BACK // 2),
+        "heldout": (count - HELD_BACK // 2, count),
+        "test": (0, count),
     }
-    if meaning(part) not in ranges:
-        raise ValueError(f"data: no part {part}, there are {', '.join(ranges)}; ask for one")
-    return whole[ranges[meaning(part)]]
+    if meaning(part) not in ends:
+        raise ValueError(f"data: no part {part}, there are {', '.join(ends)}; ask for one")
+    return torch.arange(*ends[meaning(part)])

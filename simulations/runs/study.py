@@ -124,8 +124,8 @@ def _toml(value: Any) -> str:
     return json.dumps(value, default=str)
 
 
-class NetworkStudy(Study):
-    """The fields of studies of a network: which it is, and its data; as on the command line.
+class NetworkFields(BaseModel):
+    """The fields that name a network and its data, as on the command line.
 
     Args:
         network: a description (.toml), file.py:function or package.module:name.
@@ -143,6 +143,8 @@ class NetworkStudy(Study):
         size: height and width of images of folders.
     """
 
+    model_config = FROZEN
+
     network: Source | None
     data: Source | None = Field(validation_alias=AliasChoices("data", "images"))
     args: dict[str, Any] | None = None
@@ -156,6 +158,24 @@ class NetworkStudy(Study):
     mean: tuple[Number, ...] | None = None
     sd: tuple[Number, ...] | None = None
     size: tuple[Count, Count] | None = None
+
+    def data_of(self, limit: int | None = None) -> Data:
+        """The data, at most so many samples of each part."""
+        return Data(
+            str(self.data), heldout=self.heldout_data, split=self.split, seed=self.split_seed, mean=self.mean,
+            sd=self.sd, size=self.size, limit=limit,
+        )  # fmt: skip
+
+    def opened(self, samples: physcomp.Samples | None) -> physcomp.Network:
+        """The network, tried on the first samples; see `simulations.runs.given.open_network`."""
+        return open_network(
+            str(self.network), samples, args=self.args, weights=self.weights, task=self.task, output=self.output,
+            device=self.torch_device,
+        )  # fmt: skip
+
+
+class NetworkStudy(NetworkFields, Study):
+    """The fields of studies of a network: which it is, and its data."""
 
     @property
     def images(self) -> Path:
@@ -173,11 +193,8 @@ class NetworkStudy(Study):
             ValueError: the data cannot be read, lack a part, or have too few samples.
         """
         counts = {part: getattr(self, name) for part, name in fields.items()}
-        data = Data(
-            str(self.data), heldout=self.heldout_data, split=self.split, seed=self.split_seed, mean=self.mean,
-            sd=self.sd, size=self.size, limit=None if None in counts.values() else max(counts.values()),
-        )  # fmt: skip
-        found = data.parts(list(counts))
+        limit = None if None in counts.values() else max(counts.values())
+        found = self.data_of(limit).parts(list(counts))
         for part, name in fields.items():
             asked = exactly or name in self.model_fields_set
             if counts[part] is not None and len(found[part]) < counts[part] and asked:
@@ -186,13 +203,6 @@ class NetworkStudy(Study):
                     "fewer"
                 )
         return {part: samples[: counts[part]] for part, samples in found.items()}
-
-    def opened(self, samples: physcomp.Samples | None) -> physcomp.Network:
-        """The network, tried on the first samples; see `simulations.runs.given.open_network`."""
-        return open_network(
-            str(self.network), samples, args=self.args, weights=self.weights, task=self.task, output=self.output,
-            device=self.torch_device,
-        )  # fmt: skip
 
 
 AnyStudy = TypeVar("AnyStudy", bound=Study)
