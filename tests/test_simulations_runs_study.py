@@ -131,7 +131,7 @@ def test_a_missing_field_is_named(write_study: Write, name: str) -> None:
 
 @pytest.mark.parametrize("value", ['"curing"', "3", '["storage"]'])
 def test_an_unknown_kind_is_told_the_kinds_there_are(write_study: Write, value: str) -> None:
-    told = "kind is one of storage, protection, footprint, calibration"
+    told = "kind is one of storage, protection, footprint, networks, calibration"
     assert told in refusal(write_study(kind=value))
 
 
