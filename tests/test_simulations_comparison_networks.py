@@ -45,6 +45,8 @@ network = "words.py:build"
 data = "words.py:words"
 perplexity = true
 budgets = [6.0]
+trained = [6.0]
+train_data = "words.py:none"
 
 [[networks]]
 name = "missing"
@@ -57,6 +59,9 @@ from torch import nn
 
 def build():
     return nn.Sequential(nn.Embedding(8, 6), nn.Linear(6, 8))
+
+def none(part):
+    raise OSError("no such disk")
 
 def words(part):
     drawn = torch.randint(0, 8, (80, 9), generator=torch.Generator().manual_seed(len(part)))
@@ -143,6 +148,8 @@ def test_texts_are_told_by_their_perplexity(finished: tuple[Path, str]) -> None:
 
 def test_a_network_that_is_not_there_is_left_out_with_the_reason(finished: tuple[Path, str], place: Path) -> None:
     assert "Warning: missing is left out: nothing.there: no module named 'nothing'" in finished[1]
+    assert "Warning: words is not trained for its plans: " in finished[1]
+    assert "no such disk" in finished[1]
     alone = place.with_name("alone.toml")
     alone.write_text(re.sub(r'\[\[networks\]\]\nname = "(stripes|words)".*?(?=\[\[)', "", STUDY, flags=re.DOTALL))
     with pytest.raises(ValueError, match="missing is left out"):

@@ -18,12 +18,14 @@ from torch import nn
 import devices
 import physcomp
 from physcomp.codes.menu import DEFAULT
+from physcomp.networks.datasets.checks import check_alike, check_disjoint
 from physcomp.training.recipe import Recipe
 from simulations.comparison.draws import Draw, Settings, dealt
 from simulations.comparison.networks_figure import draw_networks
 from simulations.comparison.networks_tables import sections, summarize
 from simulations.comparison.plans import JOINT, TRAINED, UNIFORM
 from simulations.runs import fields
+from simulations.runs.given import Data
 from simulations.runs.kind import Kind, Tables
 from simulations.runs.metrics import check_metrics
 from simulations.runs.progress import Progress
@@ -44,7 +46,8 @@ class NetworkEntry(NetworkFields):
         calibration: number of calibration samples.
         heldout: number of held-out samples.
         test_images: number of test samples.
-        trained: budgets at which the weights are trained for the plan; its data then need a part `train`.
+        trained: budgets at which the weights are trained for the plan, too.
+        train_data: another source of the samples to train on; None: the part `train` of the data.
         epochs: of that training.
         shift: of the copies over which the teacher's outputs are averaged; see `physcomp.training.recipe.Recipe`.
         mirrored: whether there are mirrored copies as well.
@@ -59,14 +62,29 @@ class NetworkEntry(NetworkFields):
     heldout: fields.Count | None = None
     test_images: fields.Count | None = None
     trained: Annotated[tuple[fields.Positive, ...], fields.Once] = ()
+    train_data: fields.Source | None = None
     epochs: fields.Count = 30
     shift: Annotated[int, Field(strict=True, ge=0)] = 0
     mirrored: bool = False
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The parts of the data that are needed."""
-        return (*PARTS, "train") if self.trained else PARTS
+    def samples(self) -> dict[str, physcomp.Samples]:
+        """The parts `calibration`, `heldout` and `test` of the data.
+
+        Raises:
+            ValueError: the data cannot be read, or lack one.
+        """
+        return self.data_of().parts(PARTS)
+
+    def training(self, others: dict[str, physcomp.Samples]) -> dict[str, physcomp.Samples]:
+        """These parts, and `train` beside them, with which they share nothing.
+
+        Raises:
+            ValueError: there is no part `train`.
+        """
+        source = Data(self.train_data) if self.train_data else self.data_of()
+        parts = {"train": source.part("train"), **others}
+        check_alike(f"{self.train_data or self.data} and {self.data}", parts)
+        return check_disjoint(parts)
 
 
 def _names(entries: tuple[NetworkEntry, ...]) -> tuple[NetworkEntry, ...]:
@@ -146,19 +164,34 @@ class Networks(Kind[NetworksStudy, NetworkTrial]):
         self.opened: dict[str, physcomp.Network] = {}
         for entry in study.networks:
             try:
-                parts = entry.data_of().parts(entry.parts)  # read again when it is this network's turn
+                parts = entry.samples()  # read again when it is this network's turn
                 network = entry.opened(parts["calibration"])
                 check_metrics(network.task)
                 self._dealt(entry, parts, 0)
             except ValueError as error:
-                self.remarks.append(f"{entry.name} is left out: {error}")
-                with progress.step(self.remarks[-1]):
-                    continue
-            self.entries[entry.name], self.opened[entry.name] = entry, network
+                self._remark(f"{entry.name} is left out: {error}")
+                continue
+            self.entries[entry.name], self.opened[entry.name] = self._trainable(entry, parts), network
         if not self.opened:
             raise ValueError(self.remarks[0])
         self._draw: tuple[str, int, Draw] | None = None
         self._parts: tuple[str, dict[str, physcomp.Samples]] | None = None
+
+    def _remark(self, text: str) -> None:
+        """Say at once, and once more in the report, what is left out."""
+        self.remarks.append(text)
+        with self.progress.step(text):
+            pass
+
+    def _trainable(self, entry: NetworkEntry, parts: dict[str, physcomp.Samples]) -> NetworkEntry:
+        """The entry without training where there are no samples to train on."""
+        try:
+            if entry.trained:
+                entry.training(parts)
+        except ValueError as error:
+            self._remark(f"{entry.name} is not trained for its plans: {error}")
+            return entry.model_copy(update={"trained": ()})
+        return entry
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -230,7 +263,9 @@ class Networks(Kind[NetworksStudy, NetworkTrial]):
         """The parts of the data of a network; those of the one before are forgotten."""
         if self._parts is None or self._parts[0] != entry.name:
             self._parts = None
-            parts = entry.data_of().parts(entry.parts)
+            parts = entry.samples()
+            if entry.trained:
+                parts = entry.training(parts)
             parts["test"] = parts["test"][: entry.test_images or self.study.test_images]
             self._parts = entry.name, parts
         return self._parts[1]
