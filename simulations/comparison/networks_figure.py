@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simulations.comparison.plans import JOINT, TRAINED
-from simulations.runs.style import BLUE, GREEN, ORANGE, RED, save_figure
+from simulations.runs.style import BLUE, GREEN, ORANGE, RED, SKY, save_figure
 
 ACROSS = 3  # panels in a row, at most
 MOST = 8.0  # points lost that a panel shows; the tables have all results
@@ -21,7 +21,7 @@ LOOKS = (
     (JOINT, BLUE, "o", "-", "joint choice"),
     (TRAINED, RED, "*", "none", "joint choice, trained"),
     ("uniform coded", ORANGE, "s", ":", "every filter alike, entropy-coded"),
-    ("uniform stepped", ORANGE, "^", ":", "every filter alike, stepped"),
+    ("uniform stepped", SKY, "^", ":", "every filter alike, stepped"),
     ("uniform digital", GREEN, "D", ":", "every filter alike, integers"),
 )
 
@@ -70,8 +70,8 @@ def _panel(axis: Axes, name: str, of: dict[str, Any]) -> None:
     ticks = [tick for tick in TICKS if min(bits) / 1.5 <= tick <= 1.5 * max(bits)]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.minorticks_off()
-    lost = [row["lost"] for row in digital] or [0.0]
-    axis.set_ylim(min(-0.3, *lost) - 0.2, min(MOST, max(1.5, *lost) + 0.5))
+    ends = [row["lost"] + sign * (row["lost_sd"] or 0.0) for row in digital for sign in (-1, 1)]
+    axis.set_ylim(min([-0.3, *ends]) - 0.2, min(MOST, max([1.5, *ends]) + 0.3))
     axis.set_xlabel("bits per weight, everything stored counted")
     axis.set_ylabel("perplexity gained (%)" if of["metric"] == "perplexity" else "points lost")
     draws = "" if of["draws"] == 1 else f", {of['draws']} draws (bars: ± 1 sd)"

@@ -156,7 +156,7 @@ def sections(summary: dict[str, Any], remarks: Sequence[str]) -> list[Section]:
             Section(
                 title=f"{name} on {of['card']}{when}.",
                 subtitle=f"{of['parameters']:,} parameters; clean: {unit} {of['clean']:.3f}, loss "
-                f"{of['clean_loss']:.4f}; {of['draws']} draws of calibration samples.",
+                f"{of['clean_loss']:.4f}; {of['draws']} draw{'s' if of['draws'] > 1 else ''} of calibration samples.",
                 columns=(*COLUMNS, unit, lost, *RISES),
                 rows=[_row(row) for row in of["results"]],
                 lines=_findings(of),
