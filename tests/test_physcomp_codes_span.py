@@ -8,6 +8,7 @@ import pytest
 import devices
 import physcomp
 from physcomp.codes import Medium, fit_scales, parse
+from physcomp.codes.medium import GRID, _between
 from physcomp.curvature.couplings import couplings
 from physcomp.storage.measure import HELDOUT_SEED
 
@@ -133,3 +134,10 @@ def test_held_out_loss_over_a_span_counts_every_time(models, tiny_images):
 def test_an_unknown_way_of_counting_times_is_refused(tiny, tiny_images):
     with pytest.raises(ValueError, match="over: one of mean, worst, got 'best'"):
         model_over(tiny, tiny_images, 0.0, over="best")
+
+
+def test_moments_between_the_places_of_their_table_are_those_of_numpy():
+    generator = np.random.default_rng(8)
+    grid, at = np.linspace(0, 1, GRID + 1) ** 2, generator.standard_normal(GRID + 1)
+    values = np.concatenate([generator.random(5000) ** 4, grid, [0.0, 1.0, 1.5, -0.5]]).astype(np.float32)
+    np.testing.assert_allclose(_between(values, grid, at), np.interp(values, grid, at), atol=1e-9)

@@ -16,7 +16,7 @@ from physcomp.compensation.rows import Held, RowsToWrite, joined, rows_for_codes
 from physcomp.curvature.batches import Part
 from physcomp.curvature.blocks import Curvature, curvatures_by_part
 from physcomp.curvature.column_sums import Coupling
-from physcomp.curvature.couplings import Errors, couplings_of
+from physcomp.curvature.couplings import Errors, couplings_of, images_for_couplings
 from physcomp.networks.layers import Granularity, Layer
 from physcomp.networks.network import Network
 from physcomp.networks.samples import Samples
@@ -141,6 +141,7 @@ def measured_on(
         times=len(medium.reads) if medium.over == "mean" else 1,
         seed=ground.seed,
         memory_bytes=ground.memory_bytes,
+        most=images_for_couplings(len(ground.images)),
         progress=progress,
     )
     return fits, tuple(_with_unseen(ground, measured, errors))

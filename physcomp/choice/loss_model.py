@@ -24,6 +24,7 @@ from physcomp.codes.base import SCALE_BITS, Ecc, Over, Rows
 from physcomp.codes.menu import DEFAULT, part_of, read_menu
 from physcomp.compensation.rows import Groups
 from physcomp.curvature.column_sums import Coupling, fold_sizes
+from physcomp.curvature.couplings import images_for_couplings
 from physcomp.curvature.gradients import MEMORY_BYTES
 from physcomp.networks.layers import Granularity
 from physcomp.networks.network import Network
@@ -238,7 +239,7 @@ class LossModel(Groundwork):
         if count < 2:
             return 0.0, math.inf
         of_fold = folds[:, np.arange(len(choice)), choice].sum(axis=1, dtype=np.float64)
-        shares = fold_sizes(count, len(self.images)) / len(self.images)
+        shares = fold_sizes(count, images := images_for_couplings(len(self.images))) / images
         mean = float(shares @ of_fold)
         if not mean > 0:
             return predicted, predicted

@@ -5,8 +5,8 @@ from functools import cached_property
 
 from physcomp.codes import Code, Medium
 from physcomp.curvature.batches import Part, layers_in
-from physcomp.curvature.blocks import block_batches, for_gradients, images_of_blocks
-from physcomp.curvature.couplings import coupling_batches, images_of_couplings
+from physcomp.curvature.blocks import block_batches, for_gradients, images_for_blocks, images_of_blocks
+from physcomp.curvature.couplings import coupling_batches, images_for_couplings, images_of_couplings
 from physcomp.curvature.gradients import PROBES, Directions, directions_of
 from physcomp.networks.layers import Layer
 from physcomp.networks.network import Network
@@ -39,6 +39,16 @@ class Setting:
     def blocks(self) -> tuple[int, list[list[Part]]]:
         """The most weights of a block of the curvature, and the groups of each pass for it."""
         return block_batches(self.layers, self.memory_bytes)
+
+    @property
+    def drawn(self) -> int:
+        """Number of samples that are drawn for the blocks."""
+        return images_for_blocks(len(self.samples))
+
+    @property
+    def drawn_for_couplings(self) -> int:
+        """Number of samples that are drawn for the couplings."""
+        return images_for_couplings(len(self.samples))
 
     @cached_property
     def couplings(self) -> tuple[int, list[list[Part]]]:
@@ -80,9 +90,9 @@ class Setting:
     def of_blocks(self, batch: list[Part]) -> tuple[int, int]:
         """Samples that are collected in a pass for the curvature, and samples that pass at a time."""
         room = for_gradients(self.memory_bytes)
-        return images_of_blocks(self.tape(batch), self.samples, self.weights_in(batch), room)
+        return images_of_blocks(self.tape(batch), self.samples[: self.drawn], self.weights_in(batch), room)
 
     def of_couplings(self, batch: list[Part]) -> tuple[int, int]:
         """Samples that are collected in a pass for the couplings, and samples that pass at a time."""
-        columns, probes = self.columns_in(batch), self.probes.probes
-        return images_of_couplings(self.tape(batch), self.samples, columns, probes, self.memory_bytes)
+        columns, samples = self.columns_in(batch), self.samples[: self.drawn_for_couplings]
+        return images_of_couplings(self.tape(batch), samples, columns, self.probes.probes, self.memory_bytes)

@@ -17,9 +17,11 @@ from physcomp.choice.process import peak_of
 from physcomp.choice.setting import Setting
 from physcomp.compensation.rows import RowsToWrite, rows_for_codes
 from physcomp.curvature.batches import Part, layers_in
-from physcomp.curvature.blocks import Curvature, _BlockSums
+from physcomp.curvature.blocks import Curvature, _BlockSums, by_group
 from physcomp.curvature.column_sums import _ColumnSums
+from physcomp.curvature.couplings import along
 from physcomp.networks.layers import Layer
+from physcomp.networks.sample_gradients import Outer
 from physcomp.networks.tape import weights_at_once
 from physcomp.threads import in_threads
 
@@ -78,14 +80,15 @@ def gradients(setting: Setting, batch: list[Part], codes: int) -> tuple[float, f
     met, tape = list(layers_in(setting.layers, batch)), setting.tape(batch)
     directions = setting.probes if codes else setting.one_probe
     errors = [_errors(layer, parts[0][1], codes) for layer, parts in met]
-    count = min(len(setting.samples), max(LEAST_SAMPLES, len(setting.samples) // SHARE))
+    every = setting.drawn_for_couplings if codes else setting.drawn
+    count = min(every, max(LEAST_SAMPLES, every // SHARE))
 
     def passed(samples: int) -> float:
         part = slice(0, samples)
         start, more = time.process_time(), 0.0
-        for index, gradient, bias in tape.gradients(setting.samples[part].inputs, directions.of(part)):
+        for index, gradient, bias in tape.products(setting.samples[part].inputs, directions.of(part)):
             some = errors[index].shape[0]
-            used = seconds_of(lambda: _use(gradient[:, :some], bias[:, :some], errors[index]))  # noqa: B023
+            used = seconds_of(lambda: _use(gradient, bias[:, :some], errors[index]))  # noqa: B023
             more += used * (sum(part.size for _, part in met[index][1]) / some - 1)
         return time.process_time() - start + more
 
@@ -96,7 +99,7 @@ def gradients(setting: Setting, batch: list[Part], codes: int) -> tuple[float, f
         each = max((several - one) / max(1, count - 1), 0.5 * several / count)
         # Where the system does not tell: a layer's gradients, and as much again for what is done with them.
         taken = 8.0 * weights_at_once(tape.layers) * directions.probes if peak is None else peak / count
-        return each * len(setting.samples), taken
+        return each * every, taken
 
     return alone(tried)
 
@@ -106,17 +109,22 @@ def _errors(layer: Layer, part: Part, codes: int) -> torch.Tensor:
     return torch.zeros(some, layer.weights, codes)
 
 
-def _use(gradient: torch.Tensor, bias: torch.Tensor, errors: torch.Tensor) -> None:
-    """What is done with gradients (samples · probes, groups, weights) as soon as they are there."""
-    count, codes = len(gradient), errors.shape[2]
+def _use(gradient: torch.Tensor | Outer, bias: torch.Tensor, errors: torch.Tensor) -> None:
+    """What is done with the gradients of some groups, the first of a layer, as soon as they are there."""
+    (groups, weights, codes), some = errors.shape, slice(0, len(errors))
     if not codes:
-        torch.empty(gradient.transpose(0, 1).shape).copy_(gradient.transpose(0, 1))
+        rows = by_group(gradient, some)
+        torch.empty(rows.shape).copy_(rows)
         return
-    power = torch.zeros(gradient.shape[1:])
-    for row in gradient:
-        power.addcmul_(row, row)
-    lengths = torch.empty((gradient.shape[1], codes + 1, count))
-    lengths[:, :codes] = torch.bmm(gradient.transpose(0, 1), errors).transpose(1, 2)
+    mine, products = along(gradient, some, errors)
+    if isinstance(mine, Outer):
+        mine.power()
+    else:
+        power = torch.zeros(groups, weights)
+        for row in mine:
+            power.addcmul_(row, row)
+    lengths = torch.empty((groups, codes + 1, products.shape[1]))
+    lengths[:, :codes] = products.transpose(1, 2)
     lengths[:, codes] = bias.T
 
 
@@ -142,7 +150,7 @@ def blocks(setting: Setting) -> float:
             once()
             return seconds_of(once)
 
-        added = alone(add) * len(setting.samples) / samples
+        added = alone(add) * setting.drawn / samples
         sums.mean(1)
         total += (added + seconds_of(lambda sums=sums: sums.mean(1))) * groups / tried  # type: ignore[misc]
     return total
@@ -241,7 +249,7 @@ def products(setting: Setting) -> tuple[float, float]:
         if tried not in known:
             known[tried] = _product(setting, layer, tried, collected * probes)
         scale = (groups / tried) ** power
-        added += known[tried][0] * scale * len(setting.samples) / collected
+        added += known[tried][0] * scale * setting.drawn_for_couplings / collected
         averaged += known[tried][1] * scale
     return added, averaged
 
@@ -253,7 +261,7 @@ def _product(setting: Setting, layer: Layer, groups: int, entries: int) -> tuple
         found = []
         for _ in range(2):
             part = Part(0, slice(0, groups))
-            sums = _ColumnSums(layer, part, len(setting.codes), setting.couplings[0], {}, 1)
+            sums = _ColumnSums(layer, part, len(setting.codes), setting.couplings[0], {}, 1, 1)
             start = time.process_time()
             for number in sums.tasks():
                 sums.add(number, given)

@@ -12,6 +12,7 @@ from physcomp.curvature.batches import Part
 from physcomp.curvature.blocks import FLAT
 from physcomp.curvature.gradients import _slices
 from physcomp.networks.layers import Layer
+from physcomp.networks.sample_gradients import Outer
 
 # Parts of the images that the expected loss is measured on apart, so that its error can be told: image n is in part
 # n modulo FOLDS. Our choice.
@@ -69,23 +70,31 @@ class _ColumnSums:
         codes: number of codes.
         size: number of neighbouring groups whose products are summed; below 2 there are no products.
         spread: the variance of each weight's error, (groups, weights), by index of the code.
-        images: the number of all images.
+        images: the number of images that are summed over.
+        count: the number of images that these stand for, see `physcomp.curvature.drawn_images`.
     """
 
     def __init__(
-        self, layer: Layer, part: Part, codes: int, size: int, spread: Mapping[int, NDArray[np.float32]], images: int
+        self,
+        layer: Layer,
+        part: Part,
+        codes: int,
+        size: int,
+        spread: Mapping[int, NDArray[np.float32]],
+        images: int,
+        count: int,
     ) -> None:
         self.biased, self.coupled = layer.bias_of_group, size >= 2
         self.runs = _slices(0, part.size, size if self.coupled else max(1, (1 << 16) // (codes + 1)))
         self.importance = np.zeros((part.size, layer.weights))
-        self.images, self.spread = images, spread
+        self.images, self.count, self.spread = images, count, spread
         self.squares = np.zeros((min(FOLDS, images), part.size, codes + 1))
         self.crossed = np.zeros_like(self.squares)  # with the bias
         self.noise = np.zeros((len(self.squares), part.size, codes))
         shapes = [(run.stop - run.start, codes + 1, run.stop - run.start, codes + 1) for run in self.runs]
         self.full = [np.zeros(shape) for shape in shapes] if self.coupled else []
 
-    def pass_of(self, gradients: torch.Tensor, columns: torch.Tensor, first: int) -> "_PassSums":
+    def pass_of(self, gradients: torch.Tensor | Outer, columns: torch.Tensor, first: int) -> "_PassSums":
         """Sums over the images of a pass.
 
         Args:
@@ -93,15 +102,29 @@ class _ColumnSums:
             columns: (groups, codes + 1, times, images, probes).
             first: the number of the pass's first image.
         """
-        folds, images = len(self.squares), columns.shape[3]
+        folds, (times, images, probes) = len(self.squares), columns.shape[2:]
         numbers = (first + torch.arange(images)) % folds
-        of_image = torch.stack([columns.square().sum((2, 4)), (columns * columns[:, -1:]).sum((2, 4))])
-        of_fold = of_image @ (numbers.unsqueeze(1) == torch.arange(folds)).float()
+        of_entry = numbers.repeat_interleave(probes).repeat(times)
+        chosen = (of_entry.unsqueeze(1) == torch.arange(folds)).float()
+        flat = columns.flatten(2)
+        squares, crossed = flat.square() @ chosen, (flat * flat[:, -1:]) @ chosen
+        power, noise = self._powers(gradients, numbers, probes, folds)
+        products = torch.stack([squares, crossed]).permute(0, 3, 1, 2)
+        return _PassSums(products.numpy(), power, noise)
+
+    def _powers(
+        self, gradients: torch.Tensor | Outer, numbers: torch.Tensor, probes: int, folds: int
+    ) -> tuple[NDArray[np.float32], dict[int, NDArray[np.float32]]]:
+        """The sums `power` and `noise` of `_PassSums`; `numbers` are the folds of the images."""
+        if isinstance(gradients, Outer):
+            of_images = (numbers == torch.arange(folds).unsqueeze(1)).float()
+            found = {c: of_images @ gradients.power_along(torch.from_numpy(v)) for c, v in self.spread.items()}
+            return gradients.power().numpy(), {code: each.numpy() for code, each in found.items()}
         power = torch.zeros(folds if self.spread else 1, *gradients.shape[1:])
-        for row, fold in zip(gradients, numbers.repeat_interleave(len(gradients) // images).tolist(), strict=True):
+        for row, fold in zip(gradients, numbers.repeat_interleave(probes).tolist(), strict=True):
             power[fold % len(power)].addcmul_(row, row)
-        noise = {code: np.einsum("fgw,gw->fg", power.numpy(), variance) for code, variance in self.spread.items()}
-        return _PassSums(of_fold.permute(0, 3, 1, 2).numpy(), power.sum(0).numpy(), noise)
+        along = {code: np.einsum("fgw,gw->fg", power.numpy(), variance) for code, variance in self.spread.items()}
+        return power.sum(0).numpy(), along
 
     def add_pass(self, found: "_PassSums") -> None:
         """Add what was summed over a pass."""
@@ -124,8 +147,8 @@ class _ColumnSums:
     def mean(self, times: int, importance: bool) -> Coupling:
         """The means over images and times, with each error compensated by the group's bias."""
         for full in self.full:
-            full /= self.images * times
-        self.importance /= self.images
+            full /= self.count * times
+        self.importance /= self.count
         return _project(self, times, importance)
 
 
@@ -151,7 +174,7 @@ def fold_sizes(folds: int, images: int) -> NDArray[np.int64]:
 
 def _project(sums: _ColumnSums, times: int, importance: bool) -> Coupling:
     """Compensate each error by its group's bias: remove from its column the part parallel to the bias column."""
-    count = sums.images * times
+    count = sums.count * times
     squares, crossed = sums.squares.sum(0) / count, sums.crossed.sum(0) / count
     alone, power, along = squares[:, :-1], squares[:, -1], crossed[:, :-1]
     of_fold, shift = sums.squares[:, :, :-1], None
@@ -166,9 +189,9 @@ def _project(sums: _ColumnSums, times: int, importance: bool) -> Coupling:
     ]
     if grams:
         alone = np.concatenate([np.einsum("gkgk->gk", gram) for gram in grams])
-    sizes = fold_sizes(len(of_fold), sums.images)[:, None, None]
+    sizes = fold_sizes(len(of_fold), sums.images)[:, None, None] * (sums.count / sums.images)
     folds = np.maximum(of_fold, 0) / (2 * times * sizes) + sums.noise / (2 * sizes)
-    noise = sums.noise.sum(0) / (2 * sums.images)
+    noise = sums.noise.sum(0) / (2 * sums.count)
     mean = sums.importance if importance else None
     return Coupling(tuple(grams), alone, noise, mean, shift, folds.astype(np.float32))
 

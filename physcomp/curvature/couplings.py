@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from physcomp.curvature.batches import Part, batches, images_in_pass, layers_in
 from physcomp.curvature.column_sums import Coupling, _ColumnSums, _PassSums
-from physcomp.curvature.gradients import MEMORY_BYTES, PROBES, _at_once, _slices, directions_of
+from physcomp.curvature.drawn_images import Drawn, drawn
+from physcomp.curvature.gradients import MEMORY_BYTES, PROBES, _at_once, _slices
 from physcomp.networks.layers import Layer
 from physcomp.networks.network import Network
+from physcomp.networks.sample_gradients import Outer
 from physcomp.networks.samples import Samples
 from physcomp.networks.tape import Tape, weights_at_once
 from physcomp.threads import ShareDone, in_threads, release_memory
@@ -32,6 +34,9 @@ from physcomp.threads import ShareDone, in_threads, release_memory
 # the couplings, and half of the memory is for passes.
 FOR_COUPLINGS = 8
 FOR_ERRORS = 8
+# Couplings are measured on one image of SHARE, drawn by the curvature in their outputs, but on at least LEAST. Our
+# choices: on the embedded network 1,000 images drawn of 2,000 leave the intervals of predictions as they are.
+SHARE, LEAST = 2, 500
 
 Errors = Callable[[Part], tuple[NDArray[np.float32], Mapping[int, NDArray[np.float32]]]]
 """For some groups of a layer: the mean error of each code, float32 (groups, weights, codes), or at several read times
@@ -95,6 +100,7 @@ def couplings_of(
     seed: int = 0,
     memory_bytes: int = MEMORY_BYTES,
     importance: bool = False,
+    most: int | None = None,
     progress: ShareDone | None = None,
 ) -> Iterator[Coupling]:
     """As `couplings`, with errors that are computed for some groups after the others, and their variances.
@@ -111,9 +117,11 @@ def couplings_of(
         seed: seed of the random signs, which are drawn only for more than `EXACT_CLASSES` classes.
         memory_bytes: memory for couplings, errors and passes.
         importance: whether the results hold it.
+        most: number of images that are drawn (`physcomp.curvature.drawn_images`); all if not given.
         progress: called with the share of the passes that is done, 0 to 1.
     """
     size, all_batches = coupling_batches(layers, codes, times, memory_bytes)
+    some = drawn(network, images, len(images) if most is None else most, PROBES, seed)
 
     def parts() -> Iterator[tuple[Part, Coupling]]:
         for number, batch in enumerate(all_batches):
@@ -123,7 +131,7 @@ def couplings_of(
                     progress((number + done) / len(all_batches))
 
             found = _in_one_pass(
-                network, layers, batch, images, errors, size, codes=codes, seed=seed, memory_bytes=memory_bytes,
+                network, layers, batch, some, len(images), errors, size, codes=codes, memory_bytes=memory_bytes,
                 importance=importance, progress=share,
             )  # fmt: skip
             yield from zip(batch, found, strict=True)
@@ -153,37 +161,37 @@ def _in_one_pass(
     network: Network,
     layers: tuple[Layer, ...],
     batch: list[Part],
-    images: Samples,
+    some: Drawn,
+    count: int,
     errors: Errors,
     size: int,
     *,
     codes: int,
-    seed: int,
     memory_bytes: int,
     importance: bool,
     progress: ShareDone,
 ) -> Iterator[Coupling]:
-    """The couplings of the groups of a batch, in runs of `size` groups."""
+    """The couplings of a batch, in runs of `size` groups, from images drawn of a number `count` of them."""
+    images, directions = some.images, some.directions
     computed = list(in_threads(errors, batch))
     sums = [
-        _ColumnSums(layers[part.layer], part, codes, size, spread, len(images))
+        _ColumnSums(layers[part.layer], part, codes, size, spread, len(images), count)
         for part, (_, spread) in zip(batch, computed, strict=True)
     ]
     deltas = [torch.from_numpy(np.ascontiguousarray(mean)).flatten(2) for mean, _ in computed]
     del computed
     times = deltas[0].shape[2] // codes
-    directions = directions_of(network, images, PROBES, seed)
     met = list(layers_in(layers, batch))
     tape = Tape(network, tuple(layer for layer, _ in met))
     coupled = any(total.tasks() for total in sums)
 
     def work(images_passed: slice) -> list[tuple[int, _PassSums, torch.Tensor]]:
         found = []
-        for index, gradient, bias in tape.gradients(images[images_passed].inputs, directions.of(images_passed)):
+        for index, gradient, bias in tape.products(images[images_passed].inputs, directions.of(images_passed)):
             for place, part in met[index][1]:
-                mine = gradient[:, part.groups]
-                products = torch.bmm(mine.transpose(0, 1), deltas[place])  # (groups, images · probes, codes · times)
-                lengths = torch.empty((len(products), codes + 1, times * len(mine)))
+                mine, products = along(gradient, part.groups, deltas[place])
+                entries = products.shape[1]
+                lengths = torch.empty((len(products), codes + 1, times * entries))
                 lengths[:, :codes] = products.transpose(1, 2).reshape(len(products), codes, -1)
                 lengths[:, codes] = bias[:, part.groups].T.repeat(1, times)
                 apart = lengths.reshape(*lengths.shape[:2], times, -1, directions.probes)
@@ -216,6 +224,24 @@ def _in_one_pass(
     deltas.clear()
     while sums:
         yield sums.pop(0).mean(times, importance)
+
+
+def along(
+    gradients: torch.Tensor | Outer, groups: slice, errors: torch.Tensor
+) -> tuple[torch.Tensor | Outer, torch.Tensor]:
+    """Gradients of some groups, and their products with errors (groups, weights, codes · times).
+
+    Products are (groups, images · probes, codes · times).
+    """
+    if isinstance(gradients, Outer):
+        mine = gradients.of(groups)
+        return mine, mine.times(errors)
+    return gradients[:, groups], torch.bmm(gradients[:, groups].transpose(0, 1), errors)
+
+
+def images_for_couplings(images: int) -> int:
+    """The number of images that are drawn for the couplings, of a number of images."""
+    return min(images, max(LEAST, images // SHARE))
 
 
 def coupling_batches(

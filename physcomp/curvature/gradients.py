@@ -39,7 +39,7 @@ class Directions:
     of: Callable[[slice], Columns]
 
 
-def directions_of(network: Network, samples: Samples, probes: int, seed: int) -> Directions:
+def directions_of(network: Network, samples: Samples, probes: int, seed: int, unit: float | None = None) -> Directions:
     """The directions in which gradients are taken: mixed columns of L.
 
     The mixing is random signs over √probes. With several probes and at most `EXACT_CLASSES` outputs it is the identity:
@@ -50,8 +50,10 @@ def directions_of(network: Network, samples: Samples, probes: int, seed: int) ->
         samples: all calibration samples.
         probes: mixed columns per sample.
         seed: seed of the signs.
+        unit: see `physcomp.networks.task.Task.unit`; that of the samples if not given.
     """
-    task, unit = network.task, network.task.unit(samples.labels)
+    task = network.task
+    measure = task.unit(samples.labels) if unit is None else unit
     with torch.no_grad():
         outputs = network.outputs(samples[:SOME].inputs)[0].numel()
     exact = probes > 1 and outputs <= EXACT_CLASSES and not isinstance(task, Own)
@@ -70,7 +72,7 @@ def directions_of(network: Network, samples: Samples, probes: int, seed: int) ->
 
     def of(part: slice) -> Columns:
         labels, mixed = samples.labels[part], mixing(part)
-        return lambda found: task.columns(found, labels, mixed, unit)
+        return lambda found: task.columns(found, labels, mixed, measure)
 
     return Directions(outputs if exact else probes, of)
 

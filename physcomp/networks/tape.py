@@ -20,7 +20,7 @@ from physcomp.networks.device import copy_on, inputs_on, running_on
 from physcomp.networks.forward import forward
 from physcomp.networks.layers import Layer, rows_of
 from physcomp.networks.network import Network
-from physcomp.networks.sample_gradients import of_call
+from physcomp.networks.sample_gradients import Outer, of_call, outer_of
 from physcomp.networks.samples import Inputs, changed
 
 Columns = Callable[[torch.Tensor], torch.Tensor]
@@ -84,6 +84,11 @@ class Tape:
             biases of its groups (samples · probes, groups), zero where groups have no bias of their own. They are on
             the processor.
         """
+        for index, weights, biases in self.products(inputs, columns):
+            yield index, weights.whole() if isinstance(weights, Outer) else weights, biases
+
+    def products(self, inputs: Inputs, columns: Columns) -> Iterator[tuple[int, torch.Tensor | Outer, torch.Tensor]]:
+        """As `gradients`, but where each gradient is a product of two vectors, these are given instead."""
         inputs = inputs_on(inputs, self.device)
         outputs, calls = self.record(inputs)
         directions = columns(outputs.detach().cpu()).to(self.device)
@@ -92,13 +97,17 @@ class Tape:
             back = [self._back(outputs, calls, directions[..., probe], probe < probes - 1) for probe in range(probes)]
             del outputs
             indirect = self._indirect(inputs, directions) if self.indirect else {}
-        for index in range(len(self.layers)):
+        for index, layer in enumerate(self.layers):
+            product = None
             with running_on(self.device):
+                mine = [(call, [probe[n] for probe in back]) for n, call in enumerate(calls) if call.index == index]
                 if index in indirect:
                     weights, biases = (each.flatten(0, 1) for each in indirect.pop(index))
-                else:
-                    mine = [(call, [probe[n] for probe in back]) for n, call in enumerate(calls) if call.index == index]
+                elif (product := outer_of(mine, layer, len(directions))) is None:
                     weights, biases = self._recorded(index, mine, inputs, directions)
+            if product is not None:
+                yield index, product, product.biases(layer)
+                continue
             yield index, weights.cpu(), biases.cpu()
             del weights, biases
 
