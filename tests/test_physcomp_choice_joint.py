@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 from compensated import round_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import physcomp
 import qubo
 from physcomp.choice.joint import Search, choose
+from physcomp.choice.refining import SEQUENCE, TUNED
 from physcomp.curvature.blocks import Curvature
 from physcomp.storage.measure import HELDOUT_SEED
 
@@ -29,8 +32,10 @@ def test_a_chosen_plan_keeps_its_budget_with_everything_counted(model, tiny_imag
     choices = choose(model, tiny_images, [1.0, 2.5], search=Search(shrinkages=(0.0, 0.5)))
     for plan in choices.plans:
         assert plan.cells_per_weight <= plan.budget * (1 + 1e-9)
-        assert plan.proof.lower_bound <= plan.proof.energy * (1 + 1e-9)
-    assert len([plan for plan in choices.plans if not plan.proof.expansion]) == 2 * 3 * 2
+        if plan.proof.solver != "fixed":
+            assert plan.proof.lower_bound <= plan.proof.energy * (1 + 1e-9)
+    chosen = [plan for plan in choices.plans if plan.proof.solver != "fixed" and not plan.proof.expansion]
+    assert len([plan for plan in chosen if TUNED not in plan.proof.refined]) == 2 * 3 * 2
 
 
 def test_a_model_around_the_trained_network_itself_is_the_model(model, tiny):
@@ -49,7 +54,7 @@ def test_a_distrusted_plan_is_chosen_again_with_the_curvature_on_the_way_to_it(m
     monkeypatch.setattr("physcomp.choice.joint.WORTH", -np.inf)
     choices = choose(model, tiny_images, [1.0], search=search)
     again = [plan for plan in choices.plans if plan.proof.expansion]
-    assert len(again) == 2
+    assert [TUNED in plan.proof.refined for plan in again] == [False, False, True]
     state = physcomp.store(model.network, plain.best(1.0), seed=HELDOUT_SEED).read_back()
     closer = model.around(state, again[0].proof.expansion)
     for plan in again:
@@ -139,3 +144,47 @@ def test_rounding_in_blocks_handles_a_last_partial_block_and_a_row_of_zeros():
     # With no correlation compensation does nothing: 255 levels are within half a step, but for what clips.
     inside = np.abs(rows) <= scales
     assert np.abs(rounded[:, :, 0] - rows)[inside].max() <= scales.max() / 254 * 1.01
+
+
+@given(share=st.floats(0.0, 1.0), seed=st.integers(0, 5))
+@settings(max_examples=8, deadline=None, derandomize=True)
+def test_no_candidate_of_no_more_cells_has_less_held_out_loss_than_the_plan_returned(choices_of_tiny, share, seed):
+    least, most = choices_of_tiny[0].plans[0].budget, 6.0
+    budget = least + share * (most - least)
+    for choices in choices_of_tiny:
+        best = choices.best(budget)
+        assert best.cells_per_weight <= budget * (1 + 1e-9)
+        for plan in choices.plans:
+            if plan.cells_per_weight <= budget:
+                assert plan.proof.heldout_loss >= best.proof.heldout_loss
+
+
+@pytest.fixture(scope="module")
+def choices_of_tiny(model, tiny_images):
+    search = Search(shrinkages=(0.5,), parts=("all",))
+    return [choose(model, tiny_images[:40], [1.0, 3.0, 6.0], search=search)]
+
+
+def test_uniform_plans_are_candidates_as_they_are_and_rounded_in_sequence_and_tuned(choices_of_tiny):
+    (choices,) = choices_of_tiny
+    fixed = [plan for plan in choices.plans if plan.proof.solver == "fixed"]
+    ways = {plan.proof.refined for plan in fixed}
+    assert {(), (SEQUENCE,), (SEQUENCE, TUNED)} <= ways
+    assert all(plan.proof.part.startswith("coded(") and plan.proof.clean_loss == choices.clean_loss for plan in fixed)
+
+
+def test_a_uniform_plan_that_does_best_is_returned(choices_of_tiny):
+    (choices,) = choices_of_tiny
+    fixed = next(plan for plan in choices.plans if plan.proof.solver == "fixed")
+    lucky = dataclasses.replace(fixed, proof=dataclasses.replace(fixed.proof, heldout_loss=-1.0))
+    assert dataclasses.replace(choices, plans=(*choices.plans, lucky)).best(6.0) == lucky
+
+
+def test_the_proof_of_a_plan_states_its_measured_rise_and_the_interval_of_the_predicted_one(model, choices_of_tiny):
+    (choices,) = choices_of_tiny
+    for plan in choices.plans:
+        proof = plan.proof
+        assert proof.measured_increase == pytest.approx(proof.heldout_loss - choices.clean_loss)
+        if proof.solver != "fixed":
+            low, high = proof.predicted_interval
+            assert low <= proof.predicted_loss_increase <= high

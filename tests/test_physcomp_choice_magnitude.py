@@ -16,8 +16,9 @@ def model(tiny, tiny_images):
 
 @pytest.fixture(scope="module")
 def plain(tiny, tiny_images):
-    """The same with the default menu, whose whole bit-widths are 1 and 8."""
-    return physcomp.build_model(tiny, tiny_images, card="pcm-nandakumar")
+    """The same with a menu whose whole bit-widths are 1 and 8."""
+    menu = ("pruned", "digital(1)", "digital(2.32)", "digital(3.91)", "digital(4.95)", "digital(8)")
+    return physcomp.build_model(tiny, tiny_images, card="pcm-nandakumar", menu=menu)
 
 
 def compression(bits, pruned=()):

@@ -7,7 +7,18 @@ from physcomp.codes.base import bfloat16_to_bits, bits_to_bfloat16, to_bfloat16
 from physcomp.codes.digital import pack_digits, unpack_digits
 from physcomp.codes.menu import DEFAULT, part_of, read_menu
 
-NAMES = (*DEFAULT, "digital(2)", "digital(4)", "analog(2,plain)", "analog(2,pair)", "hybrid(1,1)", "float32")
+FIXED = [name for name in DEFAULT if not parse(name).streams]  # whose bits do not depend on the weights
+NAMES = (
+    *FIXED,
+    "digital(2)",
+    "digital(2.81)",
+    "sparse(50,digital(3))",
+    "digital(4)",
+    "analog(2,plain)",
+    "analog(2,pair)",
+    "hybrid(1,1)",
+    "float32",
+)
 ANALOG = [name for name in NAMES if name.startswith(("analog", "hybrid"))]
 CARDS = [
     ("pcm-zarcone:one-device", 0.0),
@@ -151,14 +162,14 @@ def test_what_is_no_code_is_refused_in_one_line(name):
 
 
 def test_parts_of_the_menu_hold_pruned_and_their_kind():
-    menu = read_menu(NAMES)
+    menu = read_menu((*DEFAULT, *NAMES[len(FIXED) :]))
     named = {
         part: [c.name for c, f in zip(menu, part_of(menu, part, len(DEFAULT)), strict=True) if f]
         for part in ("all", "digital", "analog", "analog(2)")
     }
     assert "float32" not in named["all"]
     assert len(named["all"]) == len(DEFAULT)
-    assert {n.split("(")[0] for n in named["digital"]} == {"pruned", "digital", "sparse"}
+    assert {n.split("(")[0] for n in named["digital"]} == {"pruned", "digital", "stepped", "sparse"}
     assert {n.split("(")[0] for n in named["analog"]} == {"pruned", "analog"}
     assert named["analog(2)"] == ["analog(2)"]
     assert "hybrid(1,1)" not in named["all"]  # there for comparison only

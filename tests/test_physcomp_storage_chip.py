@@ -17,7 +17,7 @@ from physcomp.networks.layers import layers_of, other_tensors
 
 @pytest.fixture(scope="module")
 def model(tiny, tiny_images):
-    return physcomp.build_model(tiny, tiny_images, card="pcm-zarcone")
+    return physcomp.build_model(tiny, tiny_images, card="pcm-zarcone", compared=("digital(2.32)",))
 
 
 @pytest.fixture(scope="module")

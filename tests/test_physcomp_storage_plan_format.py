@@ -42,7 +42,7 @@ def version_1(plan: physcomp.Plan) -> dict[str, Any]:
     fields = {field.name: getattr(plan, field.name) for field in dataclasses.fields(plan)}
     del fields["parameters"]  # unknown then
     fields["storage"] = fields.pop("ecc")  # as it was called then
-    fields |= {"format": "physcomp-plan", "version": 1, "proof": dataclasses.asdict(plan.proof)}
+    fields |= {"format": "physcomp-plan", "version": 1, "proof": plan.proof.fields()}
     fields["layers"] = [
         {
             "name": layer.name,

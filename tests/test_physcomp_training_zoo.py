@@ -12,8 +12,8 @@ from torch.nn import functional
 
 import devices
 import physcomp
+from physcomp.networks.passes import Passes
 from physcomp.networks.task import IGNORED
-from physcomp.training.passes import Passes
 from physcomp.training.recipe import Recipe
 from physcomp.training.weights_in_training import WeightsInTraining
 

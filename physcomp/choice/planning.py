@@ -15,6 +15,8 @@ from physcomp.storage.plan import Plan, Proof
 
 Number = TypeVar("Number", bound=np.generic)
 
+FIXED = "fixed"  # the solver named in the proof of plans without a choice
+
 
 def plan_of(
     model: LossModel,
@@ -57,7 +59,7 @@ def plan_of(
             **model.overhead(sum(model.part(part))),
         },
         proof=Proof(
-            solver=solution.solver if solution else "fixed",
+            solver=solution.solver if solution else FIXED,
             kind=solution.kind if solution else "none",
             energy=solution.energy if solution else predicted,
             lower_bound=solution.lower_bound if solution else None,

@@ -4,29 +4,28 @@ from collections.abc import Iterable
 
 from physcomp.codes import Code, parse
 
-# Our choice: the codes that trials chose somewhere from 0.2 to 2 cells per weight, without those that could be left out
-# at no loss. Naming the code of a group takes five bits.
+# Our choice: steps of every size, a factor of √2 apart, which with entropy coding serve from 0.3 to 5 bits a weight;
+# sparse codes for groups of which hardly anything is kept; analog codes that trials chose. Naming a code takes 5 bits.
 DEFAULT = (
     "pruned",
-    "digital(1)",
-    "digital(1.58)",
-    "digital(2.32)",
-    "digital(2.81)",
-    "digital(3.91)",
-    "digital(4.95)",
+    "stepped(0.125)",
+    "stepped(0.18)",
+    "stepped(0.25)",
+    "stepped(0.35)",
+    "stepped(0.5)",
+    "stepped(0.7)",
+    "stepped(1)",
+    "stepped(1.4)",
+    "stepped(2)",
+    "stepped(2.8)",
+    "stepped(4)",
     "digital(8)",
-    "sparse(50,digital(2))",
-    "sparse(50,digital(3))",
-    "sparse(75,digital(1))",
-    "sparse(75,digital(2))",
-    "sparse(75,digital(3))",
     "sparse(90,digital(2))",
     "sparse(95,digital(2))",
     "sparse(97,digital(4))",
     "analog(1)",
     "analog(1,clip)",
     "analog(2)",
-    "analog(1,plain)",
     "hybrid(2,1)",
 )
 

@@ -4,6 +4,7 @@ Weights are recognised by identity, not by the kind of module that holds them. A
 passed to a function, and one weight tensor in two places are therefore all seen.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -47,6 +48,7 @@ class Call:
         weight: the weight tensor.
         bias: the bias tensor, or None.
         settings: stride, padding, dilation and groups, as they were passed.
+        again: computes the output anew, with what weight and bias hold then.
     """
 
     index: int
@@ -56,6 +58,7 @@ class Call:
     weight: torch.Tensor
     bias: torch.Tensor | None
     settings: dict[str, Any]
+    again: Callable[[], torch.Tensor] | None = None
 
     @property
     def channel(self) -> int:
@@ -112,6 +115,7 @@ class Watched(TorchFunctionMode):
         lookup = kind == "lookup"
         output = functional.embedding(bound["input"], bound["weight"]) if lookup else func(*args, **kwargs)
         settings = {name: bound[name] for name in ("stride", "padding", "dilation", "groups") if name in bound}
-        call = Call(index, kind, bound["input"], output, bound["weight"], bound.get("bias"), settings)
+        again = None if lookup else functools.partial(func, *args, **kwargs)
+        call = Call(index, kind, bound["input"], output, bound["weight"], bound.get("bias"), settings, again)
         replaced = self.see(call)
         return output if replaced is None else replaced

@@ -58,6 +58,10 @@ class Proof:
         heldout_loss: measured mean loss on the held-out images, by which the plan was picked; None if not measured.
         expansion: where the curvature of that model was taken: 0 at the trained weights, 1 at those of the best plan
             before (`physcomp.LossModel.around`).
+        predicted_interval: the ends of the 90 % interval of the predicted increase, by the scatter over calibration
+            images; empty if it is not known.
+        clean_loss: mean loss of the network as trained on the held-out images; None if not measured.
+        refined: what was done to the plan after the choice: `rounded in sequence`, `tuned`.
     """
 
     solver: str
@@ -71,6 +75,20 @@ class Proof:
     predicted_loss_increase: float
     heldout_loss: float | None = None
     expansion: float = 0.0
+    predicted_interval: tuple[float, ...] = ()
+    clean_loss: float | None = None
+    refined: tuple[str, ...] = ()
+
+    @property
+    def measured_increase(self) -> float | None:
+        """The measured rise of the loss on the held-out images, in nats; None if it was not measured."""
+        known = self.heldout_loss is not None and self.clean_loss is not None
+        return (self.heldout_loss or 0.0) - (self.clean_loss or 0.0) if known else None
+
+    def fields(self) -> dict[str, Any]:
+        """All fields as values for JSON, without those that older versions do not know and that say nothing."""
+        newer = {"predicted_interval": (), "clean_loss": None, "refined": ()}
+        return {name: value for name, value in dataclasses.asdict(self).items() if newer.get(name, self) != value}
 
 
 @dataclass(frozen=True)
@@ -203,11 +221,16 @@ class Plan:
         proof = self.proof
         bound = "" if proof.lower_bound is None else f", no choice below {proof.lower_bound:.5f}"
         heldout = "" if proof.heldout_loss is None else f"; loss on held-out samples {proof.heldout_loss:.4f}"
+        if proof.measured_increase is not None:
+            heldout += (
+                f", {proof.measured_increase:.4f} more than as trained, predicted {proof.predicted_loss_increase:.4f}"
+            )
         return [
             "weights by code: " + ", ".join(f"{name} {share:.1%}" for name, share in self.share_of_codes().items()),
             f"cells ({self.bits_per_cell:.3f} digital bits each): "
             + ", ".join(f"{what} {cells:,.0f}" for what, cells in self.ledger.items() if cells),
             f"energy {proof.energy:.5f} nats by {proof.solver}{bound}{heldout}",
+            *([", ".join(proof.refined)] if proof.refined else []),
         ]
 
     def _repr_html_(self) -> str:
@@ -229,7 +252,7 @@ class Plan:
     def _fields(self) -> dict[str, Any]:
         """All fields but the layers, as values for JSON."""
         names = [field.name for field in dataclasses.fields(self) if field.name != "layers"]
-        fields = {name: getattr(self, name) for name in names} | {"proof": dataclasses.asdict(self.proof)}
+        fields = {name: getattr(self, name) for name in names} | {"proof": self.proof.fields()}
         # What older versions do not know is left out where they need not know it.
         fields["others"] = [other if other != Other(*other[:2]) else other[:2] for other in self.others]
         if not self.parameters:
@@ -275,7 +298,7 @@ class Plan:
         try:
             names = [field.name for field in dataclasses.fields(cls)]
             values: dict[str, Any] = {name: {**NEWER_FIELDS, **fields}[name] for name in names}
-            proof = Proof(**fields["proof"])
+            proof = Proof(**{name: _tuple(value) for name, value in fields["proof"].items()})
             layers = tuple(layer_from(layer, fields["version"]) for layer in fields["layers"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"{source}: the plan is incomplete ({error}); make it again") from None
@@ -284,7 +307,7 @@ class Plan:
         plan = cls(**values | {"proof": proof, "layers": layers, **_tuples(values)})
         found = plan.sha256
         if fields["version"] == 1:
-            content = {"format": FORMAT, "version": 1, **values, "proof": dataclasses.asdict(proof)}
+            content = {"format": FORMAT, "version": 1, **values, "proof": proof.fields()}
             found = fingerprint_1(content)
         if found != fields.get("sha256"):
             raise ValueError(f"{source}: its content does not match its sha256; make the plan again")
@@ -301,6 +324,11 @@ class Plan:
             return cls.from_json(Path(path).read_text(), str(path))
         except FileNotFoundError:
             raise ValueError(f"{path}: no such plan; make one with 'physcomp choose'") from None
+
+
+def _tuple(value: Any) -> Any:
+    """A list from JSON as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Recipe:
         mirrored: whether there are mirrored copies as well; wrong if mirror images belong to different classes, as
             with digits.
         bfloat16: whether matrix products are computed in bfloat16, twice as fast on processors that support it. A
-            network that fails so, or gives other outputs (`physcomp.training.passes`), is computed in float32.
+            network that fails so, or gives other outputs (`physcomp.networks.passes`), is computed in float32.
 
     Raises:
         ValueError: a setting is outside its range.

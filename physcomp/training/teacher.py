@@ -3,11 +3,11 @@
 import torch
 
 from physcomp.networks.network import SOME, Network
+from physcomp.networks.passes import Passes
 from physcomp.networks.plain_training import copies
 from physcomp.networks.samples import Samples
 from physcomp.networks.task import Binary, Classes, Task
 from physcomp.threads import ShareDone
-from physcomp.training.passes import Passes
 from physcomp.training.recipe import Recipe
 
 KEPT = 1 << 28  # the most outputs that are kept for all samples, 1 GiB; more are computed anew each time; our choice

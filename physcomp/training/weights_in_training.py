@@ -8,10 +8,10 @@ import torch
 
 import devices
 from physcomp.networks.network import Network
+from physcomp.networks.passes import Passes
 from physcomp.networks.samples import Samples
 from physcomp.storage.other_tensors import decoded, encoded, tensors_of
 from physcomp.storage.plan import Plan
-from physcomp.training.passes import Passes
 from physcomp.training.recipe import Recipe
 from physcomp.training.stored_layer import as_bfloat16, plan_as_stored, stored_layers
 

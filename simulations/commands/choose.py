@@ -1,5 +1,6 @@
 """The command `physcomp choose`: the code of every filter, within budgets of cells."""
 
+import math
 import os
 import re
 from pathlib import Path
@@ -104,7 +105,7 @@ def choose(
     for value, path in zip(budgets, paths, strict=True):
         plan = choices.best(value).named(JOINT)
         plan.save(path)
-        _say_plan(plan, loaded, held, look.score)
+        _say_plan(plan, loaded, len(calibration), held, look.score)
         out.print(str(path), highlight=False, soft_wrap=True)
 
 
@@ -204,7 +205,13 @@ def _say_first_look(task: "Task", score: "physcomp.Score", remarks: tuple[str, .
         out.print(f"warning: {remark}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _say_plan(plan: "Plan", network: "physcomp.Network", heldout: "physcomp.Samples", clean: "physcomp.Score") -> None:
+def _say_plan(
+    plan: "Plan",
+    network: "physcomp.Network",
+    calibration: int,
+    heldout: "physcomp.Samples",
+    clean: "physcomp.Score",
+) -> None:
     from simulations.runs.quality import unit_of_loss
 
     proof, unit = plan.proof, unit_of_loss(network.task)
@@ -214,20 +221,50 @@ def _say_plan(plan: "Plan", network: "physcomp.Network", heldout: "physcomp.Samp
     out.print("weights by code: " + ", ".join(f"{n} {100 * s:.0f} %" for n, s in plan.share_of_codes().items()))
     if plan.others:
         out.print("kept digital, whatever is chosen: " + _listed([other.name for other in plan.others]), soft_wrap=True)
-    bound = "" if proof.lower_bound is None else f", no choice below {proof.lower_bound:.5f}"
-    out.print(f"energy {proof.energy:.5f}{unit} by {proof.solver} ({proof.kind}){bound}; shrinkage {proof.shrinkage:g}")
-    assert proof.heldout_loss is not None
-    out.print(f"loss on {len(heldout)} held-out samples after read-back {proof.heldout_loss:.4f}{unit}")
-    rise, predicted = proof.heldout_loss - clean.loss, proof.predicted_loss_increase
-    if rise > max(RISEN[0], RISEN[1] * predicted):
-        cause = "errors are too large for the loss model at this budget; raise --budget"
-        if predicted < UNSEEN * rise:
-            cause = "the network is so sure of its outputs that the loss model sees no errors; are inputs scaled right?"
+    if proof.lower_bound is not None:
         out.print(
-            f"warning: the loss rises by {rise:.3g}{unit} where {predicted:.3g} was predicted: {cause}",
-            soft_wrap=True,
-            highlight=False,
+            f"energy {proof.energy:.5f}{unit} by {proof.solver} ({proof.kind}), no choice below "
+            f"{proof.lower_bound:.5f}; shrinkage {proof.shrinkage:g}"
         )
+    out.print(f"least held-out loss: {_way_of(plan)}", highlight=False, soft_wrap=True)
+    assert proof.heldout_loss is not None
+    rise, predicted = proof.heldout_loss - clean.loss, proof.predicted_loss_increase
+    low, high = proof.predicted_interval or (math.nan, math.nan)
+    interval = f" ({low:.2g} to {high:.2g} with 90 % confidence)" if proof.predicted_interval else ""
+    out.print(
+        f"loss on {len(heldout)} held-out samples {clean.loss:.4f}{unit} as trained, {proof.heldout_loss:.4f} after "
+        f"read-back: a rise of {rise:.3g}, predicted {predicted:.2g}{interval}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    said = ""
+    if rise > max(RISEN[0], RISEN[1] * predicted):
+        cause = _cause(rise, predicted, high - low, calibration)
+        said = f"warning: the loss rises by {rise:.3g}{unit} where {predicted:.2g} was predicted: {cause}"
+    elif predicted > max(RISEN[0], RISEN[1] * rise):
+        said = "note: far less than predicted, since rounding in sequence and tuning make good what codes do wrong"
+    if said:
+        out.print(said, soft_wrap=True, highlight=False)
+
+
+def _way_of(plan: "Plan") -> str:
+    """How the plan that was kept came about."""
+    from physcomp.choice.planning import FIXED
+
+    chosen = plan.proof.solver != FIXED
+    first = f"joint choice, menu '{plan.proof.part}'" if chosen else f"{plan.proof.part} for every filter"
+    again = ["chosen again with the curvature near it"] if plan.proof.expansion else []
+    return ", ".join([first, *again, *plan.proof.refined])
+
+
+def _cause(rise: float, predicted: float, width: float, calibration: int) -> str:
+    """What a rise far from the predicted one may come from, and what to do."""
+    if predicted < UNSEEN * rise:
+        return "the network is so sure of its outputs that the loss model sees no errors; are inputs scaled right?"
+    if width > predicted:
+        enough = math.ceil(calibration * (width / predicted) ** 2 / 100) * 100
+        return f"it was estimated from {calibration:,} calibration samples; give about {enough:,}"
+    return "errors are too large for the loss model at this budget; trust the measured rise, or raise --budget"
 
 
 def _listed(names: list[str]) -> str:

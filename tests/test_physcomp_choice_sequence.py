@@ -9,7 +9,10 @@ from torch import nn
 import physcomp
 from physcomp.choice.loss_model import build_model
 from physcomp.choice.planning import uniform_plan
-from physcomp.choice.scale_correction import GAINS, ScaleCorrection
+from physcomp.choice.refining import one_code
+from physcomp.choice.sequence import GAINS, Sequence
+from physcomp.choice.tuning import tuned
+from physcomp.codes import parse
 from physcomp.codes.menu import DEFAULT
 from physcomp.storage import chip, layer_plan
 from physcomp.storage.plan import Plan, menu_of
@@ -49,7 +52,7 @@ def misses(model, made, images):
 @pytest.mark.parametrize("code", ["digital(1)", "digital(2)", "sparse(75,digital(1))"])
 def test_a_corrected_plan_gives_outputs_nearer_to_the_network_at_no_cell_more(model, tiny_images, code):
     plain = uniform_plan(model, code, shrinkage=0.0)
-    corrected = ScaleCorrection.of(model).corrected(plain)
+    corrected = Sequence.of(model).rounded(plain, anew=False)
     assert misses(model, corrected, tiny_images)[-1] < 0.8 * misses(model, plain, tiny_images)[-1]
     assert corrected.ledger == plain.ledger
     assert Plan.from_json(corrected.to_json()) == corrected
@@ -57,7 +60,7 @@ def test_a_corrected_plan_gives_outputs_nearer_to_the_network_at_no_cell_more(mo
 
 def test_correction_keeps_every_digit_and_changes_scales_within_bounds(model, tiny):
     plain = uniform_plan(model, "digital(2)", shrinkage=0.0)
-    corrected = ScaleCorrection.of(model).corrected(plain)
+    corrected = Sequence.of(model).rounded(plain, anew=False)
     read = [chip.store(tiny, each).read_back() for each in (plain, corrected)]
     for layer, before, after in zip(model.layers, plain.layers, corrected.layers, strict=True):
         old, new = (back[f"{layer.name}.weight"].numpy().reshape(layer.rows.shape) for back in read)
@@ -78,7 +81,7 @@ def test_a_gain_and_a_shift_that_were_put_in_are_taken_out_again(model, tiny_ima
         biases=first.biases + np.float32(0.125),
     )
     spoiled = dataclasses.replace(plain, layers=(weak, *plain.layers[1:]))
-    corrected = ScaleCorrection.of(model).corrected(spoiled)
+    corrected = Sequence.of(model).rounded(spoiled, anew=False)
     assert misses(model, corrected, tiny_images).max() < 0.01 * misses(model, spoiled, tiny_images).max()
     # Gains and biases are kept to 2^-9 of themselves, and a filter whose outputs are seldom positive fits loosely.
     assert np.median(np.array(corrected.layers[0].scales) / np.array(first.scales)) == pytest.approx(1, abs=0.02)
@@ -86,13 +89,13 @@ def test_a_gain_and_a_shift_that_were_put_in_are_taken_out_again(model, tiny_ima
 
 def test_layers_before_a_rectifier_are_found(model):
     names = [layer.name for layer in model.layers]
-    assert ScaleCorrection.of(model).rectified == set(names[:-1])
+    assert Sequence.of(model).rectified == set(names[:-1])
 
 
 def test_other_groups_than_filters_are_left_as_they_are(tiny, tiny_images):
     model = build_model(tiny, tiny_images, card="ideal", menu=MENU, granularity="layer")
     plain = uniform_plan(model, "digital(2)", shrinkage=0.0)
-    assert ScaleCorrection.of(model).corrected(plain) is plain
+    assert Sequence.of(model).rounded(plain) is plain
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +116,9 @@ def partly_dead(tiny_images):
     return build_model(physcomp.wrap(module, "partly dead"), tiny_images, card="pcm-zarcone")
 
 
-@pytest.mark.parametrize("code", [name for name in DEFAULT if name.startswith(("digital", "sparse"))])
+@pytest.mark.parametrize("code", [name for name in DEFAULT if name.startswith(("digital", "stepped", "sparse"))])
 def test_groups_with_constant_outputs_are_corrected_stored_and_read_back(partly_dead, code):
-    corrected = ScaleCorrection.of(partly_dead).corrected(uniform_plan(partly_dead, code, shrinkage=0.0))
+    corrected = Sequence.of(partly_dead).rounded(uniform_plan(partly_dead, code, shrinkage=0.0), anew=False)
     state = chip.store(partly_dead.network, corrected, card=partly_dead.medium.card).read_back()
     for layer, planned in zip(partly_dead.layers, corrected.layers, strict=True):
         assert planned.rows.shape == layer.rows.shape  # every group keeps its row, whether it gets a gain or not
@@ -128,3 +131,69 @@ def test_the_choice_of_a_partly_dead_network_is_stored_and_read_back(partly_dead
     plan = physcomp.choose(partly_dead, tiny_images, [0.7]).best(0.7)
     stored = chip.store(partly_dead.network, plan, card=partly_dead.medium.card)
     assert physcomp.evaluate_state(partly_dead.network, stored.read_back(), tiny_images).loss < 2
+
+
+def small_network(seed):
+    """A random network that its own answers are the labels of, with calibration and held-out samples."""
+    torch.manual_seed(seed)
+    kinds = [
+        lambda: nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 4)),
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.ReLU6(), nn.Conv2d(8, 12, 1), nn.ReLU(),
+            nn.Flatten(), nn.Linear(12 * 16, 4),
+        ),
+    ]  # fmt: skip
+    module = kinds[seed % 2]().eval()
+    inputs = torch.randn(400, 12) if seed % 2 == 0 else torch.randn(400, 1, 8, 8)
+    with torch.no_grad():
+        labels = (4 * module(inputs)).argmax(1)
+    samples = physcomp.Samples(inputs, labels)
+    return physcomp.wrap(module, f"random {seed}", samples=samples), samples[:250], samples[250:]
+
+
+@torch.no_grad()
+def distance(network, state, samples):
+    """Divergence of a stored network's outputs from the trained one's."""
+    module = copy.deepcopy(network.module)
+    module.load_state_dict(state, strict=False)
+    wanted = network.outputs(samples.inputs)
+    return float(network.task.divergence(module(samples.inputs), wanted, samples.labels, 1.0))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_rounding_in_sequence_is_nearer_to_the_network_than_rounding_alone_on_samples_it_never_saw(seed):
+    network, calibration, heldout = small_network(seed)
+    model = build_model(network, calibration, card="ideal", menu=("pruned", "digital(8)"))
+    plain = one_code(model, parse("coded(2.32)"))
+    rounded = Sequence.of(model).rounded(plain)
+    before, after = (distance(network, chip.store(network, plan).read_back(), heldout) for plan in (plain, rounded))
+    assert after < before
+
+
+def test_a_plan_rounded_in_sequence_counts_its_cells_anew_and_reads_back_what_it_says(model, tiny):
+    plain = one_code(model, parse("coded(3)"))
+    rounded = Sequence.of(model).rounded(plain)
+    bits = len(chip.store(tiny, rounded).bits)
+    assert rounded.ledger["digits"] != plain.ledger["digits"]
+    assert rounded.cells * rounded.bits_per_cell == pytest.approx(bits)
+    back = chip.store(tiny, rounded).read_back()
+    for layer, planned in zip(model.layers, rounded.layers, strict=True):
+        read = back[layer.weight].numpy().reshape(layer.rows.shape)
+        np.testing.assert_allclose(read, planned.rows, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(("seed", "code"), [(0, "coded(2)"), (1, "stepped(1.5)")])
+def test_tuning_keeps_every_digit_and_brings_outputs_nearer_on_samples_it_never_saw(seed, code):
+    network, calibration, heldout = small_network(seed)
+    model = build_model(network, calibration, card="ideal", menu=("pruned", "digital(8)"))
+    rounded = Sequence.of(model).rounded(one_code(model, parse(code)))
+    further = tuned(network, rounded, model.medium, calibration)
+    assert further.ledger == rounded.ledger
+    read = [chip.store(network, each).read_back() for each in (rounded, further)]
+    assert distance(network, read[1], calibration) < 0.98 * distance(network, read[0], calibration)
+    assert distance(network, read[1], heldout) < distance(network, read[0], heldout)
+    for layer, before, after in zip(model.layers, rounded.layers, further.layers, strict=True):
+        old, new = (back[layer.weight].numpy().reshape(layer.rows.shape) for back in read)
+        ratio = np.array(after.scales) / np.where(np.array(before.scales) > 0, before.scales, 1)
+        np.testing.assert_allclose(new, old * ratio[:, None].astype(np.float32), rtol=1e-5, atol=1e-8)
+    assert Plan.from_json(further.to_json()) == further
