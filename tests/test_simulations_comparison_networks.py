@@ -134,6 +134,7 @@ def test_draws_differ_and_their_spread_is_told(finished: tuple[Path, str]) -> No
     mean, sd = np.mean(lost), np.std(lost, ddof=1)
     (row,) = [line for line in printed.splitlines() if line.strip().startswith("joint at 1.5")]
     assert f"{mean:.2f} ± {sd:.2f}" in row
+    assert all(trial["way"] in row for trial in trials)
 
 
 def test_texts_are_told_by_their_perplexity(finished: tuple[Path, str]) -> None:
@@ -187,7 +188,7 @@ def table(predicted: list[float], measured: list[float], method: str = "joint") 
             {"network": "n", "draw": draw, "method": method, "budget": 1.0, "accuracy": 0.9, "loss": 0.3 + rise,
              "clean_accuracy": 0.92, "clean_loss": 0.3, "cells_per_weight": 0.9, "cells_per_weight_bch": None,
              "bits_per_weight": 2.0, "predicted": ahead, "predicted_low": 0.5 * ahead, "predicted_high": 2 * ahead,
-             "measured": rise, **{f"{s}_{u}": 1 for s in ("model", "choice", "store", "read")
+             "measured": rise, "way": "all", **{f"{s}_{u}": 1 for s in ("model", "choice", "store", "read")
                                   for u in ("seconds", "bytes")}}
             for draw, (ahead, rise) in enumerate(zip(predicted, measured, strict=True))
         ]
@@ -225,14 +226,17 @@ def test_samples_are_dealt_from_both_parts_and_none_twice() -> None:
         dealt(both[0], both[1], (12, 9), 0)
 
 
-def test_the_interval_of_a_proof_goes_before_that_of_the_model(tiny: physcomp.Network) -> None:
+def test_the_interval_of_a_proof_goes_before_that_of_the_model() -> None:
     class Proof:
-        predicted_error, expansion = (0.1, 0.3), 0.0
+        predicted_interval: tuple[float, ...] = (0.1, 0.3)
+        solver = "annealer"
 
     class Plan:
         proof = Proof()
 
     find: Callable[..., Any] = interval_of
     assert find(None, Plan(), 0.7) == (0.1, 0.3)
-    Proof.predicted_error = (0.1, math.inf)
+    Proof.predicted_interval = (0.1, math.inf)
+    assert find(None, Plan(), 0.7) == (None, None)
+    Proof.predicted_interval = ()
     assert find(None, Plan(), 0.7) == (None, None)

@@ -14,6 +14,7 @@ import torch
 
 import devices
 import physcomp
+from physcomp.choice.planning import FIXED
 from physcomp.choice.process import peak_of
 from physcomp.networks.description import Described, describe, read_description
 from physcomp.networks.samples import changed, tensors_of
@@ -155,7 +156,7 @@ class Draw:
             "predicted_high": high,
             "measured": found["loss"] - clean.loss,
             "heldout_loss": plan.proof.heldout_loss,
-            "part": plan.proof.part,
+            "way": way_of(plan),
             **{f"{stage}_seconds": cost.seconds for stage, cost in costs.items()},
             **{f"{stage}_bytes": cost.bytes for stage, cost in costs.items()},
         }
@@ -210,15 +211,21 @@ class Draw:
 def interval_of(model: physcomp.LossModel, plan: physcomp.Plan, shrinkage: float) -> tuple[float | None, float | None]:
     """The interval that holds the rise predicted for a plan in nine of ten draws; None where it is not known.
 
-    A plan whose codes were chosen by another loss model, nearer to it, has none unless its proof says it.
+    A fixed plan's proof does not say it; the loss model does.
     """
-    given = getattr(plan.proof, "predicted_error", None)
-    if given is None and not plan.proof.expansion and hasattr(model, "error_of"):
+    given = plan.proof.predicted_interval
+    if not given and plan.proof.solver == FIXED:
         codes = np.concatenate([layer.codes for layer in plan.layers])
         given = model.error_of(codes, shrinkage)
-    if given is None or not all(math.isfinite(end) for end in given):
+    if not given or not all(math.isfinite(end) for end in given):
         return None, None
     return float(given[0]), float(given[1])
+
+
+def way_of(plan: physcomp.Plan) -> str:
+    """How a plan that was kept came about: the part of the menu or the code of every filter, and what followed."""
+    again = ["curvature near it"] if plan.proof.expansion else []
+    return ", ".join([plan.proof.part, *again, *plan.proof.refined])
 
 
 def dealt(

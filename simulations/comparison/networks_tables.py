@@ -17,7 +17,7 @@ LOST = (0.5, 1.0)  # points lost, or percent of perplexity gained, within which 
 OFF = 3.0  # a measured rise over the predicted one that is called out; our choice
 SEEN = 1e-3  # nats; smaller rises are not called out: they are within what test samples tell; our choice
 COLUMNS = ("method", "cells/weight", "BCH", "bits/weight")
-RISES = ("predicted rise", "90 % interval", "measured rise")
+RISES = ("predicted rise", "90 % interval", "measured rise", "plans kept")
 
 
 def summarize(name: str, sha256: str, networks: dict[str, dict[str, Any]], trials: pl.DataFrame) -> dict[str, Any]:
@@ -83,6 +83,7 @@ def _result(metric: str, of: pl.DataFrame) -> dict[str, Any]:
     found: dict[str, Any] = {"draws": len(rows), "quality": _mean(quality), "quality_sd": _sd(quality)}
     found |= {"lost": _mean(lost), "lost_sd": _sd(lost), "measured": _mean(of["measured"].to_list())}
     found["measured_sd"] = _sd(of["measured"].to_list())
+    found["ways"] = sorted(of["way"].unique().to_list())
     names = ("cells_per_weight", "cells_per_weight_bch", "bits_per_weight", "predicted", "predicted_low")
     for name in (*names, "predicted_high"):
         values = of[name].to_list()
@@ -186,6 +187,7 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
         "–" if row["method"] == TRAINED else f"{row['predicted']:.4f}",
         "–" if None in bounds else f"{bounds[0]:.4f} to {bounds[1]:.4f}",
         _spread(row["measured"], row["measured_sd"], 4),
+        "; ".join(row["ways"]) if row["method"] == JOINT else "",
     )
 
 
