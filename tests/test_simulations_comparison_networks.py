@@ -134,7 +134,8 @@ def test_draws_differ_and_their_spread_is_told(finished: tuple[Path, str]) -> No
     mean, sd = np.mean(lost), np.std(lost, ddof=1)
     (row,) = [line for line in printed.splitlines() if line.strip().startswith("joint at 1.5")]
     assert f"{mean:.2f} ± {sd:.2f}" in row
-    assert all(trial["way"] in row for trial in trials)
+    (kept,) = [line for line in printed.splitlines() if line.startswith("Kept by the joint choice at 1.5 cells/weight")]
+    assert all(trial["way"] in kept for trial in trials)
 
 
 def test_texts_are_told_by_their_perplexity(finished: tuple[Path, str]) -> None:
