@@ -43,8 +43,8 @@ def draw_networks(summary: dict[str, Any], folder: Path) -> list[Path]:
         for axis in axes[len(networks) :]:
             axis.set_visible(False)
         figure.legend(
-            list(seen.values()), list(seen), loc="outside lower center", ncols=min(3, len(seen)), frameon=False,
-            fontsize=8,
+            list(seen.values()), list(seen), loc="outside lower center", ncols=min(1 + across, 3, len(seen)),
+            frameon=False, fontsize=8,
         )  # fmt: skip
         return save_figure(figure, folder, "networks")
 
