@@ -111,7 +111,7 @@ def test_a_choice_by_gradients_from_there_is_the_same(name: str, monkeypatch: py
     for ours, theirs in zip(found.layers, expected.layers, strict=True):
         assert ours.codes.tolist() == theirs.codes.tolist()
         assert ours.scales == pytest.approx(theirs.scales, rel=0.02)
-    assert found.proof.heldout_loss == pytest.approx(expected.proof.heldout_loss, rel=1e-4)
+    assert found.proof.heldout_loss == pytest.approx(expected.proof.heldout_loss, rel=1e-3)
 
 
 def test_the_processor_named_is_the_processor_unnamed() -> None:

@@ -305,3 +305,17 @@ def test_a_gate_whose_errors_switch_outputs_over_stays_digital() -> None:
     seen = survey(network, SAMPLES)
     assert [layer.name for layer in seen.layers] == [f"experts.{number}" for number in range(4)]
     assert dict(seen.digital)["gate.weight"] == "errors of usual size change outputs far more than its gradients say"
+
+
+def test_a_pruned_filter_without_bias_does_not_keep_its_layer_off_the_cells() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    with torch.no_grad():
+        module[0].weight[3] = 0  # before the ReLU there is exactly 0, where it bends
+        module[0].bias[3] = 0
+    samples = physcomp.Samples(torch.randn(40, 6), torch.arange(40) % 3)
+    inspected = physcomp.inspect(physcomp.wrap(module, samples=samples), samples, card="ideal", costs=False)
+    assert {row.name: row.fate for row in inspected.rows if row.name.endswith("weight")} == {
+        "0.weight": "cells",
+        "2.weight": "cells",
+    }

@@ -227,7 +227,7 @@ class LossModel(Groundwork):
             level: the share of calibration sets whose interval is meant to hold the true value.
 
         Returns:
-            The lower and the upper end; (0, inf) where there is one image only.
+            The lower and the upper end; (0, inf) where there is one image only, or no image sees an error.
 
         Raises:
             ValueError: `level` is not between 0 and 1.
@@ -241,8 +241,8 @@ class LossModel(Groundwork):
         of_fold = folds[:, np.arange(len(choice)), choice].sum(axis=1, dtype=np.float64)
         shares = fold_sizes(count, images := images_for_couplings(len(self.images))) / images
         mean = float(shares @ of_fold)
-        if not mean > 0:
-            return predicted, predicted
+        if not (mean > 0 and predicted > 0):
+            return 0.0, math.inf
         spread = math.sqrt(count / (count - 1)) * float(np.linalg.norm(shares * (of_fold - mean))) / mean
         ratio = math.exp(min(float(stats.t.ppf((1 + level) / 2, count - 1)) * spread, 700.0))
         return predicted / ratio, predicted * ratio

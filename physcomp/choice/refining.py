@@ -45,7 +45,7 @@ class Refining:
 
     def __init__(self, model: LossModel, heldout: Samples, chips: int, seed: int) -> None:
         self.model, self.heldout, self.chips, self.seed = model, heldout, chips, seed
-        self.sequence = Sequence.of(model)
+        (self.sequence,) = in_threads(Sequence.of, [model])
         self.clean = evaluate(model.network, heldout).loss
         weights = sum(layer.rows.size for layer in model.layers)
         self.at_once = max(1, model.memory_bytes // FOR_ATTEMPTS // (4 * COPIES * weights))

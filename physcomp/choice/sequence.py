@@ -168,6 +168,8 @@ class Sequence:
         target = (wanted - bias).reshape(len(positions), blocks, -1).transpose(0, 1)
         late = positions.late(layer.axis, LATE)
         fitted, moments = fitted_rows(trained, inputs, target, late, biased=biased)
+        if not bool(torch.isfinite(moments.covariance).all() and torch.isfinite(fitted).all()):
+            return old, call.output  # inputs too large for float32 to be squared
         found = rounded_rows(fitted, moments, grid).reshape(layer.rows.shape)
         rows = rows_to_write(old, menu, layer.rows)
         anew = grid.halves > 0

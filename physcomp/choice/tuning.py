@@ -50,7 +50,7 @@ def tuned(network: Network, plan: Plan, medium: Medium, samples: Samples, *, see
         return plan
     with torch.no_grad():
         wanted = [state.clean(samples[part].inputs) for part in _parts(len(samples))]
-    targets = torch.cat(wanted)
+    targets = torch.cat(wanted).cpu()
     size = min(BATCH, len(samples))
     count = min(STEPS[1], max(STEPS[0], math.ceil(PASSES * len(samples) / size)))
     optimizer = torch.optim.Adam(state.values, lr=RATE)

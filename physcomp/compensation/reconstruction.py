@@ -161,8 +161,8 @@ def rounded_rows(rows: torch.Tensor, moments: Moments, grid: Grid) -> NDArray[np
             size, dtype=torch.float64
         )
         factor, failed = torch.linalg.cholesky_ex(damped)
-        if int(failed):
-            factor = torch.diag(damped.diagonal().clamp(min=1e-30).sqrt())
+        if int(failed) or not bool(torch.isfinite(factor).all() and (factor.diagonal() > 0).all()):
+            factor = torch.diag(damped.diagonal().clamp(min=1e-30).nan_to_num(posinf=1.0).sqrt())
         inverse = torch.linalg.solve_triangular(factor, torch.eye(size, dtype=torch.float64), upper=False)
         places = order.numpy()
         ordered = np.ascontiguousarray(found[block][:, places].T)

@@ -29,6 +29,10 @@ class Positions:
     def __len__(self) -> int:
         return len(self.places[0])
 
+    def on(self, tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The places on the device of a tensor."""
+        return tuple(place.to(tensor.device) for place in self.places)
+
     def late(self, axis: int, share: float) -> NDArray[np.bool_]:
         """Which positions belong to the last share of the samples, bool (positions,); `axis` counts samples."""
         place = self.places[min(axis, len(self.places) - 1)].numpy()
@@ -55,7 +59,7 @@ def positions_of(call: Call, most: int, seed: int) -> Positions:
 
 def outputs_at(call: Call, positions: Positions) -> torch.Tensor:
     """The outputs at some positions, float32 (positions, channels), on the processor."""
-    return call.output.movedim(call.channel, -1)[tuple(positions.places)].float().cpu()
+    return call.output.movedim(call.channel, -1)[positions.on(call.output)].float().cpu()
 
 
 def inputs_at(call: Call, positions: Positions) -> torch.Tensor | None:
@@ -65,7 +69,7 @@ def inputs_at(call: Call, positions: Positions) -> torch.Tensor | None:
     None for operators for which this is not known (transposed convolutions, convolutions of a single sample).
     """
     if call.operator == "linear":
-        return call.given[tuple(positions.places)].float().cpu().unsqueeze(0)
+        return call.given[positions.on(call.output)].float().cpu().unsqueeze(0)
     kernel = call.weight.shape[2:]
     if call.operator != "convolution" or call.given.dim() != len(kernel) + 2:
         return None
@@ -73,7 +77,7 @@ def inputs_at(call: Call, positions: Positions) -> torch.Tensor | None:
     windows = _padded(call.given, call, kernel, dilation)
     for axis, (size, step, gap) in enumerate(zip(kernel, stride, dilation, strict=True), start=2):
         windows = windows.unfold(axis, gap * (size - 1) + 1, step)[..., ::gap]
-    sample, *places = positions.places
+    sample, *places = positions.on(windows)
     here: tuple[Any, ...] = (sample, slice(None), *places)
     found = windows[here].float().cpu()
     blocks = int(call.settings.get("groups", 1))

@@ -8,7 +8,7 @@ import torch
 
 from physcomp.networks.calls import Watched
 from physcomp.networks.forward import forward
-from physcomp.networks.layers import Layer
+from physcomp.networks.layers import Layer, rows_of, tensor_of
 from physcomp.networks.network import Network
 from physcomp.networks.samples import Inputs, changed
 
@@ -41,6 +41,12 @@ def untrue(network: Network, layers: list[Layer], inputs: Inputs) -> Iterator[La
             left += [part[: len(part) // 2], part[len(part) // 2 :]]
 
 
+def _used(weight: torch.Tensor, transposed: int) -> torch.Tensor:
+    """Ones, but zeros for filters of zeros: a pruned filter may sit where a ReLU bends, and stays as it is."""
+    rows = rows_of(weight, transposed)
+    return tensor_of(rows.any(1, keepdim=True).expand_as(rows).to(weight.dtype), tuple(weight.shape), transposed)
+
+
 class _Differences:
     """Compares differences of outputs, by small random errors of some layers, with what gradients say of them."""
 
@@ -61,7 +67,8 @@ class _Differences:
             self.step
             * weight.detach().square().mean().sqrt().clamp(min=1e-6)
             * torch.randn(weight.shape, generator=generator).to(weight.dtype)
-            for weight in self.weights
+            * _used(weight.detach(), layer.transposed)
+            for weight, layer in zip(self.weights, layers, strict=True)
         ]
         with torch.enable_grad():
             outputs = self._outputs()
