@@ -35,7 +35,7 @@ def test_a_chosen_plan_keeps_its_budget_with_everything_counted(model, tiny_imag
         if plan.proof.solver != "fixed":
             assert plan.proof.lower_bound <= plan.proof.energy * (1 + 1e-9)
     chosen = [plan for plan in choices.plans if plan.proof.solver != "fixed" and not plan.proof.expansion]
-    assert len([plan for plan in chosen if TUNED not in plan.proof.refined]) == 2 * 3 * 2
+    assert len([plan for plan in chosen if plan.proof.refined == (SEQUENCE,)]) == 2 * 2 * 2
 
 
 def test_a_model_around_the_trained_network_itself_is_the_model(model, tiny):
@@ -54,7 +54,8 @@ def test_a_distrusted_plan_is_chosen_again_with_the_curvature_on_the_way_to_it(m
     monkeypatch.setattr("physcomp.choice.joint.WORTH", -np.inf)
     choices = choose(model, tiny_images, [1.0], search=search)
     again = [plan for plan in choices.plans if plan.proof.expansion]
-    assert [TUNED in plan.proof.refined for plan in again] == [False, False, True]
+    assert sum(plan.proof.refined == (SEQUENCE,) for plan in again) == 2
+    assert sum(TUNED in plan.proof.refined for plan in again) == 1
     state = physcomp.store(model.network, plain.best(1.0), seed=HELDOUT_SEED).read_back()
     closer = model.around(state, again[0].proof.expansion)
     for plan in again:
@@ -67,7 +68,9 @@ def test_a_distrusted_plan_is_chosen_again_with_the_curvature_on_the_way_to_it(m
 
 
 def test_the_best_plan_is_the_one_of_least_measured_held_out_loss(model, tiny_images):
-    choices = choose(model, tiny_images, [1.5], search=Search(shrinkages=(0.0, 0.5)))
+    choices = choose(
+        model, tiny_images, [1.5], search=Search(shrinkages=(0.0, 0.5), parts=("all", "digital", "analog"))
+    )
     best = choices.best(1.5)
     assert best.proof.heldout_loss == min(plan.proof.heldout_loss for plan in choices.plans)
     for part in ("digital", "analog"):
@@ -188,3 +191,21 @@ def test_the_proof_of_a_plan_states_its_measured_rise_and_the_interval_of_the_pr
         if proof.solver != "fixed":
             low, high = proof.predicted_interval
             assert low <= proof.predicted_loss_increase <= high
+
+
+def test_a_menu_or_part_without_digital_codes_has_no_digital_candidates(tiny, tiny_images):
+    menu = ("pruned", "analog(1)", "analog(2,pair)", "digital(8)")
+    whole = physcomp.build_model(tiny, tiny_images, card="ideal", menu=menu)
+    alone = physcomp.build_model(tiny, tiny_images, card="ideal", menu=menu[:-1])
+    for model, parts in ((whole, ("analog",)), (alone, ("all",))):
+        choices = choose(model, tiny_images, [4.0], search=Search(shrinkages=(0.0,), parts=parts))
+        for plan in choices.plans:
+            assert set(plan.share_of_codes()) <= {"pruned", "analog(1)", "analog(2,pair)"}
+
+
+def test_chosen_plans_are_measured_as_they_were_and_rounded_in_sequence(choices_of_tiny):
+    (choices,) = choices_of_tiny
+    for budget in (1.0, 3.0):
+        mine = [plan for plan in choices.plans if plan.budget == budget and plan.proof.solver != "fixed"]
+        assert {plan.proof.refined for plan in mine} >= {(), (SEQUENCE,)}
+        assert all(plan.proof.heldout_loss is not None for plan in mine)

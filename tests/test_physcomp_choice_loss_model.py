@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import physcomp
+from physcomp.choice.groundwork import of_losses, of_rows
 from physcomp.choice.loss_model import _model
 from physcomp.curvature.column_sums import FOLDS, fold_sizes
 
@@ -70,20 +71,21 @@ def test_folds_are_the_loss_of_their_images(model: physcomp.LossModel, draws: li
     for each in (model, draws[0]):
         folds = np.concatenate([coupling.folds for coupling in each.couplings], axis=1)
         assert folds.shape == (FOLDS, *each.loss.shape)
-        sizes = fold_sizes(FOLDS, len(each.images))
-        assert sizes.sum() == len(each.images)
+        count = len(of_losses(len(each.images)))
+        sizes = fold_sizes(FOLDS, count)
+        assert sizes.sum() == count
         mean = np.tensordot(sizes / sizes.sum(), folds.astype(np.float64), 1)
         np.testing.assert_allclose(mean, each.loss, rtol=1e-3, atol=1e-5 * each.loss.max())
 
 
 def test_a_fold_alone_predicts_its_own_loss(model: physcomp.LossModel) -> None:
-    """Every tenth image by itself; three classes take no random signs."""
+    """Every tenth of the images that losses are measured on by itself; three classes take no random signs."""
     images = physcomp.Samples(model.images.inputs[:103], model.images.labels[:103] % 3)
     torch.manual_seed(1)
     network = physcomp.wrap(nn.Sequential(nn.Linear(12, 3, bias=False)), samples=images)
     whole = physcomp.build_model(network, images, card="pcm-zarcone", menu=("digital(2)", "analog(1)"))
     for fold in (0, 3, FOLDS - 1):
-        part = dataclasses.replace(whole, images=images[fold::FOLDS])
+        part = dataclasses.replace(whole, images=images[of_losses(len(images))][fold::FOLDS])
         alone = _model(part, whole.network, whole.medium, None)
         np.testing.assert_allclose(whole.couplings[0].folds[fold], alone.loss, rtol=1e-3)
 
@@ -95,3 +97,10 @@ def test_one_image_says_nothing_and_a_level_is_a_share(model: physcomp.LossModel
     assert 0 < low < high
     with pytest.raises(ValueError, match=r"level: .* between 0 and 1, got 90; use 0\.9"):
         model.error_of(choice, 0.0, level=90)
+
+
+@pytest.mark.parametrize("images", [3, 99, 100, 2000])
+def test_the_images_that_say_what_errors_cost_did_not_round_the_rows_where_there_are_enough(images):
+    rows, losses = set(of_rows(images).tolist()), set(of_losses(images).tolist())
+    assert rows | losses == set(range(images))
+    assert not rows & losses if images >= 100 else rows == losses

@@ -58,7 +58,7 @@ class Search:
     """
 
     shrinkages: tuple[float, ...] = (0.0, 0.7)
-    parts: tuple[str, ...] = ("all", "digital", "analog")
+    parts: tuple[str, ...] = ("all", "digital")
     solver: str = "annealer"
     chips: int = 2
     effort: float = 0.1
@@ -114,6 +114,12 @@ class Choices:
         return min(offered, key=_heldout)
 
 
+def _digital(model: LossModel, search: Search) -> bool:
+    """Whether digital codes are offered, so that plans with one of them may be candidates."""
+    offered = any("digital" in code.kinds and code.stores(1) for code in model.menu[: model.offered])
+    return offered and bool({"all", "digital"} & set(search.parts))
+
+
 def _within(plan: Plan, budget: float) -> bool:
     return plan.cells_per_weight <= budget * (1 + 1e-9)
 
@@ -155,7 +161,7 @@ def choose(
     firsts = []
     for budget in budgets:
         chosen = [Choices(tuple(plans), shrinkage).best(budget, part=part) for part in search.parts]
-        fixed = candidates(model, refining, budget)
+        fixed = candidates(model, refining, budget) if _digital(model, search) else []
         plans += fixed
         firsts += refining.worth_tuning(chosen, fixed)
     for done, more in enumerate(refining.more(firsts), start=1):
@@ -224,22 +230,24 @@ def _expanded(
 def _attempts(
     tasks: list[tuple[LossModel, float, str, float]], refining: Refining, search: Search, progress: ShareDone | None
 ) -> list[Plan]:
-    """One plan for each (model, budget, part, shrinkage), rounded in sequence and measured."""
+    """For each (model, budget, part, shrinkage) a plan, rounded in sequence and as it was before, both measured."""
 
-    def attempt(task: tuple[LossModel, float, str, float]) -> Plan:
-        plan = refining.measured(_planned(*task, refining, search))
+    def attempt(task: tuple[LossModel, float, str, float]) -> list[Plan]:
+        found = [refining.measured(plan) for plan in _planned(*task, refining, search)]
         release_memory()
-        return plan
+        return found
 
     plans = []
-    for done, plan in enumerate(in_threads(attempt, tasks, most=refining.at_once), start=1):
-        plans.append(plan)
+    for done, found in enumerate(in_threads(attempt, tasks, most=refining.at_once), start=1):
+        plans += found
         if progress:
             progress(done / len(tasks))
     return plans
 
 
-def _planned(model: LossModel, budget: float, part: str, shrinkage: float, refining: Refining, search: Search) -> Plan:
+def _planned(
+    model: LossModel, budget: float, part: str, shrinkage: float, refining: Refining, search: Search
+) -> list[Plan]:
     """The plan of a selection problem, rounded in sequence; chosen again with fewer cells where that took too many.
 
     The bits of entropy-coded rows depend on how they are rounded, and are known only then.
@@ -261,14 +269,14 @@ def _planned(model: LossModel, budget: float, part: str, shrinkage: float, refin
         )
         rounded = refining.rounded(plan)
         if _within(rounded, budget):
-            return rounded
+            return [rounded, plan] if _within(plan, budget) and rounded is not plan else [rounded]
         allowed *= CAUTION * budget / rounded.cells_per_weight
         if allowed < least:
             break
         selection = model.selection(allowed, shrinkage=shrinkage, part=part)
         certificate = qubo.lower_bound(selection, effort=0)
     assert plan is not None
-    return plan
+    return [plan]
 
 
 def _gap(energy: float, bound: float) -> float:

@@ -17,7 +17,7 @@ import devices
 import qubo
 from physcomp.choice.checks import check_card, check_memory, check_names, check_seed
 from physcomp.choice.fits import Fit
-from physcomp.choice.groundwork import Groundwork, counted_on, groundwork_of, measured_on
+from physcomp.choice.groundwork import Groundwork, counted_on, groundwork_of, measured_on, of_losses
 from physcomp.choice.model_file import read_model, save_model
 from physcomp.codes import Code, Medium
 from physcomp.codes.base import SCALE_BITS, Ecc, Over, Rows
@@ -239,7 +239,7 @@ class LossModel(Groundwork):
         if count < 2:
             return 0.0, math.inf
         of_fold = folds[:, np.arange(len(choice)), choice].sum(axis=1, dtype=np.float64)
-        shares = fold_sizes(count, images := images_for_couplings(len(self.images))) / images
+        shares = fold_sizes(count, images := images_for_couplings(len(of_losses(len(self.images))))) / images
         mean = float(shares @ of_fold)
         if not (mean > 0 and predicted > 0):
             return 0.0, math.inf

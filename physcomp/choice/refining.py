@@ -1,4 +1,4 @@
-"""Refining plans after the choice: rounding in sequence and tuning, each kept only if the held-out loss says so."""
+"""Refining plans after the choice: rounding in sequence and tuning; the plan of least held-out loss counts."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -51,8 +51,9 @@ class Refining:
         self.at_once = max(1, model.memory_bytes // FOR_ATTEMPTS // (4 * COPIES * weights))
 
     def rounded(self, plan: Plan) -> Plan:
-        """The plan rounded in sequence."""
-        return _refined(self.sequence.rounded(plan), SEQUENCE)
+        """The plan rounded in sequence; the same plan where that is not possible."""
+        rounded = self.sequence.rounded(plan)
+        return plan if rounded is plan else _refined(rounded, SEQUENCE)
 
     def measured(self, plan: Plan) -> Plan:
         """The plan with its held-out loss."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from physcomp.choice.groundwork import of_losses, of_rows
 from physcomp.codes import Code, Medium
 from physcomp.curvature.batches import Part, layers_in
 from physcomp.curvature.blocks import block_batches, for_gradients, images_for_blocks, images_of_blocks
@@ -43,12 +44,12 @@ class Setting:
     @property
     def drawn(self) -> int:
         """Number of samples that are drawn for the blocks."""
-        return images_for_blocks(len(self.samples))
+        return images_for_blocks(len(of_rows(len(self.samples))))
 
     @property
     def drawn_for_couplings(self) -> int:
         """Number of samples that are drawn for the couplings."""
-        return images_for_couplings(len(self.samples))
+        return images_for_couplings(len(of_losses(len(self.samples))))
 
     @cached_property
     def couplings(self) -> tuple[int, list[list[Part]]]:

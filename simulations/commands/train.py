@@ -80,7 +80,13 @@ def train(
         highlight=False,
         soft_wrap=True,
     )
-    asked = {**dataclasses.asdict(recipe), "network": start.sha256, "samples": samples_sha256(samples)}
+    asked = {
+        **dataclasses.asdict(recipe),
+        "network": start.sha256,
+        "samples": samples_sha256(samples),
+        "task": network.task,
+        "output": network.pick,
+    }
     checkpoint = Checkpoint.beside(path, asked)
     with Progress(None if quiet else err).bar(f"training {name}") as bar:
         trained = plain_training.train_module(
