@@ -211,10 +211,10 @@ class Draw:
 def interval_of(model: physcomp.LossModel, plan: physcomp.Plan, shrinkage: float) -> tuple[float | None, float | None]:
     """The interval that holds the rise predicted for a plan in nine of ten draws; None where it is not known.
 
-    A fixed plan's proof does not say it; the loss model does.
+    A fixed plan's proof does not say it; the loss model does, if the plan's code is in its menu.
     """
     given = plan.proof.predicted_interval
-    if not given and plan.proof.solver == FIXED:
+    if not given and plan.proof.solver == FIXED and plan.menu == tuple(code.name for code in model.menu):
         codes = np.concatenate([layer.codes for layer in plan.layers])
         given = model.error_of(codes, shrinkage)
     if not given or not all(math.isfinite(end) for end in given):
