@@ -82,18 +82,29 @@ class PlainRecipe:
         Raises:
             ValueError: they are no images, or too small for the shift.
         """
-        inputs = samples.inputs
-        if not self.shift and not self.mirrored:
-            return
-        if not isinstance(inputs, torch.Tensor) or inputs.dim() != 4 or not inputs.is_floating_point():
-            raise ValueError(
-                f"recipe: only images (samples, channels, height, width) can be shifted and mirrored, got inputs of "
-                f"shape {samples.shape} a sample; use shift 0 and leave mirrored out"
-            )
-        if self.shift >= min(inputs.shape[2:]):
-            raise ValueError(
-                f"recipe: a shift of {self.shift} pixels leaves nothing of images {samples.shape}; lower it"
-            )
+        if self.shift or self.mirrored:
+            check_images(samples, self.shift, "use shift 0 and leave mirrored out")
+
+
+def check_images(samples: Samples, shift: int, cure: str) -> None:
+    """Check that samples are images that can be shifted and mirrored.
+
+    Args:
+        samples: the samples.
+        shift: largest shift in pixels.
+        cure: what to do if they are no images.
+
+    Raises:
+        ValueError: they are no images, or too small for the shift.
+    """
+    inputs = samples.inputs
+    if not isinstance(inputs, torch.Tensor) or inputs.dim() != 4 or not inputs.is_floating_point():
+        raise ValueError(
+            f"recipe: only images (samples, channels, height, width) can be shifted and mirrored, got inputs of "
+            f"shape {samples.shape} a sample; {cure}"
+        )
+    if shift >= min(inputs.shape[2:]):
+        raise ValueError(f"recipe: a shift of {shift} pixels leaves nothing of images {samples.shape}; lower it")
 
 
 @dataclass(frozen=True, eq=False)

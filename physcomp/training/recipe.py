@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-import torch
-
+from physcomp.networks.plain_training import check_images
 from physcomp.networks.samples import Samples
 
 
@@ -63,15 +62,5 @@ class Recipe:
         Raises:
             ValueError: they are no images, or too small for the shift.
         """
-        inputs = samples.inputs
-        if self.copies == 1:
-            return
-        if not isinstance(inputs, torch.Tensor) or inputs.dim() != 4 or not inputs.is_floating_point():
-            raise ValueError(
-                f"recipe: only images (samples, channels, height, width) can be shifted and mirrored, got inputs of "
-                f"shape {samples.shape} a sample; use shift=0 and mirrored=False"
-            )
-        if self.shift >= min(inputs.shape[2:]):
-            raise ValueError(
-                f"recipe: a shift of {self.shift} pixels leaves nothing of images {samples.shape}; lower it"
-            )
+        if self.copies > 1:
+            check_images(samples, self.shift, "use shift=0 and mirrored=False")
